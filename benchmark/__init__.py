@@ -1,0 +1,1 @@
+"""The harness: from a suite file to records on disk."""

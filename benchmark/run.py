@@ -1,0 +1,136 @@
+"""A Run: everything that decides a number, in one frozen value with a canonical hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+# Raised whenever a change of the code changes the numbers of an unchanged Run: part of every hash.
+PROTOCOL_VERSION = 1
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Form = Literal["auto", "primal", "dual"]
+Probe = Literal["logistic", "linear", "knn", "fewshot", "embedding"]
+
+
+class Spec(BaseModel):
+    """A validated value: no unknown keys, no changes after construction, no silent conversions from text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class DataSpec(Spec):
+    """Which images. ``tune_fraction`` of the training set is held out of training and never trained on."""
+
+    source: str = Field(description="digits, mnist, cifar10, ..., npz:PATH or folder:PATH")
+    tune_fraction: float = Field(0.1, gt=0, lt=1)
+    image_size: int | None = Field(None, ge=8, description="side in pixels after augmentation; None: as stored")
+    limit: int | None = Field(None, ge=2, description="keep the first so many training images, for a cut budget")
+
+
+class BackboneSpec(Spec):
+    """The network whose features are evaluated. ``stem`` concerns the ResNets only."""
+
+    name: Literal["small_cnn", "resnet18", "resnet34", "resnet50"]
+    stem: Literal["imagenet", "small"] = "imagenet"
+    width: int = Field(32, ge=1, description="channels of the small CNN's first layer")
+    zero_init_residual: bool = True
+
+
+class ProjectorSpec(Spec):
+    """``hidden-hidden-D``: ``layers`` of Linear, BatchNorm, ReLU, then a Linear without bias."""
+
+    hidden: int = Field(8192, ge=2)
+    layers: int = Field(2, ge=0)
+
+
+class OptimizerSpec(Spec):
+    """LARS as published, or AdamW or SGD. The learning rate is ``base_lr * batch_size / 256``."""
+
+    name: Literal["lars", "adamw", "sgd"] = "lars"
+    base_lr: float = Field(gt=0)
+    weight_decay: float = Field(1e-6, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    trust_coefficient: float = Field(0.001, gt=0)
+    warmup_epochs: float = Field(10, ge=0)
+    final_lr_fraction: float = Field(0.001, ge=0, le=1)
+
+
+class EvaluationSpec(Spec):
+    """What is measured on the frozen network after the last epoch, and on which split.
+
+    ``split: tune`` is for choosing hyper-parameters; ``split: test`` is read once, at the end.
+    """
+
+    split: Literal["test", "tune"] = "test"
+    probes: tuple[Probe, ...] = ("knn", "logistic", "fewshot", "embedding")
+    batch_size: int = Field(256, ge=1)
+    knn_k: tuple[int, ...] = (10, 20, 100, 200)
+    knn_temperature: float = Field(0.07, gt=0)
+    logistic_c: float = Field(1.0, gt=0, description="inverse ridge of scikit-learn's logistic regression")
+    linear_epochs: int = Field(100, ge=1)
+    linear_lr: float = Field(0.4, gt=0, description="for a batch of 256")
+    linear_weight_decay: float = Field(1e-6, ge=0)
+    linear_crops: bool = Field(True, description="train the linear probe on random crops and flips, as published")
+    labels_per_class: tuple[int, ...] = (1, 5, 10)
+    draws: int = Field(10, ge=1)
+
+    @field_validator("probes", "knn_k", "labels_per_class", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Run(Spec):
+    """One training run with its evaluation. Two Runs with equal fields have one id and one folder."""
+
+    method: str
+    loss: dict[str, Any] = Field(default_factory=dict, description="the method's options, resolved")
+    embedding_dim: int = Field(ge=2)
+    batch_size: int = Field(ge=2, description="images in a step, over all processes")
+    epochs: int = Field(ge=0, description="0: the untrained network is evaluated")
+    seed: int = Field(0, ge=0)
+    precision: Precision = "fp32"
+    form: Form = "auto"
+    joint_forward: bool = Field(False, description="one forward pass over both views, instead of one a view")
+    data: DataSpec
+    augmentation: str
+    backbone: BackboneSpec
+    projector: ProjectorSpec = ProjectorSpec()
+    optimizer: OptimizerSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Run:
+        from benchmark.augment import recipe
+        from benchmark.data import check_source
+
+        check_source(self.data.source)
+        recipe(self.augmentation)
+        return self
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of the canonical form: sorted JSON of every field and of the protocol's version."""
+        canonical = json.dumps({"protocol": PROTOCOL_VERSION, **self.model_dump(mode="json")}, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """The run's folder name: readable first, then enough of the digest to be unique."""
+        return f"{self.method}-d{self.embedding_dim}-s{self.seed}-{self.digest[:10]}"
+
+
+class Execution(Spec):
+    """How a Run is carried out: nothing here changes a number, so nothing here is hashed."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    workers: int = Field(0, ge=0, description="data loading processes; 0 loads in the training process")
+    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints")
+    data_root: str = Field("data", description="where torchvision's data sets lie")
+    download: bool = False
