@@ -7,13 +7,16 @@ import json
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 # Raised whenever a change of the code changes the numbers of an unchanged Run: part of every hash.
 PROTOCOL_VERSION = 1
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Form = Literal["auto", "primal", "dual"]
+# Rows to compare with, which train nothing: the images' pixels, and the network as it was initialised.
+BASELINES = ("raw_pixels", "untrained")
+
 Probe = Literal["logistic", "linear", "knn", "fewshot", "embedding"]
 
 
@@ -27,9 +30,18 @@ class DataSpec(Spec):
     """Which images. ``tune_fraction`` of the training set is held out of training and never trained on."""
 
     source: str = Field(description="digits, mnist, cifar10, ..., npz:PATH or folder:PATH")
+
     tune_fraction: float = Field(0.1, gt=0, lt=1)
     image_size: int | None = Field(None, ge=8, description="side in pixels after augmentation; None: as stored")
     limit: int | None = Field(None, ge=2, description="keep the first so many training images, for a cut budget")
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        from benchmark.data import check_source
+
+        check_source(source)
+        return source
 
 
 class BackboneSpec(Spec):
@@ -90,7 +102,7 @@ class Run(Spec):
 
     method: str
     loss: dict[str, Any] = Field(default_factory=dict, description="the method's options, resolved")
-    embedding_dim: int = Field(ge=2)
+    embedding_dim: int | None = Field(None, ge=2, description="None for the baselines, which embed nothing")
     batch_size: int = Field(ge=2, description="images in a step, over all processes")
     epochs: int = Field(ge=0, description="0: the untrained network is evaluated")
     seed: int = Field(0, ge=0)
@@ -104,14 +116,30 @@ class Run(Spec):
     optimizer: OptimizerSpec
     evaluation: EvaluationSpec = EvaluationSpec()
 
-    @model_validator(mode="after")
-    def _known_names(self) -> Run:
+    @field_validator("augmentation")
+    @classmethod
+    def _known_recipe(cls, name: str) -> str:
         from benchmark.augment import recipe
-        from benchmark.data import check_source
 
-        check_source(self.data.source)
-        recipe(self.augmentation)
-        return self
+        return recipe(name).name
+
+    def resolved(self) -> Run:
+        """The Run with its method's options filled in, so that its hash covers the defaults it was run with.
+
+        Raises ``ValueError`` where an option is not the method's, or its value is not allowed.
+        """
+        if self.method in BASELINES:
+            probes = tuple(probe for probe in self.evaluation.probes if probe != "embedding")
+            evaluation = self.evaluation.model_copy(update={"probes": probes})
+            return self.model_copy(
+                update={"loss": {}, "embedding_dim": None, "epochs": 0, "form": "auto", "evaluation": evaluation}
+            )
+        if self.embedding_dim is None:
+            raise ValueError("embedding_dim must be given")
+        from methods import registry
+
+        loss = registry.get(self.method).resolve(self.loss, self.embedding_dim)
+        return self.model_copy(update={"loss": dict(loss)})
 
     @cached_property
     def digest(self) -> str:
@@ -122,7 +150,8 @@ class Run(Spec):
     @property
     def id(self) -> str:
         """The run's folder name: readable first, then enough of the digest to be unique."""
-        return f"{self.method}-d{self.embedding_dim}-s{self.seed}-{self.digest[:10]}"
+        dimension = f"-d{self.embedding_dim}" if self.embedding_dim else ""
+        return f"{self.method}{dimension}-s{self.seed}-{self.digest[:10]}"
 
 
 class Execution(Spec):
