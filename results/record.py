@@ -87,13 +87,12 @@ class Provenance(Frozen):
     world_size: int = 1
     slurm_job: str | None = None
     attempts: int = 1
-    lost_seconds: float = 0.0
     started: str
     finished: str
 
 
 class Record(Frozen):
-    """One run, whatever became of it. ``run`` is the resolved Run; ``axes`` are the suite's axes and this run's values."""
+    """One run, whatever became of it: ``run`` is the resolved Run, ``axes`` its values on the suite's axes."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     id: str

@@ -1,0 +1,247 @@
+"""Pretraining: views in, one joint-embedding loss, resumable at any step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark import checkpoint
+from benchmark.augment import recipe
+from benchmark.backbone import Encoder, build_encoder
+from benchmark.clock import StepClock
+from benchmark.data import DataSet
+from benchmark.distributed import Process, embed_views
+from benchmark.loader import ViewLoader
+from benchmark.memory import PeakMemory
+from benchmark.optim import build_optimizer, learning_rate
+from benchmark.progress import Progress
+from benchmark.run import Execution, Run
+from methods import registry
+from methods.loss import Loss
+
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# The first steps of an attempt warm caches up; the step whose memory is counted is slowed down by the counting.
+_COUNTED_STEP = 1
+_WARM_UP_STEPS = 3
+
+
+class Diverged(Exception):
+    """The loss is not finite."""
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to end; its state is saved."""
+
+
+@dataclass
+class State:
+    """Where a run is, and what it took so far: the part of a checkpoint that is plain numbers."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    peak_bytes: int = 0
+    step_seconds: list[float] = field(default_factory=list)
+    form: str = ""
+
+
+class Pretraining:
+    """One training run. ``train`` carries on from the newest checkpoint in ``folder``."""
+
+    def __init__(self, run: Run, data: DataSet, folder: Path, process: Process, execution: Execution) -> None:
+        self.run, self.folder, self.process, self.execution = run, folder, process, execution
+        self.method = registry.get(run.method)
+        self.loader = _view_loader(run, data, process, execution)
+        self.encoder: Encoder = build_encoder(run, data.channels).to(process.device)
+        self.views = embed_views(self.encoder, run.joint_forward, process)
+        self.optimizer = build_optimizer(run.optimizer, self.encoder)
+        self.scaler = torch.amp.GradScaler(process.device.type, enabled=run.precision == "fp16")
+        self.state = State()
+        self.clock = StepClock(process.device)
+        self._began = time.perf_counter()
+        self._finite = torch.ones((), dtype=torch.bool, device=process.device)
+        self._restore()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch; a last batch that is not whole is dropped."""
+        return self.loader.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        """Steps in the whole run."""
+        return self.run.epochs * self.steps_per_epoch
+
+    def train(self, asked_to_stop: Callable[[], bool]) -> None:
+        """Train to the last epoch.
+
+        Raises :class:`Diverged` where the loss is not finite, :class:`Interrupted` once ``asked_to_stop`` says so on
+        any process; the checkpoint is then saved.
+        """
+        title = self.run.id.rpartition("-")[0]
+        shown = self.process.is_main
+        with Progress(
+            title, self.run.epochs, self.steps_per_epoch, first_step=self.state.step, shown=shown
+        ) as progress:
+            while self.state.step < self.total_steps:
+                self._train_epoch(self.state.step // self.steps_per_epoch, progress, asked_to_stop)
+        self.save()
+
+    def _train_epoch(self, epoch: int, progress: Progress, asked_to_stop: Callable[[], bool]) -> None:
+        self.encoder.train()
+        last_saved = time.perf_counter()
+        self.clock.tick()
+        for views in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
+            loss = self._counted_step(views)
+            self.clock.tick()
+            self.state.step += 1
+            progress.advance()
+            ends_epoch = self.state.step % self.steps_per_epoch == 0
+            if ends_epoch or self.state.step % self.execution.log_every == 0:
+                self._log(epoch, loss, progress, ends_epoch)
+            stop = self.process.agree(asked_to_stop())
+            due = time.perf_counter() - last_saved > self.execution.checkpoint_seconds
+            if stop or self.process.agree(due and self.process.is_main):
+                self._pause_clock()
+                self.save()
+                last_saved = time.perf_counter()
+                self.clock.tick()
+            if stop:
+                raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
+        self._pause_clock()
+
+    def _counted_step(self, views: tuple[Tensor, ...]) -> Loss:
+        """One step; the second one of a run under the memory counter."""
+        if self.state.step != min(_COUNTED_STEP, self.total_steps - 1):
+            return self._step(views)
+        with PeakMemory(self.process.device, holding=(self.encoder, self.optimizer, views)) as memory:
+            loss = self._step(views)
+        self.state.peak_bytes = memory.peak_bytes
+        return loss
+
+    def _step(self, views: tuple[Tensor, ...]) -> Loss:
+        self._set_learning_rate()
+        with self._autocast():
+            embeddings = self.views(views)
+        loss = self.method(embeddings, **self.run.loss, form=self.run.form, group=self.process.group)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss.value).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._finite &= torch.isfinite(loss.value.detach())
+        self.state.form = loss.form
+        return loss
+
+    def _autocast(self) -> torch.autocast:
+        dtype = AUTOCAST[self.run.precision]
+        return torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+    def _set_learning_rate(self) -> None:
+        rate = learning_rate(
+            self.state.step,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.run.epochs,
+            spec=self.run.optimizer,
+            batch_size=self.run.batch_size,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _log(self, epoch: int, loss: Loss, progress: Progress, ends_epoch: bool) -> None:
+        if not bool(self._finite):
+            raise Diverged(f"the loss became {loss.value.item()} by epoch {epoch + 1}, step {self.state.step}")
+        if not self.process.is_main:
+            return
+        terms = {name: value.item() for name, value in loss.terms.items()}
+        speed = self._images_per_second()
+        line = {
+            "epoch": epoch,
+            "step": self.state.step,
+            "loss": loss.value.item(),
+            "terms": terms,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": speed,
+        }
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        progress.report(epoch, terms, speed)
+        if ends_epoch:
+            left = (self.total_steps - self.state.step) * self.run.batch_size / speed
+            progress.end_epoch(epoch, terms, speed, left)
+
+    def _images_per_second(self) -> float:
+        seconds = self.state.elapsed + time.perf_counter() - self._began
+        return self.state.step * self.run.batch_size / seconds
+
+    def _pause_clock(self) -> None:
+        self.clock.pause()
+        self.state.step_seconds += self.clock.seconds[_WARM_UP_STEPS:] if not self.state.step_seconds else self.clock.seconds
+        self.clock.seconds.clear()
+
+    def save(self) -> None:
+        """Write a checkpoint of this very step, unless the loss is not finite."""
+        if not self.process.is_main or not bool(self._finite):
+            return
+        now = time.perf_counter()
+        self.state.elapsed += now - self._began
+        self._began = now
+        checkpoint.save(self.folder / "checkpoints", self.state.step, self._snapshot())
+
+    def _snapshot(self) -> dict[str, Any]:
+        return {
+            "run": self.run.digest,
+            "state": asdict(self.state),
+            "encoder": self.encoder.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def _restore(self) -> None:
+        snapshot = checkpoint.load_latest(self.folder / "checkpoints", self.process.device)
+        if snapshot is not None and snapshot["run"] == self.run.digest:
+            self.state = State(**snapshot["state"])
+            self.encoder.load_state_dict(snapshot["encoder"])
+            self.optimizer.load_state_dict(snapshot["optimizer"])
+            self.scaler.load_state_dict(snapshot["scaler"])
+        if self.process.is_main:
+            _cut_log(self.folder / "metrics.jsonl", self.state.step)
+
+
+def _view_loader(run: Run, data: DataSet, process: Process, execution: Execution) -> ViewLoader:
+    return ViewLoader(
+        data.train,
+        recipe(run.augmentation),
+        batch_size=run.batch_size,
+        image_size=run.data.image_size or data.image_size,
+        mean=data.mean,
+        std=data.std,
+        seed=run.seed,
+        workers=execution.workers,
+        device=process.device,
+        rank=process.rank,
+        world_size=process.world_size,
+    )
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop the lines of steps that were lost with a kill, and a line that a kill cut short."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _logged_step(line) <= step]
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _logged_step(line: str) -> float:
+    try:
+        entry: Mapping[str, Any] = json.loads(line)
+        return float(entry["step"])
+    except (ValueError, KeyError):
+        return math.inf
