@@ -10,11 +10,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_serializer, field_validator
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 RECORD_NAME = "record.json"
 
 Status = Literal["done", "failed", "diverged", "out-of-memory", "interrupted"]
