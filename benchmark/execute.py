@@ -1,16 +1,11 @@
-"""Carry out a suite: one run after the other, each to a record, whatever becomes of it."""
+"""Carry out one run: it ends in a record, whatever becomes of it."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import json
 import shutil
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,21 +14,20 @@ import torch
 from benchmark import checkpoint
 from benchmark.backbone import build_encoder
 from benchmark.clock import quartiles
-from benchmark.data import DataSet, load
+from benchmark.data import DataSet
 from benchmark.distributed import Process
 from benchmark.errors import UserError
 from benchmark.evaluate import evaluate, evaluate_pixels
+from benchmark.folder import RETRIED, read_record
 from benchmark.losscost import measure_loss
 from benchmark.pretrain import Diverged, Interrupted, Pretraining
 from benchmark.provenance import now, provenance
-from benchmark.run import BASELINES, DataSpec, Execution, Run
+from benchmark.run import BASELINES, Execution, Run
 from benchmark.signals import Requests
 from benchmark.suite import Cell, Suite
 from methods import registry
-from results.record import RECORD_NAME, Cost, Metric, Record, Status, write_atomically
+from results.record import Cost, Metric, Record, Status
 
-SUITE_NAME = "suite.json"
-RETRIED: tuple[Status, ...] = ("failed", "diverged", "out-of-memory")
 _TITLES = {"raw_pixels": "Raw pixels", "untrained": "Untrained network"}
 
 
@@ -51,129 +45,6 @@ class Outcome:
 def title(method: str) -> str:
     """A method's or baseline's name in tables."""
     return _TITLES.get(method) or registry.get(method).title
-
-
-def claim_folder(suite: Suite, folder: Path) -> None:
-    """Make ``folder`` this suite's. Raises :class:`UserError` where it is another's or cannot be written."""
-    path = folder / SUITE_NAME
-    content = {
-        "suite": suite.name,
-        "digest": suite.digest,
-        "protocol": suite.protocol,
-        "skipped": [{"axes": axes, "reason": reason} for axes, reason in suite.skipped],
-    }
-    if path.exists():
-        _check_owner(path, suite)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written: {error.strerror}") from error
-
-
-def _check_owner(path: Path, suite: Suite) -> None:
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        name, digest = owner["suite"], owner["digest"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is damaged; remove it, or choose another folder with --out") from error
-    if digest != suite.digest:
-        raise UserError(
-            f"{path.parent}: holds runs of suite {name!r} with other settings (digest {digest[:10]}, this one is "
-            f"{suite.digest[:10]}); choose another folder with --out"
-        )
-
-
-def read_record(folder: Path) -> Record | None:
-    """The record in a run folder, or None. A damaged one is set aside as ``record.json.damaged``, with a warning."""
-    path = folder / RECORD_NAME
-    if not path.exists():
-        return None
-    try:
-        return Record.read(path)
-    except ValueError as error:
-        path.rename(path.with_name(RECORD_NAME + ".damaged"))
-        warnings.warn(f"{error}; set aside as {RECORD_NAME}.damaged", checkpoint.DamagedFile, stacklevel=2)
-        return None
-
-
-def pending(suite: Suite, folder: Path, retry: bool) -> list[Cell]:
-    """The cells that are still to be run: no record, interrupted, or (``retry``) failed."""
-    return [cell for cell in suite.cells if _is_pending(read_record(folder / cell.run.id), retry)]
-
-
-def _is_pending(record: Record | None, retry: bool) -> bool:
-    return record is None or record.status == "interrupted" or (retry and record.status in RETRIED)
-
-
-def execute_suite(
-    suite: Suite,
-    cells: Sequence[Cell],
-    folder: Path,
-    process: Process,
-    requests: Requests,
-    report: Callable[[int, Record], None],
-) -> None:
-    """Run ``cells`` one after the other; ``report`` is told each cell's place and record.
-
-    Raises :class:`UserError` before the first run where data are missing or a batch does not fit them.
-    """
-    data = DataCache(suite.execution)
-    for cell in cells:
-        check_batch(cell.run, data.get(cell.run.data), process)
-    for place, cell in enumerate(cells):
-        requests.next_run()
-        if requests.suite_must_end:
-            return
-        with _alone(folder / cell.run.id, process) as alone:
-            if alone:
-                record = execute(cell, suite, folder / cell.run.id, data.get(cell.run.data), process, requests)
-                if process.is_main:
-                    report(place, record)
-
-
-@dataclass
-class DataCache:
-    """Data sets, each loaded once; the last one is kept."""
-
-    execution: Execution
-    _spec: DataSpec | None = None
-    _data: DataSet | None = None
-
-    def get(self, spec: DataSpec) -> DataSet:
-        """The data of ``spec``."""
-        if self._data is None or spec != self._spec:
-            self._spec, self._data = spec, load(spec, self.execution)
-        return self._data
-
-
-def check_batch(run: Run, data: DataSet, process: Process) -> None:
-    """Raise :class:`UserError` where a batch is larger than the training set or does not divide over the processes."""
-    if run.method in BASELINES:
-        return
-    process.share(run.batch_size)
-    if run.batch_size > len(data.train):
-        raise UserError(
-            f"batch_size is {run.batch_size}, must be at most the {len(data.train)} training images of {data.name}: "
-            "a larger batch is never whole and would be dropped"
-        )
-
-
-@contextmanager
-def _alone(folder: Path, process: Process) -> Iterator[bool]:
-    """Hold the run's lock: no two programs work in one run folder."""
-    if not process.is_main:
-        yield True
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            print(f"{folder.name}: is being run by another program; left to it", flush=True)
-            yield False
-            return
-        yield True
 
 
 def execute(cell: Cell, suite: Suite, folder: Path, data: DataSet, process: Process, requests: Requests) -> Record:

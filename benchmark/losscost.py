@@ -28,7 +28,7 @@ def measure_loss(run: Run, device: torch.device) -> tuple[Quartiles | None, int]
         torch.randn(run.batch_size, run.embedding_dim, generator=draws).to(device, AUTOCAST[run.precision])
         for _ in range(2)
     ]
-    with PeakMemory(device) as memory:
+    with PeakMemory(*views, device=device) as memory:
         _value_and_gradient(run, views)
     seconds = [_seconds(run, views, device) for _ in range(_WARM_UP + _REPEATS)]
     return quartiles(seconds[_WARM_UP:]), memory.peak_bytes

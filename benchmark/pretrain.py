@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from benchmark.augment import recipe
 from benchmark.backbone import Encoder, build_encoder
 from benchmark.clock import StepClock
 from benchmark.data import DataSet
-from benchmark.distributed import Process, embed_views
+from benchmark.distributed import Process
 from benchmark.loader import ViewLoader
 from benchmark.memory import PeakMemory
 from benchmark.optim import build_optimizer, learning_rate
+from benchmark.parallel import embed_views
 from benchmark.progress import Progress
 from benchmark.run import Execution, Run
 from methods import registry
@@ -88,8 +90,8 @@ class Pretraining:
         """
         title = self.run.id.rpartition("-")[0]
         shown = self.process.is_main
-        with Progress(
-            title, self.run.epochs, self.steps_per_epoch, first_step=self.state.step, shown=shown
+        with closing(
+            Progress(title, self.run.epochs, self.steps_per_epoch, first_step=self.state.step, shown=shown)
         ) as progress:
             while self.state.step < self.total_steps:
                 self._train_epoch(self.state.step // self.steps_per_epoch, progress, asked_to_stop)
@@ -122,9 +124,9 @@ class Pretraining:
         """One step; the second one of a run under the memory counter."""
         if self.state.step != min(_COUNTED_STEP, self.total_steps - 1):
             return self._step(views)
-        with PeakMemory(self.process.device, holding=(self.encoder, self.optimizer, views)) as memory:
+        with PeakMemory(self.encoder, self.optimizer, *views, device=self.process.device) as memory:
             loss = self._step(views)
-        self.state.peak_bytes = memory.peak_bytes
+        self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
         return loss
 
     def _step(self, views: tuple[Tensor, ...]) -> Loss:
@@ -183,7 +185,8 @@ class Pretraining:
 
     def _pause_clock(self) -> None:
         self.clock.pause()
-        self.state.step_seconds += self.clock.seconds[_WARM_UP_STEPS:] if not self.state.step_seconds else self.clock.seconds
+        warm = 0 if self.state.step_seconds else _WARM_UP_STEPS
+        self.state.step_seconds += self.clock.seconds[warm:]
         self.clock.seconds.clear()
 
     def save(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -15,7 +14,7 @@ _LINES = 10
 class Progress:
     """Progress of one training run over its epochs."""
 
-    def __init__(self, title: str, epochs: int, steps_per_epoch: int, *, first_step: int = 0, shown: bool = True) -> None:
+    def __init__(self, title: str, epochs: int, steps_per_epoch: int, *, first_step: int, shown: bool) -> None:
         self.title = title
         self.epochs = epochs
         self.steps_per_epoch = steps_per_epoch
@@ -31,10 +30,8 @@ class Progress:
             disable=not self.on_terminal,
         )
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Take the bar off the terminal."""
         self.bar.close()
 
     def advance(self) -> None:
