@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from results.record import RECORD_NAME, Record
 SUBJECT = ("features", "epoch")
 
 
+class LeftOut(UserWarning):
+    """A record that could not be used."""
+
+
 @dataclass(frozen=True, eq=False)
 class Collection:
     """What a set of runs folders holds.
@@ -24,14 +29,12 @@ class Collection:
     ``cost.*`` and ``provenance.*``, its ``folder`` and its ``configuration`` (the Run without its seed).
     ``metrics`` has one row a run and metric: ``id, metric, protocol, value, unit, sd`` and how the protocol is read
     (``key``: the protocol that makes figures comparable; ``k``, ``features``, ``epoch``).
-    ``axes`` names the suites' axes, all of them columns of ``runs``; ``warnings`` says in one sentence each which
-    records were left out and why.
+    ``axes`` names the suites' axes, all of them columns of ``runs``.
     """
 
     runs: pd.DataFrame
     metrics: pd.DataFrame
     axes: tuple[str, ...]
-    warnings: tuple[str, ...]
 
     def tidy(self) -> pd.DataFrame:
         """One row a run and metric with everything known of the run; a run without metrics keeps one row."""
@@ -43,36 +46,34 @@ def collect(folders: Iterable[Path]) -> Collection:
     """Read the records under ``folders`` (runs folders, single run folders, or folders of runs folders).
 
     Nothing is written. A damaged record, and a run that was already read from another folder, are left out with a
-    warning. Raises ``ValueError`` where a folder is missing or holds no readable record.
+    :class:`LeftOut` warning. Raises ``ValueError`` where a folder is missing or holds no readable record.
     """
     records: dict[str, tuple[Record, Path]] = {}
-    warnings: list[str] = []
     for folder in map(Path, folders):
-        found = _read(folder, warnings)
-        if not found:
-            raise ValueError(_nothing_in(folder, warnings))
-        for record, path in found:
-            _add(records, record, path, warnings)
+        for record, path in _read(folder):
+            first = records.setdefault(record.id, (record, path))[1]
+            if first.resolve() != path.resolve():
+                _warn(f"run {record.id} is in {first.parent} and again in {path.parent}: the first is used")
     if not records:
         raise ValueError("no runs folder was named")
-    return _collection(records.values(), tuple(warnings))
+    return _collection(list(records.values()))
 
 
-def _add(records: dict[str, tuple[Record, Path]], record: Record, path: Path, warnings: list[str]) -> None:
-    first = records.setdefault(record.id, (record, path))[1]
-    if first.resolve() != path.resolve():
-        warnings.append(f"run {record.id} is in {first.parent} and again in {path.parent}: the first is used")
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, LeftOut, stacklevel=3)
 
 
-def _read(folder: Path, warnings: list[str]) -> list[tuple[Record, Path]]:
+def _read(folder: Path) -> list[tuple[Record, Path]]:
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}")
+        raise ValueError(f"runs folder {folder}: there is no such folder")
     found = []
     for path in _record_paths(folder):
         try:
             found.append((Record.read(path), path))
         except (ValueError, OSError) as error:
-            warnings.append(f"{error} (left out)")
+            _warn(f"{error}; left out")
+    if not found:
+        raise ValueError(f"runs folder {folder}: no readable {RECORD_NAME} in it or two levels down")
     return found
 
 
@@ -81,19 +82,13 @@ def _record_paths(folder: Path) -> list[Path]:
     return sorted(path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RECORD_NAME))
 
 
-def _nothing_in(folder: Path, warnings: Sequence[str]) -> str:
-    damaged = [warning for warning in warnings if str(folder) in warning]
-    reason = f": {damaged[0]}" if damaged else f" (looked for {RECORD_NAME} in it and two levels down)"
-    return f"no readable record in {folder}{reason}"
-
-
-def _collection(records: Iterable[tuple[Record, Path]], warnings: tuple[str, ...]) -> Collection:
-    pairs = list(records)
-    runs = pd.DataFrame([_run_row(record, path) for record, path in pairs])
-    rows = [row for record, _ in pairs for row in _metric_rows(record)]
+def _collection(records: Sequence[tuple[Record, Path]]) -> Collection:
+    runs = pd.DataFrame([_run_row(record, path) for record, path in records])
+    runs["embedding_dim"] = runs["embedding_dim"].astype("Int64")  # baselines have none
+    rows = [row for record, _ in records for row in _metric_rows(record)]
     metrics = pd.DataFrame(rows, columns=["id", "metric", "protocol", "key", "k", *SUBJECT, "value", "unit", "sd"])
-    axes = dict.fromkeys(name for record, _ in pairs for name in flatten(record.axes))
-    return Collection(runs, _split_subjects(metrics), tuple(axes), warnings)
+    axes = dict.fromkeys(name for record, _ in records for name in flatten(record.axes))
+    return Collection(runs, _split_subjects(metrics), tuple(axes))
 
 
 def _run_row(record: Record, path: Path) -> dict[str, Any]:

@@ -98,9 +98,9 @@ def _alignment(rows: Sequence[Row]) -> list[str]:
 
 
 def _numeric(rows: Sequence[Row], name: str) -> bool:
-    """Whether a column reads as numbers: most of its cells start with a digit, a sign or a dash."""
-    numbers = [_shown(_plain(row.get(name)))[:1] in {*"0123456789-–"} for row in rows]
-    return 2 * sum(numbers) > len(numbers)
+    """Whether a column reads as numbers: most cells that are not empty start with a digit, a sign or a dash."""
+    filled = [text for row in rows if (text := _shown(_plain(row.get(name))))]
+    return 2 * sum(text[0] in "0123456789-–" for text in filled) > len(filled)
 
 
 def _latex(rows: Sequence[Row], title: str, notes: Sequence[str]) -> str:

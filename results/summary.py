@@ -64,6 +64,7 @@ def summarise(collection: Collection) -> pd.DataFrame:
         n=("value", "count"),
         measured=("done", "sum"),
     ).reset_index()
+    stats["protocol"] = stats["protocol"].fillna(stats["key"])
     stats["half_width"] = half_width(stats["sd"].to_numpy(), stats["n"].to_numpy())
     stats["low"], stats["high"] = stats["mean"] - stats["half_width"], stats["mean"] + stats["half_width"]
     table = stats.merge(configurations(collection), on="configuration", how="left")
@@ -93,6 +94,7 @@ def _costs(collection: Collection) -> pd.DataFrame:
     ]
     long = pd.concat(parts, ignore_index=True)
     long["value"] = pd.to_numeric(long["value"]).where(long["done"])
+    long["protocol"] = long["protocol"].where(long["value"].notna())
     long["done"] &= long["value"].notna()  # a cost that was not measured is absent, not a failure
     return long
 

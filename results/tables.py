@@ -66,7 +66,8 @@ def figures(collection: Collection, summary: pd.DataFrame) -> list[dict[Any, Any
     identity = ["suite", "data.source", "method", "title", "label", "embedding_dim", "loss_form"]
     settings = ["batch_size", "epochs", "precision", "backbone.name"]
     names = dict.fromkeys([*identity, *collection.axes, *settings, *_FIGURES])
-    return summary[[name for name in names if name in summary]].to_dict("records")
+    chosen = summary[[name for name in names if name in summary]].astype(object)
+    return chosen.where(chosen.notna(), None).to_dict("records")
 
 
 def accuracy(summary: pd.DataFrame, metric: str | None = None) -> list[Table]:
@@ -80,18 +81,17 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
     n = _usual_n(table)
     split = {part.split("=")[0] for part in key.split(", ")}
     common = {name: mode for name in SUBJECT if name not in split and (mode := _most_common(table[name])) is not None}
-    rows = [
-        {"Method": label, **{f"D={dimension}": _cell(own, dimension, unit, n) for dimension in _dimensions(table)}}
-        for label, own in _labelled(table, common)
-    ]
+    rows = [{"Method": label, **_cells(own, _dimensions(table), n)} for label, own in _labelled(table, common)]
     holes = any(cell == NOT_RUN for row in rows for cell in row.values())
     note = _seeds_note(n) + (f" {NOT_RUN}: not run." if holes else "")
     protocol = ", ".join(part for part in (key, protocol_text(common)) if part)
     return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, [note])
 
 
-def _dimensions(table: pd.DataFrame) -> list[int]:
-    return sorted(table["embedding_dim"].unique())
+def _dimensions(table: pd.DataFrame) -> list[int | None]:
+    """The columns: ``None``, for rows that embed nothing, then the embedding dimensions."""
+    known = table["embedding_dim"].dropna()
+    return [*([None] if len(known) < len(table) else []), *sorted(map(int, known.unique()))]
 
 
 def _usual_n(table: pd.DataFrame) -> int:
@@ -122,14 +122,22 @@ def _labelled(table: pd.DataFrame, common: dict[str, Any]) -> Iterator[tuple[str
         yield (f"{label} ({', '.join(other)})" if other else str(label)), own
 
 
-def _cell(rows: pd.DataFrame, dimension: int, unit: str, usual_n: int) -> str:
-    here = rows[rows["embedding_dim"] == dimension]
-    return "; ".join(_outcome(row, unit, usual_n) for _, row in here.iterrows()) or NOT_RUN
+def _cells(own: pd.DataFrame, dimensions: Sequence[int | None], usual_n: int) -> dict[str, str]:
+    """A row's cells by heading; empty where the heading does not concern the method, a dash where nothing was run."""
+    cells: dict[int | None, list[str]] = {dimension: [] for dimension in dimensions}
+    for _, row in own.iterrows():
+        cells[None if pd.isna(row["embedding_dim"]) else int(row["embedding_dim"])].append(_outcome(row, usual_n))
+    without = bool(cells.get(None))
+    return {
+        "no D" if dimension is None else f"D={dimension}": "; ".join(texts)
+        or ("" if without or dimension is None else NOT_RUN)
+        for dimension, texts in cells.items()
+    }
 
 
-def _outcome(row: pd.Series, unit: str, usual_n: int) -> str:
+def _outcome(row: pd.Series, usual_n: int) -> str:
     """``93.1 ± 0.4``, with ``(n=1)`` where n is not the usual one, and what became of the other runs."""
-    measured = figure(row["mean"], row["half_width"], unit) if row["n"] else ""
+    measured = figure(row["mean"], row["half_width"], row["unit"]) if row["n"] else ""
     n = f" (n={row['n']})" if row["n"] not in (0, usual_n) else ""
     return ", ".join(part for part in (measured + n, row["failures"]) if part)
 
@@ -191,8 +199,7 @@ def unfinished(collection: Collection) -> list[Table]:
     """The runs that are not done, with what they said; nothing where all are."""
     runs = collection.runs[collection.runs["status"] != "done"]
     rows = [
-        {"Run": row["id"], "Method": row["title"], "D": str(row["embedding_dim"]), "Status": row["status"]}
-        | {"Message": row["message"]}
+        {"Run": row["id"], "Method": row["title"], "Status": row["status"], "Message": row["message"]}
         for _, row in runs.iterrows()
     ]
     return [Table("Runs that did not finish", rows)] if rows else []

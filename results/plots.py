@@ -1,0 +1,195 @@
+"""Figures: accuracy over embedding dimension, the trade-off of time and memory, and loss curves."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from results import style
+from results.collect import Collection
+from results.curves import loss_curves
+from results.record import write_atomically
+from results.summary import COSTS, metric_title, select, summarise
+from results.tables import MIB, short_source
+
+
+def write(collection: Collection, folder: Path) -> list[Path]:
+    """Write every figure that the collection holds data for, as PNG and PDF, into ``folder``; returns the files.
+
+    Where it holds several data sets, each has its own files, named after it.
+    """
+    style.use_style()
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = summarise(collection)
+    sources = list(dict.fromkeys(collection.runs["data.source"]))
+    return [
+        path
+        for source in sources
+        for name, draw in _FIGURES.items()
+        for path in _write(draw(collection, summary, source), folder, _file_name(name, source, len(sources)))
+    ]
+
+
+def _file_name(name: str, source: str, sources: int) -> str:
+    return name if sources == 1 else f"{re.sub(r'[^A-Za-z0-9.-]+', '-', short_source(source))}_{name}"
+
+
+def _write(figure: Figure | None, folder: Path, name: str) -> list[Path]:
+    from matplotlib import pyplot as plt
+
+    if figure is None:
+        return []
+    paths = []
+    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, metadata=metadata)
+        paths.append(folder / f"{name}.{kind}")
+        write_atomically(paths[-1], content.getvalue())
+    plt.close(figure)
+    return paths
+
+
+def accuracy(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
+    """Headline metrics over the embedding dimension, a panel each: means and 95 % intervals over seeds.
+
+    A network that was not trained has no embedding dimension to speak of: it is a horizontal line. An interval that
+    leaves its panel has no cap there.
+    """
+    measured = summary[(summary["data.source"] == source) & (summary["n"] > 0) & ~summary["metric"].isin(COSTS)]
+    if measured.empty or measured["epochs"].max() == 0:
+        return None
+    chosen = select(measured)
+    labels = list(dict.fromkeys(chosen.loc[chosen["epochs"] > 0, "label"]))
+    looks = style.looks(labels)
+    panels = [own for _, own in chosen.groupby(["metric", "key"], sort=False)]
+    figure, axes = style.grid(len(panels))
+    for own, axis in zip(panels, axes, strict=True):
+        _accuracy_panel(axis, own, looks)
+        axis.set_title("\n".join(filter(None, [_names(own)[0], _particular(own, chosen)])))
+        axis.set_ylabel(_names(own)[1])
+    style.outer_labels(axes)
+    handles = [Line2D([], [], **looks[label].line()) for label in labels]
+    return style.finish(figure, handles, labels, "Mean and 95 % interval over seeds")
+
+
+def _accuracy_panel(axis: Axes, own: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    scale = 100.0 if (own["unit"] == "fraction").all() else 1.0
+    trained = own[own["epochs"] > 0]
+    style.dimension_axis(axis, sorted(map(int, trained["embedding_dim"].unique())))
+    for (label, look), step in zip(looks.items(), _steps_aside(trained, len(looks)), strict=True):
+        points = trained[trained["label"] == label].sort_values("embedding_dim")
+        half = points["half_width"].fillna(0) * scale
+        axis.errorbar(points["embedding_dim"].astype(float) * step, points["mean"] * scale, half, **look.bars())
+    axis.set_ylim(*(scale * limit for limit in _limits(trained)))
+    _references(axis, own[own["epochs"] == 0], scale)
+
+
+def _steps_aside(own: pd.DataFrame, count: int) -> list[float]:
+    """A factor in x for each method, so that intervals at one dimension stand side by side."""
+    dimensions = sorted(own["embedding_dim"].unique())
+    gap = min((high / low for low, high in pairwise(dimensions)), default=2.0)
+    return [gap ** (0.2 * (place / max(1, count - 1) - 0.5)) for place in range(count)]
+
+
+def _limits(own: pd.DataFrame) -> tuple[float, float]:
+    """Room for the means and their intervals, but no interval may shrink the means to less than a third."""
+    low, high = own["mean"].min(), own["mean"].max()
+    span = max(high - low, 0.02 * abs(high), 1e-9)
+    bottom = max(low - span, own["low"].fillna(low).min()) - 0.08 * span
+    top = min(high + span, own["high"].fillna(high).max()) + 0.08 * span
+    return bottom, top
+
+
+def _names(own: pd.DataFrame) -> tuple[str, str]:
+    """A panel's title and the label of its y axis: ``Weighted kNN`` and ``Top-1 accuracy (%)``."""
+    name, _, what = metric_title(own["metric"].iloc[0], own["unit"].iloc[0]).partition(", ")
+    return name, what[:1].upper() + what[1:]
+
+
+def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
+    """The part of a panel's protocol that tells it apart: from its metric's other panels, or else from all others."""
+    key = own["key"].iloc[0]
+    keys = set(chosen["key"])
+    related = set(chosen.loc[chosen["metric"] == own["metric"].iloc[0], "key"])
+    others = [set(other.split(", ")) for other in (related if len(related) > 1 else keys) - {key}]
+    parts = [part for part in key.split(", ") if not all(part in other for other in others)]
+    return ", ".join(parts).replace("_", " ")
+
+
+def _references(axis: Axes, untrained: pd.DataFrame, scale: float) -> None:
+    """Untrained networks and raw pixels: a line, or their value at the foot of the panel where they lie below it."""
+    bottom, below = axis.get_ylim()[0], 0
+    for label, own in untrained.groupby("label", sort=False):
+        level = own["mean"].mean() * scale
+        if level > bottom:
+            axis.axhline(level, color=style.GREY, linestyle=":", linewidth=0.9, zorder=1)
+            axis.annotate(str(label), (0.99, level), xycoords=("axes fraction", "data"), **style.REMARK)
+        else:
+            axis.annotate(
+                f"↓ {label} {level:.1f}", (0.99, 0.01 + 0.07 * below), xycoords="axes fraction", **style.REMARK
+            )
+            below += 1
+
+
+def tradeoff(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
+    """Peak memory over time, a point a method and dimension: of the whole step, and of the loss and its gradient.
+
+    Times of two machines are not comparable: each machine has its own panels.
+    """
+    costs = summary[(summary["data.source"] == source) & (summary["n"] > 0) & (summary["epochs"] > 0)]
+    panels = {title: points for name, pair in _TRADEOFFS.items() for title, points in _points(costs, name, *pair)}
+    if not panels:
+        return None
+    labels = list(dict.fromkeys(costs["label"]))
+    looks, dimensions = style.looks(labels), sorted(costs["embedding_dim"].unique())
+    sizes = dict(zip(dimensions, style.sizes(len(dimensions)), strict=True))
+    figure, axes = style.grid(len(panels), columns=2, height=2.6)
+    for (title, points), axis in zip(panels.items(), axes, strict=True):
+        _tradeoff_panel(axis, points, looks, sizes)
+        axis.set_title(title)
+    dots = [Line2D([], [], color=style.GREY, marker="o", linestyle="", markersize=sizes[dim]) for dim in dimensions]
+    axes[0].legend(dots, [f"$D={dimension}$" for dimension in dimensions], loc="upper left", frameon=False)
+    handles = [Line2D([], [], **looks[label].line()) for label in labels]
+    return style.finish(figure, handles, labels, "Mean over seeds of each run's median time and peak memory")
+
+
+def _points(costs: pd.DataFrame, name: str, seconds: str, peak: str) -> list[tuple[str, pd.DataFrame]]:
+    """Time and memory side by side, a row a configuration; a table and its title for each machine."""
+    wide = costs.pivot(index=["label", "embedding_dim", "configuration", "key"], columns="metric", values="mean")
+    if not {seconds, peak} <= set(wide.columns):
+        return []
+    points = wide.assign(milliseconds=wide[seconds] * 1e3, mib=wide[peak] / MIB).reset_index()
+    points = points.dropna(subset=["milliseconds", "mib"])
+    several = points["key"].nunique() > 1
+    return [(f"{name}\n{key}" if several else name, own) for key, own in points.groupby("key", sort=False)]
+
+
+def _tradeoff_panel(axis: Axes, points: pd.DataFrame, looks: dict[str, style.Look], sizes: dict[int, float]) -> None:
+    for label, own in points.sort_values("embedding_dim").groupby("label", sort=False):
+        look = looks[str(label)]
+        axis.plot(own["milliseconds"], own["mib"], **look.line(marker="", alpha=0.6, linewidth=0.8, zorder=1))
+        for _, point in own.iterrows():
+            size = sizes[point["embedding_dim"]]
+            axis.plot(point["milliseconds"], point["mib"], **look.line(linestyle="none", markersize=size))
+    style.log_axes(axis)
+    axis.set_xlabel("Time (ms)")
+    axis.set_ylabel("Peak memory (MiB)")
+
+
+_TRADEOFFS = {
+    "Training step": ("step_seconds", "peak_bytes_step"),
+    "Loss and its gradient": ("loss_seconds", "peak_bytes_loss"),
+}
+_FIGURES: dict[str, Callable[[Collection, pd.DataFrame, str], Figure | None]] = {
+    "accuracy": accuracy,
+    "tradeoff": tradeoff,
+    "loss_curves": loss_curves,
+}

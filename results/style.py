@@ -1,0 +1,146 @@
+"""How the figures look: legible in print, in grey and to colour-blind readers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
+
+COLUMN = 3.4  # inches: one column of a two-column page; a page's width is twice this and the gap
+GREY = "0.45"
+REMARK: dict[str, Any] = {
+    "fontsize": 6.5,
+    "color": GREY,
+    "ha": "right",
+    "va": "bottom",
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
+}
+_MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "*", "h", "X", "P")
+_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+
+_RC = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7.5,
+    "legend.title_fontsize": 7,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4.5,
+    "grid.linewidth": 0.4,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "savefig.dpi": 300,
+    "savefig.bbox": "tight",
+    "pdf.fonttype": 42,  # text stays text
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, marker and dash of one method: any one of the three tells it apart from its neighbours."""
+
+    color: tuple[float, float, float]
+    marker: str
+    dash: Any
+
+    def line(self, **more: Any) -> dict[str, Any]:
+        """Keywords of ``Axes.plot``; a white edge keeps crossing markers apart."""
+        edge = {"markeredgecolor": "white", "markeredgewidth": 0.5}
+        return {"color": self.color, "marker": self.marker, "linestyle": self.dash, **edge, **more}
+
+    def bars(self) -> dict[str, Any]:
+        """Keywords of ``Axes.errorbar``: intervals lighter than the line, so that the means stay in front."""
+        return self.line(ecolor=(*self.color, 0.55), elinewidth=0.7, capsize=1.5, capthick=0.7)
+
+
+def use_style() -> None:
+    """Set matplotlib and seaborn up for every figure of this project; draws to files only."""
+    mpl.use("Agg")
+    sns.set_theme(context="paper", style="ticks", rc=_RC)
+
+
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """A look for each method in the order of the tables, dark to light, so that grey keeps the order."""
+    return {
+        label: Look(color, _MARKERS[place % len(_MARKERS)], dash(place))
+        for place, (label, color) in enumerate(zip(labels, shades(len(labels)), strict=True))
+    }
+
+
+def dash(place: int) -> Any:
+    """The dash of the ``place``-th line."""
+    return _DASHES[place % len(_DASHES)]
+
+
+def shades(count: int) -> list[tuple[float, float, float]]:
+    """``count`` colours of rising luminance: viridis without its lightest fifth, which print loses."""
+    palette = mpl.colormaps["viridis"]
+    return [palette(0.8 * place / max(1, count - 1))[:3] for place in range(count)]
+
+
+def dimension_axis(axes: Axes, dimensions: Sequence[int]) -> None:
+    """A log2 axis whose ticks are the embedding dimensions that were run."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(dimensions))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set_xlim(min(dimensions) / 1.35, max(dimensions) * 1.35)
+    axes.set_xlabel("Embedding dimension $D$")
+
+
+def log_axes(axis: Axes) -> None:
+    """Logarithmic time and memory with plain numbers as ticks, few where the range is short."""
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    for scale in (axis.xaxis, axis.yaxis):
+        low, high = scale.get_view_interval()
+        steps = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+        scale.set_major_locator(LogLocator(subs=steps))
+        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        scale.set_minor_locator(NullLocator())
+
+
+def sizes(count: int) -> list[float]:
+    """Marker sizes that grow with the embedding dimension, in points."""
+    return [3.5 + 4.5 * place / max(1, count - 1) for place in range(count)]
+
+
+def outer_labels(axes: Sequence[Axes]) -> None:
+    """Keep y labels in the first column and x labels on the lowest panel of each column."""
+    places = [(spec.rowspan.start, spec.colspan.start) for axis in axes if (spec := axis.get_subplotspec())]
+    for (row, column), axis in zip(places, axes, strict=True):
+        if column > 0:
+            axis.set_ylabel("")
+        if (row + 1, column) in places:
+            axis.set_xlabel("")
+
+
+def grid(panels: int, columns: int = 3, height: float = 2.0) -> tuple[Figure, list[Axes]]:
+    """A figure of ``panels`` panels, at most ``columns`` in a row, no wider than a page."""
+    from matplotlib import pyplot as plt
+
+    across = min(panels, columns)
+    down = -(-panels // across)
+    width = COLUMN if across == 1 else 2 * COLUMN + 0.3
+    figure, axes = plt.subplots(down, across, figsize=(width, height * down + 0.4), squeeze=False, layout="constrained")
+    flat = list(axes.flat)
+    for unused in flat[panels:]:
+        unused.remove()
+    return figure, flat[:panels]
+
+
+def finish(figure: Figure, handles: Sequence[Any], labels: Sequence[str], shown: str) -> Figure:
+    """One legend below all panels that also says what is ``shown``, and no frame lines that carry no scale."""
+    sns.despine(figure)
+    columns = min(4, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, title=shown)
+    return figure
