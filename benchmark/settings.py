@@ -92,14 +92,16 @@ def holds(settings: Any, path: str) -> bool:
 
 def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """The first fault of a validation: its dotted key, and what is wrong and allowed, in words."""
-    first = error.errors()[0]
+    # A key that is not known often leaves one that must be given: the misspelt one is what to tell.
+    first = min(error.errors(), key=lambda found: found["type"] == "missing")
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
         return ".".join(path), f"unknown key; allowed are {', '.join(_allowed(model, path[:-1]))}"
     if first["type"] == "missing":
         return ".".join(path), "must be given"
     if first["type"] == "value_error":
-        return ".".join(path), str(first["ctx"]["error"])
+        key = ".".join(path)
+        return key, str(first["ctx"]["error"]).removeprefix(f"{key}: ")
     reason = first["msg"].replace("Input should", "should", 1)
     return ".".join(path), f"is {first['input']!r}, {reason}"
 
