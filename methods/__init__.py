@@ -1,0 +1,33 @@
+"""What is compared: rotation-invariant kernels, the losses built on them and their baselines.
+
+Losses are pure functions of two or more views' embeddings, `from methods import sfrik`; see `methods.loss.Loss`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Loss": "loss",
+    "RotationInvariantKernel": "kernels",
+    "make_kernel": "kernels",
+    "mmd": "regularisers",
+    "sfrik": "regularisers",
+    "auh": "regularisers",
+    "vicreg": "infomax",
+    "barlow_twins": "infomax",
+    "simclr": "contrastive",
+    "simclr_sfrik": "contrastive",
+    "spectral": "contrastive",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from its module when it is first asked for: `import methods` alone imports no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,110 @@
+"""Views centred over the batch, read in blocks of columns or rows: what VICReg and Barlow Twins work on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from .loss import product_dtype, working_dtype
+from .products import add_product_, add_upper_gram_, mirror_, slices, tile_rows
+from .sharding import Ranks
+from .sphere import row_slices
+
+COLUMN_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # entries of a block of columns
+
+
+@dataclass(frozen=True)
+class Batch:
+    """V views of (n, D) on this rank and N rows on all, never centred as a whole: blocks are, as they are read."""
+
+    views: tuple[Tensor, ...]
+    products: torch.dtype
+    ranks: Ranks
+
+    @staticmethod
+    def of(views: Sequence[Tensor], group: dist.ProcessGroup | None) -> Batch:
+        """The batch of these views, with autocast's type for products. Raises ValueError on uneven rows over ranks."""
+        ranks = Ranks.of(group)
+        ranks.check_even(views[0])
+        return Batch(tuple(view.detach() for view in views), product_dtype(views[0]), ranks)
+
+    @property
+    def count(self) -> int:
+        """N, the rows of all ranks."""
+        return self.ranks.world * self.views[0].shape[0]
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.views[0].shape[1]
+
+    @property
+    def own(self) -> slice:
+        """This rank's rows among the N."""
+        return self.ranks.own_rows(self.views[0].shape[0])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of everything but matrix products."""
+        return working_dtype(self.views[0])
+
+    @cached_property
+    def gathered(self) -> tuple[Tensor, ...]:
+        """The rows of all ranks, V of (N, D), as they came."""
+        return tuple(self.ranks.gather(view) for view in self.views)
+
+    @cached_property
+    def means(self) -> Tensor:
+        sums_VD = torch.stack([view.sum(0, dtype=self.dtype) for view in self.views])
+        return self.ranks.sum_(sums_VD) / self.count
+
+    @cached_property
+    def square_deviations(self) -> Tensor:
+        """Σ_i (x_id − mean_d)²."""
+        total_VD = torch.zeros_like(self.means)
+        for view in range(len(self.views)):
+            for rows in row_slices(self.views[0]):
+                total_VD[view] += self.rows(view, rows).square_().sum(0)
+        return self.ranks.sum_(total_VD)
+
+    def rows(self, view: int, rows: slice) -> Tensor:
+        """Some of this rank's rows, centred, (R, D)."""
+        return self.views[view][rows].to(self.dtype) - self.means[view]
+
+    def columns(self, view: int, cols: slice) -> Tensor:
+        """Some columns of the rows of all ranks, centred, (N, C)."""
+        return self.gathered[view][:, cols].to(self.dtype) - self.means[view, cols]
+
+    def row_tiles(self) -> Iterator[slice]:
+        """This rank's rows, in blocks large enough for matrix products."""
+        return slices(self.views[0].shape[0], tile_rows(self.views[0].device))
+
+    def column_tiles(self) -> Iterator[slice]:
+        """All columns, in blocks that hold the rows of all ranks."""
+        elements = COLUMN_ELEMENTS.get(self.views[0].device.type, COLUMN_ELEMENTS["cuda"])
+        return slices(self.width, max(1, elements // self.count))
+
+    def gram(self, blocks: Iterable[Tensor]) -> Tensor:
+        """Σ_c A_c A_cᵀ over blocks of columns A_c (N, C): this rank's rows by all, (n, N)."""
+        alone = self.ranks.world == 1
+        gram_nN = self.means.new_zeros((self.views[0].shape[0], self.count))
+        for block_NC in blocks:
+            operand_NC = block_NC.to(self.products)
+            if alone:
+                add_upper_gram_(gram_nN, block_NC, operand_NC)
+            else:
+                add_product_(gram_nN, block_NC[self.own], operand_NC.T)
+        return mirror_(gram_nN) if alone else gram_nN
+
+    def buffers(self) -> list[Tensor]:
+        """Zeros for a gradient a view, in the working type."""
+        return [torch.zeros_like(view, dtype=self.dtype) for view in self.views]
+
+    def total(self, matrix: Tensor) -> Tensor:
+        """Sum of the entries of this rank's share of a matrix, over all ranks, float64."""
+        return self.ranks.sum_(matrix.sum(dtype=torch.float64))

@@ -1,0 +1,94 @@
+"""What a loss returns, and how a closed-form gradient is handed to autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of V views' embeddings.
+
+    value: scalar, float32 (float64 for float64 embeddings), differentiable once with respect to the views.
+    terms: the named, weighted parts whose sum is the value; scalars, detached.
+    form: how it was computed: "primal" (D x D), "dual" (N x N, by tiles) or "rowwise" (by tiles, a sum a row).
+    """
+
+    value: Tensor
+    terms: dict[str, Tensor]
+    form: str
+
+
+def check_views(views: Sequence[Tensor]) -> None:
+    """V ≥ 2 floating-point matrices of one shape (N, D), D ≥ 2, on one device. Raises ValueError."""
+    if len(views) < 2:
+        raise ValueError(f"a joint-embedding loss needs at least 2 views, not {len(views)}")
+    first = views[0]
+    for view in views:
+        if view.dim() != 2 or view.shape != first.shape or view.dtype != first.dtype or view.device != first.device:
+            described = ", ".join(f"{tuple(v.shape)} {v.dtype} {v.device}" for v in views)
+            raise ValueError(f"all views must be matrices (N, D) of one shape, type and device, not {described}")
+    if not first.is_floating_point() or first.shape[1] < 2:
+        raise ValueError(f"embeddings must be floating-point with D >= 2, not {first.dtype} with D = {first.shape[1]}")
+
+
+def wants_gradient(views: Sequence[Tensor]) -> bool:
+    """Whether autograd will ask for the gradient of a loss of these views."""
+    return torch.is_grad_enabled() and any(view.requires_grad for view in views)
+
+
+def product_dtype(view: Tensor) -> torch.dtype:
+    """The type of matrix products: autocast's where it is on (never below float64 inputs), else the embeddings'."""
+    device = view.device.type
+    if view.dtype != torch.float64 and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return view.dtype
+
+
+def working_dtype(view: Tensor) -> torch.dtype:
+    """The type of everything that is not a matrix product: float32, or float64 for float64 embeddings."""
+    return torch.float64 if view.dtype == torch.float64 else torch.float32
+
+
+@contextmanager
+def closed_form(view: Tensor) -> Iterator[None]:
+    """Neither autograd nor autocast: types and gradients are the engine's own business here."""
+    with torch.no_grad(), torch.autocast(view.device.type, enabled=False):
+        yield
+
+
+def assemble(views: Sequence[Tensor], terms: dict[str, Tensor], gradients: Sequence[Tensor] | None, form: str) -> Loss:
+    """The Loss of these terms whose derivative with respect to the views is `gradients` (handed over, not copied)."""
+    dtype = working_dtype(views[0])
+    terms = {name: term.detach().to(dtype) for name, term in terms.items()}
+    value = torch.stack(list(terms.values())).sum()
+    if gradients is not None:
+        value = _WithGradient.apply(value, *gradients, *views)
+    return Loss(value, terms, form)
+
+
+class _WithGradient(torch.autograd.Function):
+    """The identity on a value whose gradients with respect to the views are already known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *gradients_and_views: Tensor) -> Tensor:
+        count = len(gradients_and_views) // 2
+        ctx.save_for_backward(*gradients_and_views[:count])
+        ctx.view_dtype = gradients_and_views[count].dtype
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        # The saved buffers are not needed again unless the graph is kept: scale them where they lie.
+        scale = torch.mul if torch._C._autograd._get_current_graph_task_keep_graph() else Tensor.mul_
+        scaled = tuple(scale(gradient, upstream).to(ctx.view_dtype) for gradient in gradients)
+        return (None, *(None for _ in gradients), *scaled)

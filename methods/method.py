@@ -1,0 +1,107 @@
+"""A method that is compared: a named loss, its source, its options, their defaults and where those come from.
+
+A method turns a user's options into the keyword arguments of its loss: `resolve` refuses what it does not know, fills
+in the defaults and converts published conventions in the open, so that what is written down is what was computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from .kernels import RotationInvariantKernel, kernel_parameters, make_kernel
+from .loss import Loss
+from .options import check_option
+
+SIM_COEFF = "published_sim_coeff"  # c of the published c · mse_loss, the mean over N and D: align_weight = c / D
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named loss with its defaults.
+
+    defaults: option -> value, in this project's convention (the alignment sums over the D coordinates), or
+    `published_sim_coeff` where the published coefficient is what should stay when D changes.
+    origin: option -> where its default comes from.
+    """
+
+    name: str
+    title: str
+    source: str
+    loss: Callable[..., Loss]
+    defaults: Mapping[str, Any]
+    origin: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
+        object.__setattr__(self, "origin", MappingProxyType(dict(self.origin)))
+
+    def allowed(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """The options this method takes; with a kernel by name among them, that kernel's parameters too."""
+        names = list(self._defaults(options))
+        if SIM_COEFF in names or "align_weight" in names:
+            names += ["align_weight", SIM_COEFF]
+        if "kernel" in names:
+            names += kernel_parameters(self._kernel(options))
+        return tuple(dict.fromkeys(names))
+
+    def resolve(self, options: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
+        """The loss's keyword arguments for these options at this D, as plain JSON values.
+
+        Raises ValueError, in one sentence, on an unknown option or kernel, a value out of range, or both conventions of
+        the alignment at once.
+        """
+        allowed = self.allowed(options)
+        for name, value in options.items():
+            if name not in allowed:
+                raise ValueError(
+                    f"method {self.name!r} has no option {name!r}: it takes {', '.join(allowed) or 'none'}"
+                )
+            check_option(self.name, name, value)
+        resolved = self._one_alignment(options, embedding_dim)
+        if "kernel" in resolved:
+            split_kernel(resolved, embedding_dim)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
+
+    def __call__(
+        self, views: Sequence[Tensor], *, form: str = "auto", group: dist.ProcessGroup | None = None, **resolved: Any
+    ) -> Loss:
+        """The loss of these views under resolved options."""
+        return self.loss(views, form=form, group=group, **resolved)
+
+    def _one_alignment(self, options: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
+        """Options over defaults, with the alignment's weight in this project's convention only."""
+        if SIM_COEFF in options and "align_weight" in options:
+            raise ValueError(f"method {self.name!r}: give align_weight or {SIM_COEFF} (align_weight times D), not both")
+        defaults = self._defaults(options)
+        if "align_weight" in options:
+            defaults.pop(SIM_COEFF, None)
+        resolved = {**defaults, **options}
+        if SIM_COEFF in resolved:
+            resolved["align_weight"] = resolved.pop(SIM_COEFF) / embedding_dim
+        return resolved
+
+    def _defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The defaults; parameters of the default kernel are none of another kernel's."""
+        defaults = dict(self.defaults)
+        if "kernel" in defaults and self._kernel(options) != defaults["kernel"]:
+            for name in kernel_parameters(defaults["kernel"]):
+                defaults.pop(name, None)
+        return defaults
+
+    def _kernel(self, options: Mapping[str, Any]) -> str:
+        name = options.get("kernel", self.defaults["kernel"])
+        check_option(self.name, "kernel", name)
+        return str(name)
+
+
+def split_kernel(resolved: Mapping[str, Any], dim: int) -> tuple[RotationInvariantKernel, dict[str, Any]]:
+    """The kernel that these options describe, and the options that are not its own."""
+    own = kernel_parameters(resolved["kernel"])
+    kernel = make_kernel(resolved["kernel"], dim, **{name: resolved[name] for name in own if name in resolved})
+    return kernel, {name: value for name, value in resolved.items() if name not in (*own, "kernel")}

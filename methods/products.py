@@ -1,0 +1,77 @@
+"""Matrix products in the autocast type with float32 accumulation, and the tiles they are cut into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+CPU_TILE = 1024  # rows of a Gram tile: 4 MiB in float32, and close to the machine's matrix-product rate
+CUDA_TILE = 4096
+SUB_TILE = 4  # a diagonal tile is computed as the upper triangle of SUB_TILE² blocks
+
+
+def tile_rows(device: torch.device) -> int:
+    """Rows (and columns) of one tile of the Gram matrix."""
+    return CPU_TILE if device.type == "cpu" else CUDA_TILE
+
+
+def slices(count: int, step: int, start: int = 0) -> Iterator[slice]:
+    """start..count in slices of `step`."""
+    for begin in range(start, count, step):
+        yield slice(begin, min(begin + step, count))
+
+
+def gram_(out: Tensor, a_ND: Tensor, b_MD: Tensor) -> Tensor:
+    """out = a bᵀ."""
+    if a_ND.dtype == out.dtype:
+        return torch.mm(a_ND, b_MD.T, out=out)
+    return out.copy_(_wide_product(a_ND, b_MD.T))
+
+
+def symmetric_gram_(out: Tensor, a_ND: Tensor) -> Tensor:
+    """out = a aᵀ, computing (1 + 1/SUB_TILE)/2 of it and mirroring the rest."""
+    for rows, cols in _upper_blocks(len(a_ND)):
+        gram_(out[rows, cols], a_ND[rows], a_ND[cols])
+    return mirror_(out)
+
+
+def add_upper_gram_(out: Tensor, weights_ND: Tensor, a_ND: Tensor) -> Tensor:
+    """out += weights aᵀ, where that is symmetric, on the upper blocks only: `mirror_` completes it."""
+    for rows, cols in _upper_blocks(len(a_ND)):
+        add_product_(out[rows, cols], weights_ND[rows], a_ND[cols].T)
+    return out
+
+
+def mirror_(out: Tensor) -> Tensor:
+    """Copy the upper blocks of a symmetric matrix onto the lower ones."""
+    for rows, cols in _upper_blocks(len(out)):
+        if cols.start > rows.start:
+            out[cols, rows] = out[rows, cols].T
+    return out
+
+
+def _upper_blocks(count: int) -> Iterator[tuple[slice, slice]]:
+    step = max(64, -(-count // SUB_TILE))
+    for rows in slices(count, step):
+        for cols in slices(count, step, start=rows.start):
+            yield rows, cols
+
+
+def add_product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:
+    """out += weights · b; the weights are float32 and are brought into the type of b."""
+    if b_MD.dtype == out.dtype:
+        return out.addmm_(weights_NM, b_MD)
+    if b_MD.dtype == torch.bfloat16:
+        return out.add_(_wide_product(weights_NM.to(b_MD.dtype), b_MD))
+    # float16 has five bits of exponent: bring the largest weight to 1 first.
+    scale = weights_NM.abs().amax().clamp_min(torch.finfo(weights_NM.dtype).tiny)
+    return out.addcmul_(_wide_product((weights_NM / scale).to(b_MD.dtype), b_MD), scale)
+
+
+def _wide_product(a: Tensor, b: Tensor) -> Tensor:
+    """a b of half-precision factors, accumulated and returned in float32."""
+    if a.device.type == "cuda":
+        return torch.mm(a, b, out_dtype=torch.float32)
+    return torch.mm(a.float(), b.float())  # exact products, summed in float32, as the GPU does
