@@ -6,7 +6,6 @@ its content's SHA-256. The last two are kept: where the newest is damaged, train
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import warnings
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmark.errors import UserError
+from benchmark.errors import full_disk_told
 from results.record import write_atomically
 
 KEPT = 2
@@ -26,33 +25,33 @@ class DamagedFile(UserWarning):
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write a checkpoint and prune the old ones. Raises :class:`UserError` where the disk is full."""
+    """Write a checkpoint and prune the old ones. Raises :class:`DiskFull` where it does not fit."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
     path = folder / f"step-{step:09d}-{_digest(content)}.pt"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with full_disk_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise UserError(f"{folder}: no space left for a checkpoint of {len(content) / 2**20:.0f} MiB") from error
-        raise
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
 
 
-def load_latest(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest whole checkpoint, or None. A damaged one is renamed to ``*.damaged`` with a warning that names it."""
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, or None. A damaged one is renamed to ``*.damaged``, with a warning."""
     for path in _newest_first(folder):
-        content = path.read_bytes()
-        if path.stem.endswith(_digest(content)):
-            return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        if path.stem.endswith(_digest(path.read_bytes())):
+            return path
         aside = path.with_suffix(".damaged")
         path.rename(aside)
         warnings.warn(f"checkpoint {path} is damaged; set aside as {aside.name}", DamagedFile, stacklevel=2)
     return None
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """The state in a checkpoint, its tensors on ``device``."""
+    return torch.load(path, map_location=device, weights_only=True)
 
 
 def clear(folder: Path) -> None:

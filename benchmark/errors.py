@@ -1,8 +1,30 @@
-"""The one exception that means: the input is wrong, and the program is not."""
+"""The exceptions that mean: the input or the machine is at fault, and the program is not."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Bad input. The message is one sentence: what was wrong, where (file and key), what is allowed.
 
     The command line prints it after ``error:`` and exits with 2, without a traceback.
     """
+
+
+class DiskFull(UserError):
+    """No space is left, or a quota is reached. What was on disk before is whole; the run can go on from it."""
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Turn the system's error into :class:`DiskFull`, which names the folder."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(f"{folder}: no space left on the disk; what was saved before is whole") from error
+        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
 import traceback
@@ -11,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from benchmark import checkpoint
+from benchmark import attempts, checkpoint
 from benchmark.backbone import build_encoder
 from benchmark.clock import quartiles
 from benchmark.data import DataSet
 from benchmark.distributed import Process
-from benchmark.errors import UserError
+from benchmark.errors import UserError, full_disk_told
 from benchmark.evaluate import evaluate, evaluate_pixels
 from benchmark.folder import RETRIED, read_record
 from benchmark.losscost import measure_loss
@@ -26,7 +25,7 @@ from benchmark.run import BASELINES, Execution, Run
 from benchmark.signals import Requests
 from benchmark.suite import Cell, Suite
 from methods import registry
-from results.record import Cost, Metric, Record, Status
+from results.record import RECORD_NAME, Cost, Metric, Record, Status
 
 _TITLES = {"raw_pixels": "Raw pixels", "untrained": "Untrained network"}
 
@@ -50,8 +49,9 @@ def title(method: str) -> str:
 def execute(cell: Cell, suite: Suite, folder: Path, data: DataSet, process: Process, requests: Requests) -> Record:
     """Carry out one Run to its record; every status but a :class:`UserError` ends in one."""
     started = now()
-    record = read_record(folder) if process.is_main else None
-    attempts = _count_attempt(folder, fresh=record is not None and record.status in RETRIED, process=process)
+    if process.is_main:
+        _begin_attempt(folder)
+    process.wait()
     outcome = _outcome(cell.run, data, folder, process, suite.execution, requests)
     record = Record(
         id=cell.run.id,
@@ -64,7 +64,7 @@ def execute(cell: Cell, suite: Suite, folder: Path, data: DataSet, process: Proc
         form=outcome.form,
         metrics=outcome.metrics,
         cost=outcome.cost,
-        provenance=provenance(process, started, attempts),
+        provenance=provenance(process, started, attempts.count(folder), attempts.lost_seconds(folder)),
     )
     if process.is_main:
         _write_record(record, folder)
@@ -73,27 +73,26 @@ def execute(cell: Cell, suite: Suite, folder: Path, data: DataSet, process: Proc
 
 
 def _write_record(record: Record, folder: Path) -> None:
-    try:
+    with full_disk_told(folder):
         record.write(folder)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise UserError(f"{folder}: no space left for the record; nothing of it was written") from error
-        raise
     if record.status == "done":
         checkpoint.clear(folder / "checkpoints")
 
 
-def _count_attempt(folder: Path, *, fresh: bool, process: Process) -> int:
-    """Count the attempts at this run, in a file of its own; a retry of a failed run begins from nothing."""
-    if not process.is_main:
-        return 0
-    path = folder / "attempts.txt"
-    if fresh:
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{now()}\n")
-    return len(path.read_text(encoding="utf-8").splitlines())
+def _begin_attempt(folder: Path) -> None:
+    """Note that an attempt begins; a retry of a run that failed begins from nothing."""
+    record = read_record(folder)
+    with full_disk_told(folder):
+        attempts.start(folder)
+    if record is not None and record.status in RETRIED:
+        start_afresh(folder)
+
+
+def start_afresh(folder: Path) -> None:
+    """Forget what a failed attempt left: its record is kept aside as ``record.json.failed``."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    (folder / RECORD_NAME).replace(folder / f"{RECORD_NAME}.failed")
 
 
 def _outcome(
@@ -145,8 +144,9 @@ def _baseline(run: Run, data: DataSet, process: Process) -> Outcome:
 def _trained(
     run: Run, data: DataSet, folder: Path, process: Process, execution: Execution, requests: Requests
 ) -> Outcome:
-    training = Pretraining(run, data, folder, process, execution)
-    training.train(lambda: requests.run_must_end)
+    with full_disk_told(folder):
+        training = Pretraining(run, data, folder, process, execution)
+        training.train(lambda: requests.run_must_end)
     if not process.is_main:
         return Outcome("done")
     began = time.perf_counter()

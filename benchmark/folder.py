@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -68,10 +69,11 @@ def read_record(folder: Path) -> Record | None:
 def pending(suite: Suite, folder: Path, retry: bool) -> list[str]:
     """The ids of the runs still to be done: no record, interrupted, or (``retry``) failed."""
     ids = [cell.run.id for cell in suite.cells]
-    return [run_id for run_id in ids if _is_pending(read_record(folder / run_id), retry)]
+    return [run_id for run_id in ids if is_pending(read_record(folder / run_id), retry)]
 
 
-def _is_pending(record: Record | None, retry: bool) -> bool:
+def is_pending(record: Record | None, retry: bool = False) -> bool:
+    """Whether a run with this record is still to be done."""
     return record is None or record.status == "interrupted" or (retry and record.status in RETRIED)
 
 
@@ -82,19 +84,28 @@ def all_done(suite: Suite, folder: Path) -> bool:
 
 
 @contextmanager
-def alone(folder: Path, process: Process) -> Iterator[bool]:
-    """Hold the run's lock, where no other program does: no two programs work in one run folder."""
+def alone(
+    folder: Path, process: Process, *, patience: float = 0.0, hurried: Callable[[], bool] = lambda: False
+) -> Iterator[bool]:
+    """Hold the run's lock, where no other program does: no two programs work in one run folder.
+
+    Wait ``patience`` seconds for the other program to end, or until ``hurried`` says not to.
+    """
     if not process.is_main:
         yield process.told(None)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        yield process.told(_locked(lock))
+    with (folder / ".lock").open("a") as lock:
+        yield process.told(_locked(lock, time.monotonic() + patience, hurried))
 
 
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _locked(file: IO[str], until: float, hurried: Callable[[], bool]) -> bool:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until or hurried():
+                return False
+            time.sleep(min(1.0, max(0.0, until - time.monotonic())))
+        else:
+            return True

@@ -28,6 +28,7 @@ from benchmark.progress import Progress
 from benchmark.run import Execution, Run
 from methods import registry
 from methods.loss import Loss
+from results.record import write_atomically
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -71,6 +72,7 @@ class Pretraining:
         self._began = time.perf_counter()
         self._finite = torch.ones((), dtype=torch.bool, device=process.device)
         self._restore()
+        self._logged = (self.state.step, self._began)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -167,6 +169,7 @@ class Pretraining:
         line = {
             "epoch": epoch,
             "step": self.state.step,
+            "total_steps": self.total_steps,
             "loss": loss.value.item(),
             "terms": terms,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -180,8 +183,10 @@ class Pretraining:
             progress.end_epoch(epoch, terms, speed, left)
 
     def _images_per_second(self) -> float:
-        seconds = self.state.elapsed + time.perf_counter() - self._began
-        return self.state.step * self.run.batch_size / seconds
+        """Since the last line of the log."""
+        step, time_then = self._logged
+        self._logged = (self.state.step, time.perf_counter())
+        return (self.state.step - step) * self.run.batch_size / (self._logged[1] - time_then)
 
     def _pause_clock(self) -> None:
         self.clock.pause()
@@ -208,7 +213,10 @@ class Pretraining:
         }
 
     def _restore(self) -> None:
-        snapshot = checkpoint.load_latest(self.folder / "checkpoints", self.process.device)
+        # One process looks: others would trip over a damaged file while it is being set aside.
+        found = checkpoint.newest_whole(self.folder / "checkpoints") if self.process.is_main else None
+        newest: Path | None = self.process.told(found)
+        snapshot = checkpoint.load(newest, self.process.device) if newest else None
         if snapshot is not None and snapshot["run"] == self.run.digest:
             self.state = State(**snapshot["state"])
             self.encoder.load_state_dict(snapshot["encoder"])
@@ -239,7 +247,7 @@ def _cut_log(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _logged_step(line) <= step]
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
 
 
 def _logged_step(line: str) -> float:

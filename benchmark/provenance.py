@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import torch
 
+from benchmark.attempts import job_id
 from benchmark.distributed import Process
 from results.record import Provenance
 
+SOURCE_NAME = "source.json"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 
 
@@ -23,7 +26,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def provenance(process: Process, started: str, attempts: int) -> Provenance:
+def provenance(process: Process, started: str, attempts: int, lost_seconds: float) -> Provenance:
     """The provenance of a run that ends now."""
     commit, dirty = commit_of(Path(__file__).parent)
     return Provenance(
@@ -34,8 +37,9 @@ def provenance(process: Process, started: str, attempts: int) -> Provenance:
         host=platform.node(),
         threads=torch.get_num_threads(),
         world_size=process.world_size,
-        slurm_job=os.environ.get("SLURM_JOB_ID"),
+        slurm_job=job_id() if "SLURM_JOB_ID" in os.environ else None,
         attempts=attempts,
+        lost_seconds=lost_seconds,
         started=started,
         finished=now(),
     )
@@ -43,7 +47,14 @@ def provenance(process: Process, started: str, attempts: int) -> Provenance:
 
 @cache
 def commit_of(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit checked out around ``folder`` and whether files differ from it; (None, None) outside a checkout."""
+    """The commit checked out around ``folder`` and whether files differ from it; (None, None) outside a checkout.
+
+    A snapshot of the code carries its commit with it, in ``source.json``.
+    """
+    source = folder.parent / SOURCE_NAME
+    if source.exists():
+        noted = json.loads(source.read_text(encoding="utf-8"))
+        return noted["commit"], noted["dirty"]
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()
         return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no").strip())

@@ -87,6 +87,7 @@ class Provenance(Frozen):
     world_size: int = 1
     slurm_job: str | None = None
     attempts: int = 1
+    lost_seconds: float = Field(default=0.0, description="training that earlier attempts did and could not keep")
     started: str
     finished: str
 
