@@ -87,6 +87,7 @@ def _collection(records: Sequence[tuple[Record, Path]]) -> Collection:
     runs["embedding_dim"] = runs["embedding_dim"].astype("Int64")  # baselines have none
     rows = [row for record, _ in records for row in _metric_rows(record)]
     metrics = pd.DataFrame(rows, columns=["id", "metric", "protocol", "key", "k", *SUBJECT, "value", "unit", "sd"])
+    metrics["k"] = metrics["k"].astype(float)
     axes = dict.fromkeys(name for record, _ in records for name in flatten(record.axes))
     return Collection(runs, _split_subjects(metrics), tuple(axes))
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from results import style
 from results.collect import Collection
-from results.summary import configurations
+from results.summary import configurations, natural
 
 METRICS_NAME = "metrics.jsonl"
 
@@ -65,12 +65,9 @@ def _curves(collection: Collection, source: str) -> pd.DataFrame:
     """Every logged loss of one data set's trained runs: ``label, embedding_dim, id, diverged, step, loss``."""
     runs = collection.runs.merge(configurations(collection)[["configuration", "label"]], on="configuration")
     runs = runs[(runs["data.source"] == source) & (runs["epochs"] > 0)]
-    parts = [_curve_of(run) for _, run in runs.sort_values(["label", "embedding_dim"], key=_caseless).iterrows()]
+    runs = runs.assign(place=natural(runs["label"])).sort_values(["place", "embedding_dim"])
+    parts = [_curve_of(run) for _, run in runs.iterrows()]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _caseless(values: pd.Series) -> pd.Series:
-    return values.str.casefold() if values.name == "label" else values
 
 
 def _curve_of(run: pd.Series) -> pd.DataFrame:
@@ -86,4 +83,4 @@ def _line(axis: Axes, own: pd.DataFrame, color: tuple[float, float, float], dash
     axis.fill_between(mean.index, by_step.min(), by_step.max(), color=color, alpha=0.2, linewidth=0)
     for _, run in own[own["diverged"] & own["loss"].notna()].groupby("id"):
         last = run.iloc[-1]
-        axis.plot(last["step"], last["loss"], marker="x", color=color, markersize=6, markeredgewidth=1.4)
+        axis.plot(last["step"], last["loss"], **style.cross(color))

@@ -61,15 +61,15 @@ def accuracy(collection: Collection, summary: pd.DataFrame, source: str) -> Figu
     """Headline metrics over the embedding dimension, a panel each: means and 95 % intervals over seeds.
 
     A network that was not trained has no embedding dimension to speak of: it is a horizontal line. An interval that
-    leaves its panel has no cap there.
+    leaves its panel has no cap there; a cross at the foot stands for a configuration of which no run came to an end.
     """
-    measured = summary[(summary["data.source"] == source) & (summary["n"] > 0) & ~summary["metric"].isin(COSTS)]
-    if measured.empty or measured["epochs"].max() == 0:
+    here = summary[(summary["data.source"] == source) & ~summary["metric"].isin(COSTS)]
+    if here[(here["epochs"] > 0) & (here["n"] > 0)].empty:
         return None
-    chosen = select(measured)
+    chosen = select(here)
+    panels = [own for _, own in chosen.groupby(["metric", "key"], sort=False) if own[own["epochs"] > 0]["n"].any()]
     labels = list(dict.fromkeys(chosen.loc[chosen["epochs"] > 0, "label"]))
     looks = style.looks(labels)
-    panels = [own for _, own in chosen.groupby(["metric", "key"], sort=False)]
     figure, axes = style.grid(len(panels))
     for own, axis in zip(panels, axes, strict=True):
         _accuracy_panel(axis, own, looks)
@@ -77,18 +77,22 @@ def accuracy(collection: Collection, summary: pd.DataFrame, source: str) -> Figu
         axis.set_ylabel(_names(own)[1])
     style.outer_labels(axes)
     handles = [Line2D([], [], **looks[label].line()) for label in labels]
-    return style.finish(figure, handles, labels, "Mean and 95 % interval over seeds")
+    lost = "; ×: no run finished" if (chosen["n"] == 0).any() else ""
+    return style.finish(figure, handles, labels, f"Mean and 95 % interval over seeds{lost}")
 
 
 def _accuracy_panel(axis: Axes, own: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     scale = 100.0 if (own["unit"] == "fraction").all() else 1.0
-    trained = own[own["epochs"] > 0]
+    trained = own[own["epochs"] > 0].sort_values("embedding_dim").astype({"embedding_dim": float})
     style.dimension_axis(axis, sorted(map(int, trained["embedding_dim"].unique())))
-    for (label, look), step in zip(looks.items(), _steps_aside(trained, len(looks)), strict=True):
-        points = trained[trained["label"] == label].sort_values("embedding_dim")
-        half = points["half_width"].fillna(0) * scale
-        axis.errorbar(points["embedding_dim"].astype(float) * step, points["mean"] * scale, half, **look.bars())
     axis.set_ylim(*(scale * limit for limit in _limits(trained)))
+    for (label, look), step in zip(looks.items(), _steps_aside(trained, len(looks)), strict=True):
+        points = trained[trained["label"] == label]
+        points = points.assign(x=points["embedding_dim"] * step)
+        found, lost = points[points["n"] > 0], points[points["n"] == 0]
+        axis.errorbar(found["x"], found["mean"] * scale, found["half_width"].fillna(0) * scale, **look.bars())
+        for x in lost["x"]:
+            axis.plot(x, 0.02, transform=axis.get_xaxis_transform(), **style.cross(look.color))
     _references(axis, own[own["epochs"] == 0], scale)
 
 
@@ -131,7 +135,8 @@ def _references(axis: Axes, untrained: pd.DataFrame, scale: float) -> None:
         level = own["mean"].mean() * scale
         if level > bottom:
             axis.axhline(level, color=style.GREY, linestyle=":", linewidth=0.9, zorder=1)
-            axis.annotate(str(label), (0.99, level), xycoords=("axes fraction", "data"), **style.REMARK)
+            place = axis.get_yaxis_transform()  # x in parts of the panel, y in data
+            axis.annotate(str(label), (0.99, level), (0, 1.5), place, "offset points", **style.REMARK)
         else:
             axis.annotate(
                 f"↓ {label} {level:.1f}", (0.99, 0.01 + 0.07 * below), xycoords="axes fraction", **style.REMARK
@@ -156,7 +161,7 @@ def tradeoff(collection: Collection, summary: pd.DataFrame, source: str) -> Figu
         _tradeoff_panel(axis, points, looks, sizes)
         axis.set_title(title)
     dots = [Line2D([], [], color=style.GREY, marker="o", linestyle="", markersize=sizes[dim]) for dim in dimensions]
-    axes[0].legend(dots, [f"$D={dimension}$" for dimension in dimensions], loc="upper left", frameon=False)
+    figure.legend(dots, [f"$D={dim}$" for dim in dimensions], loc="outside right upper", frameon=False)
     handles = [Line2D([], [], **looks[label].line()) for label in labels]
     return style.finish(figure, handles, labels, "Mean over seeds of each run's median time and peak memory")
 

@@ -33,7 +33,7 @@ def _write_tables(collection: Collection, folder: Path) -> list[Path]:
         "cost.csv": format_table(figures(collection, summary[costs]), "csv"),
         "runs.csv": collection.tidy().to_csv(index=False),
     }
-    return [_write(folder / name, text) for name, text in texts.items() if text]
+    return [_write(folder / name, text) for name, text in texts.items() if text.strip()]
 
 
 def _for_reading(name: str, tables: list[Table]) -> dict[str, str]:

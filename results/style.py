@@ -21,7 +21,7 @@ REMARK: dict[str, Any] = {
     "va": "bottom",
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
 }
-_MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "*", "h", "X", "P")
+_MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "h", "P", "d", "*")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 
 _RC = {
@@ -39,7 +39,6 @@ _RC = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "savefig.dpi": 300,
-    "savefig.bbox": "tight",
     "pdf.fonttype": 42,  # text stays text
 }
 
@@ -62,6 +61,11 @@ class Look:
         return self.line(ecolor=(*self.color, 0.55), elinewidth=0.7, capsize=1.5, capthick=0.7)
 
 
+def cross(color: tuple[float, float, float]) -> dict[str, Any]:
+    """Keywords of ``Axes.plot`` for a run that did not come to its end."""
+    return {"color": color, "marker": "x", "markeredgewidth": 1.4, "linestyle": "", "clip_on": False}
+
+
 def use_style() -> None:
     """Set matplotlib and seaborn up for every figure of this project; draws to files only."""
     mpl.use("Agg")
@@ -82,9 +86,9 @@ def dash(place: int) -> Any:
 
 
 def shades(count: int) -> list[tuple[float, float, float]]:
-    """``count`` colours of rising luminance: viridis without its lightest fifth, which print loses."""
+    """``count`` colours of rising luminance: viridis without its lightest quarter, which print loses."""
     palette = mpl.colormaps["viridis"]
-    return [palette(0.8 * place / max(1, count - 1))[:3] for place in range(count)]
+    return [palette(0.76 * place / max(1, count - 1))[:3] for place in range(count)]
 
 
 def dimension_axis(axes: Axes, dimensions: Sequence[int]) -> None:
@@ -130,8 +134,8 @@ def grid(panels: int, columns: int = 3, height: float = 2.0) -> tuple[Figure, li
 
     across = min(panels, columns)
     down = -(-panels // across)
-    width = COLUMN if across == 1 else 2 * COLUMN + 0.3
-    figure, axes = plt.subplots(down, across, figsize=(width, height * down + 0.4), squeeze=False, layout="constrained")
+    width = 1.5 * COLUMN if panels == 1 else 2 * COLUMN + 0.3
+    figure, axes = plt.subplots(down, across, figsize=(width, height * down), squeeze=False, layout="constrained")
     flat = list(axes.flat)
     for unused in flat[panels:]:
         unused.remove()
@@ -139,8 +143,17 @@ def grid(panels: int, columns: int = 3, height: float = 2.0) -> tuple[Figure, li
 
 
 def finish(figure: Figure, handles: Sequence[Any], labels: Sequence[str], shown: str) -> Figure:
-    """One legend below all panels that also says what is ``shown``, and no frame lines that carry no scale."""
+    """One legend that also says what is ``shown``, below the panels or beside a single one; no needless frame lines.
+
+    A figure that has a legend beside it already gets this one below.
+    """
     sns.despine(figure)
-    columns = min(4, len(labels))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, title=shown)
+    width, height = figure.get_size_inches()
+    entry = 0.55 + 0.055 * max(map(len, labels))  # inches that a handle and the longest name take
+    beside = len(figure.axes) == 1 and not figure.legends
+    columns = 1 if beside else min(len(labels), 4, max(1, int(width / entry)))
+    rows = 0.3 + 0.16 * -(-len(labels) // columns)
+    figure.set_size_inches(width, max(height, rows) if beside else height + rows)
+    more: dict[str, Any] = {"ncols": columns, "frameon": False, "title": shown.replace("; ", "\n")}
+    figure.legend(handles, labels, loc="outside right center" if beside else "outside lower center", **more)
     return figure

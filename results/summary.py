@@ -88,12 +88,12 @@ def _costs(collection: Collection) -> pd.DataFrame:
     machine = [protocol_text(dict(zip(_MACHINE, row, strict=True))) for row in runs[[*_MACHINE.values()]].to_numpy()]
     wide = runs[["id", "configuration"]].assign(key=machine, done=runs["status"] == "done")
     parts = [
-        wide.assign(metric=name, unit=unit, value=runs[column], protocol=_counted(name, runs, machine))
+        wide.assign(metric=name, unit=unit, value=runs[column].astype(float), protocol=_counted(name, runs, machine))
         for name, (column, unit) in COSTS.items()
         if column in runs
     ]
     long = pd.concat(parts, ignore_index=True)
-    long["value"] = pd.to_numeric(long["value"]).where(long["done"])
+    long["value"] = long["value"].where(long["done"])
     long["protocol"] = long["protocol"].where(long["value"].notna())
     long["done"] &= long["value"].notna()  # a cost that was not measured is absent, not a failure
     return long
@@ -165,11 +165,16 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
             "metric": table["metric"].map(_places([*HEADLINE, *table["metric"]])),
             "key": table["key"].map(_places(table["key"])),
             "untrained": table["epochs"] == 0,
-            "label": table["label"].str.casefold(),
+            "label": natural(table["label"]),
             "dimension": table["embedding_dim"],
         }
     )
     return table.loc[order.sort_values(order.columns.to_list()).index].reset_index(drop=True)
+
+
+def natural(labels: pd.Series) -> pd.Series:
+    """A key that sorts names without regard to case, and the numbers in them by value."""
+    return labels.str.casefold().str.replace(r"\d+", lambda digits: digits[0].zfill(12), regex=True)
 
 
 def _places(names: Iterable[str]) -> dict[str, int]:

@@ -26,7 +26,7 @@ METHODS = {
 DIMENSIONS = (64, 256, 1024)
 
 
-def metrics(top1: float, *, epoch: int = 60, features: str = "backbone") -> tuple[Metric, ...]:
+def _metrics(top1: float, *, epoch: int = 60, features: str = "backbone") -> tuple[Metric, ...]:
     """The metrics of one run whose logistic probe reaches ``top1``."""
     place: dict[str, Any] = {"features": features, "split": "test", "epoch": epoch}
     knn = [
@@ -50,7 +50,7 @@ def metrics(top1: float, *, epoch: int = 60, features: str = "backbone") -> tupl
     return (*knn, logistic, *fewshot, *rank)
 
 
-def cost(milliseconds: float, mib: float) -> Cost:
+def _cost(milliseconds: float, mib: float) -> Cost:
     """A cost whose step takes ``milliseconds`` and ``mib``, and whose loss a fifth of both."""
     step = Quartiles(median=milliseconds / 1e3, q1=0.98 * milliseconds / 1e3, q3=1.05 * milliseconds / 1e3, n=300)
     loss = Quartiles(median=step.median / 5, q1=step.q1 / 5, q3=step.q3 / 5, n=300)
@@ -66,9 +66,9 @@ def cost(milliseconds: float, mib: float) -> Cost:
     )
 
 
-def make_record(
+def _record(
     method: str = "sfrik_l2",
-    dim: int = 64,
+    dim: int | None = 64,
     seed: int = 0,
     *,
     title: str | None = None,
@@ -96,23 +96,23 @@ def make_record(
     done = status == "done"
     return Record(
         **{
-            "id": f"{method}-d{dim}-s{seed}-{digest}",
+            "id": f"{method}{f'-d{dim}' if dim else ''}-s{seed}-{digest}",
             "suite": "digits",
             "status": status,
             "message": "" if done else f"{status} at step 12",
             "title": title or METHODS.get(method, (method,))[0],
             "run": resolved,
-            "axes": {"method": method, "embedding_dim": dim, "seed": seed, **(axes or {})},
+            "axes": {"method": method, "seed": seed, **({"embedding_dim": dim} if dim else {}), **(axes or {})},
             "form": "dual",
-            "metrics": metrics(0.9) if done else (),
-            "cost": cost(30.0, 90.0) if done else Cost(train_seconds=1.0),
-            "provenance": provenance(),
+            "metrics": _metrics(0.9) if done else (),
+            "cost": _cost(30.0, 90.0) if done else Cost(train_seconds=1.0),
+            "provenance": _provenance(),
             **fields,
         }
     )
 
 
-def provenance(device: str = "cpu") -> Provenance:
+def _provenance(device: str = "cpu") -> Provenance:
     """Where the synthetic numbers come from."""
     return Provenance(
         commit="0" * 40,
@@ -126,7 +126,7 @@ def provenance(device: str = "cpu") -> Provenance:
     )
 
 
-def write(folder: Path, records: Iterable[Record]) -> Path:
+def _write(folder: Path, records: Iterable[Record]) -> Path:
     """A runs folder that holds ``records``."""
     for record in records:
         place = folder / record.id
@@ -135,7 +135,7 @@ def write(folder: Path, records: Iterable[Record]) -> Path:
     return folder
 
 
-def digits_records(seeds: int = 2) -> list[Record]:
+def _digits_records(seeds: int = 2) -> list[Record]:
     """A suite like ``digits``: six methods at three dimensions, one of them diverging once, and two baselines."""
     noise = random.Random(0)
     records = []
@@ -143,23 +143,24 @@ def digits_records(seeds: int = 2) -> list[Record]:
         for place, dim in enumerate(DIMENSIONS):
             for seed in range(seeds):
                 if (method, dim, seed) == ("barlow_twins", 1024, 1):
-                    records.append(make_record(method, dim, seed, status="diverged"))
+                    records.append(_record(method, dim, seed, status="diverged"))
                     continue
                 top1 = low + (high - low) * place / 2 + noise.gauss(0, 0.003)
-                took = cost(milliseconds + dim / 40 + noise.gauss(0, 0.4), mib + dim / (4 if method == "vicreg" else 9))
-                records.append(make_record(method, dim, seed, metrics=metrics(top1), cost=took))
+                wide = 4 if method == "vicreg" else 9
+                took = _cost(milliseconds + dim / 40 + noise.gauss(0, 0.4), mib + dim / wide)
+                records.append(_record(method, dim, seed, metrics=_metrics(top1), cost=took))
     for seed in range(seeds):
-        records.append(_baseline("untrained", "Untrained backbone", seed, 0.78 + noise.gauss(0, 0.004), "backbone"))
+        records.append(_baseline("untrained", "Untrained network", seed, 0.78 + noise.gauss(0, 0.004), "backbone"))
     records.append(_baseline("raw_pixels", "Raw pixels", 0, 0.85, "pixels"))
     return records
 
 
 def _baseline(method: str, title: str, seed: int, top1: float, features: str) -> Record:
-    measured = metrics(top1, epoch=0, features=features)
-    return make_record(method, 64, seed, title=title, run={"epochs": 0}, metrics=measured, cost=Cost(), form=None)
+    measured = _metrics(top1, epoch=0, features=features)
+    return _record(method, None, seed, title=title, run={"epochs": 0}, metrics=measured, cost=Cost(), form=None)
 
 
-def write_curves(folder: Path, records: Iterable[Record], steps: int = 60) -> None:
+def _write_curves(folder: Path, records: Iterable[Record], steps: int = 60) -> None:
     """``metrics.jsonl`` beside each trained record, logged every fifth step; a diverged run's stops at NaN."""
     for record in records:
         if record.run["epochs"] == 0:
@@ -169,23 +170,35 @@ def write_curves(folder: Path, records: Iterable[Record], steps: int = 60) -> No
         for step in range(0, steps * 5, 5):
             loss = scale * (0.3 + math.exp(-step / 80)) + 0.01 * math.sin(step + record.run["seed"])
             lost = record.status == "diverged" and step > 100
-            line = {"epoch": step // 5, "step": step, "loss": math.nan if lost else loss, "terms": {}, "lr": 1e-3}
+            line: dict[str, Any] = {
+                "epoch": step // 5,
+                "step": step,
+                "loss": math.nan if lost else loss,
+                "terms": {},
+                "lr": 1e-3,
+            }
             lines.append(json.dumps(line | {"images_per_second": 7000.0}))
             if lost:
                 break
         (folder / record.id / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., Record]:
+    """Makes one record: ``make_record(method, dim, seed, title=, status=, axes=, run=, **fields of the record)``."""
+    return _record
+
+
 @pytest.fixture
-def runs_folder(tmp_path: Path) -> Callable[[Iterable[Record]], Path]:
-    """Writes records into a runs folder."""
-    return lambda records: write(tmp_path / "runs", records)
+def write_runs(tmp_path: Path) -> Callable[[Iterable[Record]], Path]:
+    """Writes records into a runs folder and returns it."""
+    return lambda records: _write(tmp_path / "runs", records)
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder of a suite like ``digits``, with loss curves."""
-    records = digits_records()
-    folder = write(tmp_path_factory.mktemp("runs") / "digits", records)
-    write_curves(folder, records)
+    """A runs folder of a suite like ``digits``, with loss curves; not to be written into."""
+    records = _digits_records()
+    folder = _write(tmp_path_factory.mktemp("runs") / "digits", records)
+    _write_curves(folder, records)
     return folder

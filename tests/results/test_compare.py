@@ -1,0 +1,169 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.collect import collect
+from results.compare import render
+from results.literature import counterparts, dataset_name, read_published
+from results.record import Metric, Record
+
+Make = Callable[..., Record]
+Write = Callable[..., Path]
+IMAGENET20 = {
+    "epochs": 100,
+    "batch_size": 2048,
+    "data": {"source": "imagenet20", "limit": None},
+    "backbone": {"name": "resnet18", "stem": "imagenet"},
+    "evaluation": {"linear_epochs": 100},
+}
+
+
+def linear(value: float, split: str = "test") -> list[Metric]:
+    return [Metric(metric="linear_top1", protocol={"split": split, "epoch": 100}, value=value)]
+
+
+def compared(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(render(collect([folder]), "json"))
+    return rows
+
+
+def accuracies(folder: Path) -> list[dict[str, Any]]:
+    return [row for row in compared(folder) if row["unit"] == "%"]
+
+
+def test_every_published_figure_is_read_with_its_source() -> None:
+    published = read_published()
+    assert len(published) == 154
+    assert all(row.source and row.dataset and row.backbone and row.method and row.metric for row in published)
+
+
+def test_same_protocol_is_comparable(make_record: Make, write_runs: Write) -> None:
+    folder = write_runs(make_record(dim=8192, seed=seed, run=IMAGENET20, metrics=linear(0.46)) for seed in (0, 1))
+    (row,) = accuracies(folder)
+    assert (row["mean"], row["published"], row["n"]) == (pytest.approx(46), 47.0, 2)
+    assert (row["comparable"], row["differences"]) == (True, "")
+    assert row["published_protocol"] == "linear probe, 100 epochs, ImageNet val"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"epochs": 10}, "epochs 10 against 100"),
+        ({"batch_size": 256}, "batch size 256 against 2048"),
+        ({"data": {"source": "imagenet20", "limit": 500}}, "trained on the first 500 images only"),
+        ({"evaluation": {"linear_epochs": 5}}, "probe trained for 5 epochs against 100"),
+    ],
+)
+def test_each_difference_is_stated(make_record: Make, write_runs: Write, change: dict[str, Any], reason: str) -> None:
+    (row,) = accuracies(write_runs([make_record(dim=8192, run=IMAGENET20 | change, metrics=linear(0.4))]))
+    assert (row["comparable"], row["differences"]) == (False, reason)
+
+
+def test_nearest_published_dimension_stands_beside_ours(make_record: Make, write_runs: Write) -> None:
+    (row,) = accuracies(write_runs([make_record(dim=512, run=IMAGENET20, metrics=linear(0.4))]))
+    assert row["published_embedding_dim"] == 1024
+    assert row["differences"] == "D 512 against 1024"
+
+
+def test_tune_split_is_no_test_split(make_record: Make, write_runs: Write) -> None:
+    (row,) = accuracies(write_runs([make_record(dim=8192, run=IMAGENET20, metrics=linear(0.4, "tune"))]))
+    assert row["differences"] == "measured on the tune split"
+
+
+def test_kernel_order_decides_which_figure(make_record: Make, write_runs: Write) -> None:
+    methods = ("sfrik_l1", "sfrik_l2", "sfrik_l3")
+    folder = write_runs(make_record(method, 8192, run=IMAGENET20, metrics=linear(0.4)) for method in methods)
+    assert {row["method"]: row["published"] for row in accuracies(folder)} == dict(
+        zip(methods, (27.7, 47.0, 47.5), strict=True)
+    )
+
+
+def test_other_simclr_is_said_to_be_another(make_record: Make, write_runs: Write) -> None:
+    folder = write_runs(
+        make_record(method, 8192, run=IMAGENET20, metrics=linear(0.4)) for method in ("simclr", "simclr_sfrik")
+    )
+    assert {row["method"]: row["differences"] for row in accuracies(folder)} == {
+        "simclr": "another variant of the SimCLR loss",
+        "simclr_sfrik": "",
+    }
+
+
+def test_knn_is_compared_at_the_published_k_only(make_record: Make, write_runs: Write) -> None:
+    metrics = [Metric(metric="knn_top1", protocol={"k": k, "T": 0.07, "split": "test"}, value=0.8) for k in (20, 200)]
+    run = {"data": {"source": "cifar10", "limit": None}, "backbone": {"name": "resnet18", "stem": "small"}}
+    rows = accuracies(write_runs([make_record("simclr", 512, run=run, metrics=metrics)]))
+    assert {row["protocol"] for row in rows} == {"k=200, T=0.07, split=test"}
+    assert all("best epoch on the test split" in row["differences"] for row in rows)
+    assert all("T=0.07 against 0.1" in row["differences"] for row in rows)
+    assert all("stem" in row["not_stated"] for row in rows)
+
+
+def test_online_probe_is_not_ours(make_record: Make, write_runs: Write) -> None:
+    run = {
+        "epochs": 1000,
+        "data": {"source": "npz:/x/cifar10.npz"},
+        "backbone": {"name": "resnet18", "stem": "imagenet"},
+    }
+    rows = accuracies(write_runs([make_record("barlow_twins", 2048, run=run, metrics=linear(0.9))]))
+    assert [row["differences"] for row in rows] == [
+        "the data are a npz source, taken by its name; ImageNet stem against resnet18-cifar; "
+        "online probe against frozen features"
+    ]
+
+
+def test_memory_stands_beside_published_memory_in_their_unit(make_record: Make, write_runs: Write) -> None:
+    run = {"data": {"source": "imagenet"}, "backbone": {"name": "resnet50", "stem": "imagenet"}}
+    rows = compared(write_runs([make_record("vicreg", 32768, run=run)]))
+    memory = [row for row in rows if row["unit"] == "GB" and row["source"].startswith("Zheng")]
+    assert [row["published"] for row in memory] == [22.5, 25.4, 31.1]
+    assert memory[0]["mean"] == pytest.approx(90 * 2**20 / 1e9)
+    assert "another machine (device=cpu" in memory[0]["differences"]
+
+
+def test_what_nobody_published_is_said_plainly(digits: Path, make_record: Make, write_runs: Write) -> None:
+    assert render(collect([digits]), "md").startswith(
+        "Nothing was published for digits with small_cnn; there is imagenet"
+    )
+    folder = write_runs(
+        [make_record("auh", 8192, run=IMAGENET20, metrics=linear(0.4)), make_record("mmd", 8192, run=IMAGENET20)]
+    )
+    assert "No published figure of mmd on imagenet20 with resnet18." in render(collect([folder]))
+
+
+def test_table_for_reading_puts_protocol_beside_protocol(make_record: Make, write_runs: Write) -> None:
+    run = IMAGENET20 | {"epochs": 10}
+    records = [
+        make_record(method, dim, run=run, metrics=linear(0.4)) for method, dim in (("auh", 8192), ("vicreg", 512))
+    ]
+    text = render(collect([write_runs(records)]), "md")
+    assert "| AUH      | 8192 | 40.0 (n=1) |        46.8 | no                     |" in text
+    assert "no: D 512 against 1024" in text
+    assert "Ours: split=test, epoch=100." in text
+    assert "linear probe, 100 epochs, ImageNet val." in text
+    assert "Not comparable as they stand: epochs 10 against 100." in text
+
+
+def test_failed_configuration_is_compared_as_such(make_record: Make, write_runs: Write) -> None:
+    records = [
+        make_record("auh", 8192, run=IMAGENET20, metrics=linear(0.4)),
+        make_record("vicreg", 8192, run=IMAGENET20, status="diverged"),
+    ]
+    folder = write_runs(records)
+    assert {row["method"]: row["failures"] for row in accuracies(folder)} == {"auh": "", "vicreg": "diverged 1/1"}
+    assert "diverged 1/1" in render(collect([folder]))
+
+
+def test_own_files_stand_for_the_data_set_they_are_named_after() -> None:
+    assert [dataset_name(name) for name in ("imagenet20", "npz:/a/cifar10.npz", "stl10")] == [
+        "imagenet-20pct",
+        "cifar10",
+        "stl10",
+    ]
+
+
+def test_sfrik_without_order_concerns_every_order() -> None:
+    memory = [row for row in read_published() if row.metric == "peak_memory_per_gpu" and row.method == "sfrik"]
+    assert counterparts(memory, "sfrik_l3", "peak_bytes_step", 32768) == memory

@@ -1,0 +1,170 @@
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from results import plots, style
+from results.collect import Collection, collect
+from results.curves import loss_curves
+from results.record import Metric, Record
+from results.summary import summarise
+
+Make = Callable[..., Record]
+Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def drawn(digits: Path) -> Iterator[tuple[Collection, pd.DataFrame]]:
+    style.use_style()
+    collection = collect([digits])
+    yield collection, summarise(collection)
+    plt.close("all")
+
+
+def series(axis: Axes) -> list[tuple[list[float], list[float]]]:
+    """x and y of every line that has a marker."""
+    lines = [container.lines[0] for container in axis.containers]
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in lines]
+
+
+def test_accuracy_shows_the_means_of_the_table(drawn: tuple[Collection, pd.DataFrame]) -> None:
+    _, summary = drawn
+    figure = plots.accuracy(*drawn, "digits")
+    assert figure is not None
+    first, *others = figure.axes
+    assert first.get_title() == "Logistic regression\nC=1.0"
+    assert [axis.get_title().split("\n")[1] for axis in others] == [
+        "k=20, T=0.07",
+        "labels per class=1",
+        "labels per class=5",
+        "labels per class=10",
+    ]
+    auh = summary[(summary["metric"] == "logistic_top1") & (summary["label"] == "AUH")]
+    assert series(first)[0][1] == pytest.approx(100 * auh["mean"])
+    assert len(series(first)) == 6
+
+
+def test_dimension_axis_is_logarithmic_with_the_dimensions_as_ticks(drawn: tuple[Collection, pd.DataFrame]) -> None:
+    figure = plots.accuracy(*drawn, "digits")
+    assert figure is not None
+    axis = figure.axes[-1]
+    assert axis.get_xscale() == "log"
+    assert axis.get_xticks().tolist() == [64, 256, 1024]
+    assert axis.get_xlabel() == "Embedding dimension $D$"
+
+
+def test_methods_stand_side_by_side_near_their_dimension(drawn: tuple[Collection, pd.DataFrame]) -> None:
+    figure = plots.accuracy(*drawn, "digits")
+    assert figure is not None
+    at_64 = [x[0] for x, _ in series(figure.axes[0])]
+    assert len(set(at_64)) == len(at_64)
+    assert max(abs(np.log2(at_64) - 6)) < 0.25
+
+
+def test_baselines_are_lines_or_remarks_at_the_foot(drawn: tuple[Collection, pd.DataFrame]) -> None:
+    figure = plots.accuracy(*drawn, "digits")
+    assert figure is not None
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["Raw pixels", "↓ Untrained network 78.2"]
+
+
+def test_intervals_do_not_drown_the_means(make_record: Make, write_runs: Write) -> None:
+    values = {(64, 0): 0.5, (64, 1): 0.9, (256, 0): 0.71, (256, 1): 0.71}
+    records = [
+        make_record(dim=dim, seed=seed, metrics=[Metric(metric="knn_top1", protocol={"k": 20}, value=value)])
+        for (dim, seed), value in values.items()
+    ]
+    collection = collect([write_runs(records)])
+    figure = plots.accuracy(collection, summarise(collection), "digits")
+    assert figure is not None
+    low, high = figure.axes[0].get_ylim()
+    assert high - low < 10, "the interval of two seeds 40 points apart is 508 points wide"
+    plt.close(figure)
+
+
+def test_configuration_that_never_finished_is_a_cross(make_record: Make, write_runs: Write) -> None:
+    records = [
+        make_record(),
+        make_record(dim=256),
+        make_record("vicreg"),
+        make_record("vicreg", 256, status="out-of-memory"),
+    ]
+    collection = collect([write_runs(records)])
+    figure = plots.accuracy(collection, summarise(collection), "digits")
+    assert figure is not None
+    assert [line.get_marker() for line in figure.axes[0].lines].count("x") == 1
+    assert figure.legends[0].get_title().get_text() == "Mean and 95 % interval over seeds\n×: no run finished"
+    plt.close(figure)
+
+
+def test_tradeoff_has_one_point_a_method_and_dimension(drawn: tuple[Collection, pd.DataFrame]) -> None:
+    figure = plots.tradeoff(*drawn, "digits")
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["Training step", "Loss and its gradient"]
+    points = [line for line in figure.axes[0].lines if line.get_marker() not in ("", "None")]
+    assert len(points) == 18
+    assert {axis.get_xlabel() for axis in figure.axes} == {"Time (ms)"}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$D=64$", "$D=256$", "$D=1024$"]
+
+
+def test_tradeoff_gives_each_machine_its_panels(make_record: Make, write_runs: Write) -> None:
+    here = make_record()
+    there = make_record("vicreg", provenance=here.provenance.model_copy(update={"device": "another"}))
+    collection = collect([write_runs([here, there])])
+    figure = plots.tradeoff(collection, summarise(collection), "digits")
+    assert figure is not None
+    assert len(figure.axes) == 4
+    assert figure.axes[1].get_title() == "Training step\ndevice=another, threads=2, processes=1"
+    plt.close(figure)
+
+
+def test_loss_curves_have_a_panel_a_method_and_mark_divergence(drawn: tuple[Collection, pd.DataFrame]) -> None:
+    figure = loss_curves(*drawn, "digits")
+    assert figure is not None
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["AUH", "Barlow Twins", "SFRIK L=2", "SFRIK L=3", "SimCLR", "VICReg"]
+    crosses = [[line.get_marker() for line in axis.lines].count("x") for axis in figure.axes]
+    assert crosses == [0, 1, 0, 0, 0, 0]
+
+
+def test_nothing_to_draw_is_no_figure(make_record: Make, write_runs: Write, tmp_path: Path) -> None:
+    collection = collect([write_runs([make_record(status="failed", cost=make_record().cost)])])
+    assert plots.write(collection, tmp_path / "plots") == []
+
+
+def test_methods_differ_in_marker_and_in_luminance() -> None:
+    looks = list(style.looks([f"method {place}" for place in range(10)]).values())
+    luminance = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in (look.color for look in looks)]
+    assert len({look.marker for look in looks}) == 10
+    assert all(dark < light for dark, light in pairwise(luminance))
+    assert luminance[-1] < 0.7, "still dark enough for white paper"
+
+
+def test_files_are_written_as_png_and_pdf_and_do_not_change(
+    make_record: Make, write_runs: Write, tmp_path: Path
+) -> None:
+    collection = collect([write_runs([make_record()])])
+    paths = plots.write(collection, tmp_path)
+    assert [path.name for path in paths] == ["accuracy.png", "accuracy.pdf", "tradeoff.png", "tradeoff.pdf"]
+    first = [path.read_bytes() for path in paths]
+    assert all(content.startswith((b"\x89PNG", b"%PDF")) for content in first)
+    assert image.imread(paths[0]).shape[1] > 2000, "a page wide at 300 dots an inch"
+    plots.write(collection, tmp_path)
+    assert [path.read_bytes() for path in paths] == first
+
+
+def test_two_data_sets_have_their_own_files(make_record: Make, write_runs: Write, tmp_path: Path) -> None:
+    records = [make_record(run={"data": {"source": source}}) for source in ("digits", "npz:/a/own.npz")]
+    paths = plots.write(collect([write_runs(records)]), tmp_path / "plots")
+    assert {path.name for path in paths if path.suffix == ".png"} == {
+        "digits_accuracy.png",
+        "digits_tradeoff.png",
+        "npz-own.npz_accuracy.png",
+        "npz-own.npz_tradeoff.png",
+    }

@@ -1,0 +1,128 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results.collect import collect
+from results.record import Metric, Record
+from results.summary import metric_title, select, summarise
+
+Make = Callable[..., Record]
+Write = Callable[..., Path]
+
+
+def top1(value: float, **protocol: str | int | float) -> list[Metric]:
+    return [Metric(metric="knn_top1", protocol={"k": 20, **protocol}, value=value)]
+
+
+def summary_of(folder: Path, metric: str = "knn_top1") -> pd.DataFrame:
+    return select(summarise(collect([folder])), metric)
+
+
+def test_seeds_are_averaged_with_their_interval(make_record: Make, write_runs: Write) -> None:
+    values = [0.90, 0.92, 0.97]
+    folder = write_runs([make_record(seed=seed, metrics=top1(value)) for seed, value in enumerate(values)])
+    (row,) = summary_of(folder).to_dict("records")
+    assert row["mean"] == pytest.approx(0.93)
+    assert (row["n"], row["runs"], row["seeds"], row["failures"]) == (3, 3, "0 1 2", "")
+    assert row["half_width"] == pytest.approx(4.302652729911275 * 0.036055512754639925 / math.sqrt(3))
+    assert row["high"] - row["mean"] == pytest.approx(row["half_width"])
+
+
+def test_two_configurations_are_never_averaged(make_record: Make, write_runs: Write) -> None:
+    folder = write_runs(
+        make_record(metrics=top1(value), run={"batch_size": batch}, axes={"batch_size": batch})
+        for batch, value in ((1024, 0.8), (256, 0.9))
+    )
+    rows = summary_of(folder)
+    assert rows["label"].to_list() == ["SFRIK L=2, batch_size=256", "SFRIK L=2, batch_size=1024"]
+    assert rows["mean"].to_list() == [0.9, 0.8]
+
+
+def test_a_difference_off_the_axes_shows_too(make_record: Make, write_runs: Write) -> None:
+    folder = write_runs(make_record(metrics=top1(0.9), run={"loss": {"tau": tau}}) for tau in (0.1, 0.2))
+    assert summary_of(folder)["label"].to_list() == ["SFRIK L=2, tau=0.1", "SFRIK L=2, tau=0.2"]
+
+
+def test_what_follows_the_dimension_is_no_part_of_the_name(make_record: Make, write_runs: Write) -> None:
+    folder = write_runs(make_record(dim=dim, metrics=top1(0.9), run={"loss": {"w": 4000 / dim}}) for dim in (64, 256))
+    assert summary_of(folder)["label"].unique().tolist() == ["SFRIK L=2"]
+
+
+def test_failures_are_counted_in_every_table_of_the_data_set(make_record: Make, write_runs: Write) -> None:
+    statuses = ["done", "diverged", "out-of-memory", "diverged"]
+    records = [make_record(seed=seed, status=status) for seed, status in enumerate(statuses)]
+    summary = summarise(collect([write_runs(records)]))
+    assert set(summary["failures"]) == {"diverged 2/4, out-of-memory 1/4"}
+    assert set(summary["n"]) == {1}
+    assert summary["half_width"].isna().all()
+
+
+def test_configuration_that_only_failed_keeps_its_rows(make_record: Make, write_runs: Write) -> None:
+    folder = write_runs([make_record(), make_record("vicreg", status="failed")])
+    rows = summary_of(folder)
+    lost = rows[rows["method"] == "vicreg"]
+    assert lost["n"].to_list() == [0] * len(rows["key"].unique())
+    assert set(lost["failures"]) == {"failed 1/1"}
+    assert set(lost["protocol"]) == set(rows["key"])
+
+
+def test_figure_that_is_not_finite_is_a_failure(make_record: Make, write_runs: Write) -> None:
+    folder = write_runs([make_record(metrics=top1(math.nan)), make_record(seed=1, metrics=top1(0.9))])
+    (row,) = summary_of(folder).to_dict("records")
+    assert (row["mean"], row["n"], row["failures"]) == (0.9, 1, "not finite 1/2")
+
+
+def test_cost_of_two_machines_is_not_averaged(make_record: Make, write_runs: Write) -> None:
+    here = make_record(seed=0)
+    there = make_record(seed=1, provenance=here.provenance.model_copy(update={"device": "another"}))
+    summary = summarise(collect([write_runs([here, there])]))
+    steps = summary[summary["metric"] == "step_seconds"]
+    assert steps["protocol"].to_list() == [
+        "device=cpu, threads=2, processes=1",
+        "device=another, threads=2, processes=1",
+    ]
+    assert steps["n"].to_list() == [1, 1]
+    peaks = summary[summary["metric"] == "peak_bytes_step"]
+    assert all(protocol.endswith("memory=tensor storages") for protocol in peaks["protocol"])
+
+
+def test_cost_that_was_not_measured_is_absent(make_record: Make, write_runs: Write) -> None:
+    cost = make_record().cost.model_copy(update={"loss_seconds": None, "peak_bytes_loss": None})
+    summary = summarise(collect([write_runs([make_record(cost=cost)])]))
+    assert not {"loss_seconds", "peak_bytes_loss"} & set(summary["metric"])
+
+
+def test_rows_come_by_metric_then_method_then_dimension(digits: Path) -> None:
+    summary = summarise(collect([digits]))
+    metrics = summary["metric"].drop_duplicates().to_list()
+    assert metrics[:4] == ["logistic_top1", "knn_top1", "fewshot_top1", "rankme"]
+    first = summary[summary["metric"] == "logistic_top1"]
+    assert first["label"].drop_duplicates().to_list()[-3:] == ["VICReg", "Raw pixels", "Untrained network"]
+    assert first["embedding_dim"].to_list()[:3] == [64, 256, 1024]
+
+
+def test_headline_takes_one_k_and_every_number_of_labels(digits: Path) -> None:
+    chosen = select(summarise(collect([digits])))
+    keys = chosen[["metric", "key"]].drop_duplicates()["key"].to_list()
+    assert [key.split(",")[0] for key in keys] == [
+        "C=1.0",
+        "k=20",
+        "labels_per_class=1",
+        "labels_per_class=5",
+        "labels_per_class=10",
+    ]
+
+
+def test_unknown_metric_lists_those_there_are(digits: Path) -> None:
+    summary = summarise(collect([digits]))
+    with pytest.raises(ValueError, match=r"no metric 'top1' in these runs: there are logistic_top1, knn_top1, .*all$"):
+        select(summary, "top1")
+    assert set(select(summary, "all")["metric"]) == {"logistic_top1", "knn_top1", "fewshot_top1", "rankme"}
+
+
+def test_title_says_the_unit() -> None:
+    assert metric_title("knn_top1", "fraction") == "Weighted kNN, top-1 accuracy (%)"
+    assert metric_title("new_metric", "nats") == "new metric (nats)"
