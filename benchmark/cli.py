@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +14,7 @@ from benchmark.errors import UserError
 if TYPE_CHECKING:
     from benchmark.suite import Suite
 
+T = TypeVar("T")
 FORMATS = ("plain", "md", "csv", "json", "latex")
 
 format_option = click.option(
@@ -38,11 +40,12 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        warnings.showwarning = _print_warning
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            raise click.UsageError(str(error)) from error
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            try:
+                return super().invoke(ctx)
+            except UserError as error:
+                raise click.UsageError(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Commands in the order of their definition."""
@@ -181,3 +184,45 @@ def datasets(format_: str) -> None:
     from results.formats import format_table
 
     click.echo(format_table(datasets_table(), format_))
+
+
+@main.command()
+@runs_argument
+@format_option
+@click.option("--metric", help="Show this metric instead of the headline ones; `all` shows every one.")
+def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
+    """Print accuracy and cost tables of the runs folders RUNS."""
+    from results.tables import render
+
+    click.echo(_of_records(runs, lambda collection: render(collection, format_, metric)), nl=False)
+
+
+@main.command()
+@runs_argument
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: plots/ in the first folder]")
+def plots(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Draw accuracy, time-memory trade-off and loss curves of the runs folders RUNS, as PNG and PDF."""
+    from results.plots import write
+
+    for path in _of_records(runs, lambda collection: write(collection, out or runs[0] / "plots")):
+        click.echo(f"wrote {path}")
+
+
+@main.command()
+@runs_argument
+@format_option
+def compare(runs: tuple[Path, ...], format_: str) -> None:
+    """Print the figures of RUNS beside published ones, protocol beside protocol."""
+    from results.compare import render
+
+    click.echo(_of_records(runs, lambda collection: render(collection, format_)), nl=False)
+
+
+def _of_records(runs: tuple[Path, ...], make: Callable[[Any], T]) -> T:
+    """What ``make`` makes of the records in ``runs``; a folder without records is the user's error."""
+    from results.collect import collect
+
+    try:
+        return make(collect(runs))
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error

@@ -73,6 +73,7 @@ class Pretraining:
         self._finite = torch.ones((), dtype=torch.bool, device=process.device)
         self._restore()
         self._logged = (self.state.step, self._began)
+        self._cold_steps = _WARM_UP_STEPS
 
     @property
     def steps_per_epoch(self) -> int:
@@ -190,8 +191,9 @@ class Pretraining:
 
     def _pause_clock(self) -> None:
         self.clock.pause()
-        warm = 0 if self.state.step_seconds else _WARM_UP_STEPS
-        self.state.step_seconds += self.clock.seconds[warm:]
+        cold = self.clock.seconds[: self._cold_steps]
+        self.state.step_seconds += self.clock.seconds[len(cold) :]
+        self._cold_steps -= len(cold)
         self.clock.seconds.clear()
 
     def save(self) -> None:

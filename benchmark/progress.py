@@ -48,8 +48,5 @@ class Progress:
         every = max(1, self.epochs // _LINES)
         if self.in_log and ((epoch + 1) % every == 0 or epoch + 1 == self.epochs):
             loss = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
-            print(
-                f"  {self.title}  epoch {epoch + 1}/{self.epochs}  {loss}  "
-                f"{images_per_second:.0f} images/s  {seconds_left:.0f} s left",
-                flush=True,
-            )
+            speed = f"{images_per_second:.0f} images/s  {seconds_left:.0f} s left"
+            print(f"  {self.title}  epoch {epoch + 1}/{self.epochs}  {loss}  {speed}", file=sys.stderr, flush=True)

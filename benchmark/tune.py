@@ -88,7 +88,7 @@ def _candidate(cell: Cell, tuning: Tuning) -> dict[str, Any]:
 
 def _score(cells: Sequence[Cell], tuning: Tuning, folder: Path) -> Score:
     method, candidate = cells[0].run.method, _candidate(cells[0], tuning)
-    values = []
+    values: list[float] = []
     for cell in cells:
         record = read_record(folder / cell.run.id)
         if record is None or record.status != "done":

@@ -21,7 +21,7 @@ defaults:
   batch_size: 64
   optimizer: {name: adamw, base_lr: 1e-3, warmup_epochs: 1}
 methods:
-  vicreg: {loss: {cov_weight: 2.0}, optimizer: {base_lr: 5e-4}}
+  vicreg: {loss: {covariance_weight: 2.0}, optimizer: {base_lr: 5e-4}}
 grid:
   method: [sfrik_l2, vicreg]
   embedding_dim: [8, 16]
@@ -66,7 +66,7 @@ def test_later_layers_win(tiny: Path) -> None:
     suite = load_suite(str(tiny), ["optimizer.weight_decay=0.5"])
     vicreg, sfrik = _runs(suite, "vicreg")[0], _runs(suite, "sfrik_l2")[0]
     assert (vicreg.optimizer.base_lr, sfrik.optimizer.base_lr) == (5e-4, 1e-3)
-    assert vicreg.loss["cov_weight"] == 2.0
+    assert vicreg.loss["covariance_weight"] == 2.0
     assert vicreg.optimizer.weight_decay == sfrik.optimizer.weight_decay == 0.5
 
 
@@ -80,7 +80,7 @@ def test_the_methods_defaults_are_in_the_run_and_so_in_its_hash(tiny: Path) -> N
 
 
 def test_published_coefficients_are_converted_in_the_open(tiny: Path) -> None:
-    _edited(tiny, "loss: {cov_weight: 2.0}", "loss: {published_sim_coeff: 24.0}")
+    _edited(tiny, "loss: {covariance_weight: 2.0}", "loss: {published_sim_coeff: 24.0}")
     run = _runs(load_suite(str(tiny)), "vicreg")[0]
     assert run.loss["align_weight"] == 24.0 / 8
     assert "published_sim_coeff" not in run.loss
@@ -125,8 +125,8 @@ def test_every_suite_that_comes_with_spherebench_expands(name: str) -> None:
         ("base_lr: 1e-3", "lr: 1e-3", r"tiny\.yaml: defaults\.optimizer\.lr: unknown key; allowed are name, base_lr"),
         ("grid:", "grids:", r"tiny\.yaml: grids: unknown key; allowed are description, defaults, grid"),
         ("[sfrik_l2, vicreg]", "[sfrik_l9]", r"tiny\.yaml: method 'sfrik_l9' is not known; there are .*sfrik_l2"),
-        ("cov_weight: 2.0", "cov_weight: -2.0", r"tiny\.yaml: methods\.vicreg\.loss.*cov_weight.*-2"),
-        ("cov_weight: 2.0", "kernel: rbf", r"tiny\.yaml: methods\.vicreg\.loss.*kernel.*cov_weight"),
+        ("covariance_weight: 2.0", "covariance_weight: -2.0", r"tiny\.yaml: methods\.vicreg\.loss.*covariance_weight.*-2"),
+        ("covariance_weight: 2.0", "kernel: rbf", r"tiny\.yaml: methods\.vicreg\.loss.*kernel.*covariance_weight"),
         ("embedding_dim: [8, 16]", "embedding_dim: [1]", r"tiny\.yaml: grid\.embedding_dim: is 1, should be greater"),
         ("embedding_dim: [8, 16]", "embedding_dim: []", r"tiny\.yaml: grid\.embedding_dim: is empty"),
         ("source: digits", "source: digit", r"tiny\.yaml: defaults\.data\.source: .*'digit'.*digits"),

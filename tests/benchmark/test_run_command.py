@@ -1,0 +1,219 @@
+"""``spherebench run``: from a suite file to tables, again and again, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from results.record import Record
+
+Digits = dict[str, dict[str, float]]
+
+
+def _records(folder: Path) -> dict[str, Record]:
+    return {path.parent.name: Record.read(path) for path in sorted(folder.glob("*/record.json"))}
+
+
+def _figures(folder: Path) -> Digits:
+    """Every figure that does not depend on time: equal bit for bit between equal Runs."""
+    return {name: {metric.name: metric.value for metric in record.metrics} for name, record in _records(folder).items()}
+
+
+def _losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    lines = {path.parent.name: path.read_text().splitlines() for path in folder.glob("*/metrics.jsonl")}
+    return {name: [(line["step"], line["loss"]) for line in map(json.loads, text)] for name, text in lines.items()}
+
+
+def test_a_suite_becomes_records_tables_and_plots(undisturbed: Path) -> None:
+    records = _records(undisturbed)
+    assert [record.status for record in records.values()] == ["done", "done"]
+    assert all(record.form in {"primal", "dual"} for record in records.values())
+    for record in records.values():
+        assert record.cost.step_seconds is not None
+        assert record.cost.peak_bytes_step is not None
+        assert record.cost.peak_bytes_loss is not None
+        assert 0 < record.cost.peak_bytes_loss < record.cost.peak_bytes_step
+        assert all({"split"} <= metric.protocol.keys() for metric in record.metrics)
+    assert list(undisturbed.glob("tables/*.md"))
+    assert list(undisturbed.glob("plots/*.png"))
+    assert list(undisturbed.glob("plots/*.pdf"))
+    assert not list(undisturbed.glob("*/checkpoints"))
+
+
+def test_the_same_run_twice_is_bit_identical(undisturbed: Path, tiny: Path, tmp_path: Path, spherebench) -> None:
+    assert spherebench("run", tiny, "--out", tmp_path / "again").exit_code == 0
+    assert _figures(tmp_path / "again") == _figures(undisturbed)
+    assert _losses(tmp_path / "again") == _losses(undisturbed)
+
+
+def test_a_second_run_does_nothing_new(undisturbed: Path, spherebench) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")}
+    result = spherebench("run", undisturbed.parent / "tiny.yaml", "--out", undisturbed)
+    assert result.exit_code == 0
+    assert "2 runs, 2 recorded" in result.output
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")} == before
+
+
+def _start(suite: Path, out: Path, *assignments: str) -> subprocess.Popen[str]:
+    sets = [part for assignment in assignments for part in ("--set", assignment)]
+    command = [sys.executable, "-m", "benchmark", "run", str(suite), "--out", str(out), *sets]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str], count: int = 1, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while len(list(folder.glob(pattern))) < count:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until, f"no {pattern} within {seconds} s"
+        time.sleep(0.005)
+
+
+def test_kill_9_in_mid_run_then_the_same_command_gives_the_same_numbers(
+    tiny: Path, tmp_path: Path, spherebench
+) -> None:
+    # Many epochs, so that the kill hits a run in its middle: every step is a checkpoint.
+    longer = ["epochs=12", "method=sfrik_l2"]
+    sets = [part for assignment in longer for part in ("--set", assignment)]
+    assert spherebench("run", tiny, "--out", tmp_path / "whole", *sets).exit_code == 0
+    process = _start(tiny, tmp_path / "killed", *longer)
+    _wait_for(tmp_path / "killed", "*/checkpoints/step-00000000[5-9]-*.pt", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not list((tmp_path / "killed").glob("*/record.json")), "the kill came too late to be in mid-run"
+    assert spherebench("run", tiny, "--out", tmp_path / "killed", *sets).exit_code == 0
+    assert _figures(tmp_path / "killed") == _figures(tmp_path / "whole")
+    assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
+    assert [record.provenance.attempts for record in _records(tmp_path / "killed").values()] == [2]
+
+
+def test_ctrl_c_ends_the_run_and_the_suite_goes_on(tiny: Path, tmp_path: Path, spherebench) -> None:
+    out = tmp_path / "interrupted"
+    process = _start(tiny, out, "epochs=6")
+    _wait_for(out, "sfrik_l2*/checkpoints/*.pt", process)
+    os.kill(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 1, output
+    statuses = {record.run["method"]: record.status for record in _records(out).values()}
+    assert statuses == {"sfrik_l2": "interrupted", "vicreg": "done"}
+    assert spherebench("run", tiny, "--out", out, "--set", "epochs=6").exit_code == 0
+    assert {record.status for record in _records(out).values()} == {"done"}
+
+
+def test_a_diverged_run_is_a_result_and_retry_redoes_it(tiny: Path, tmp_path: Path, spherebench) -> None:
+    tiny.write_text(tiny.read_text().replace("grid:", "methods:\n  sfrik_l2: {optimizer: {base_lr: 1e30}}\ngrid:"))
+    out = tmp_path / "diverged"
+    result = spherebench("run", tiny, "--out", out)
+    assert result.exit_code == 1
+    statuses = {record.run["method"]: (record.status, record.message) for record in _records(out).values()}
+    assert statuses["vicreg"] == ("done", "")
+    assert statuses["sfrik_l2"][0] == "diverged"
+    assert "the loss became" in statuses["sfrik_l2"][1]
+    assert "diverged" in "".join(path.read_text() for path in out.glob("tables/*.md"))
+    assert "2 recorded" in spherebench("run", tiny, "--out", out).output
+    again = spherebench("run", tiny, "--out", out, "--retry", "failed")
+    assert "1 recorded" in again.output
+    diverged = next(record for record in _records(out).values() if record.status == "diverged")
+    assert diverged.provenance.attempts == 2
+
+
+def test_a_damaged_record_is_named_set_aside_and_made_again(tiny: Path, tmp_path: Path, spherebench) -> None:
+    out = tmp_path / "runs"
+    spherebench("run", tiny, "--out", out)
+    before = _figures(out)
+    damaged = next(out.glob("vicreg*/record.json"))
+    damaged.write_text(damaged.read_text()[:200])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        result = spherebench("run", tiny, "--out", out)
+    assert result.exit_code == 0
+    assert f"{damaged}" in result.output
+    assert "set aside as record.json.damaged" in result.output
+    assert "1 recorded" in result.output
+    assert damaged.with_name("record.json.damaged").exists()
+    assert _figures(out) == before
+
+
+def test_a_folder_of_other_settings_is_refused_and_left_alone(tiny: Path, tmp_path: Path, spherebench) -> None:
+    out = tmp_path / "runs"
+    assert spherebench("run", tiny, "--out", out).exit_code == 0
+    before = sorted(out.rglob("*"))
+    result = spherebench("run", tiny, "--out", out, "--set", "epochs=3")
+    assert result.exit_code == 2
+    assert "holds runs of suite 'tiny' with other settings" in result.output
+    assert sorted(out.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "epoch=3"], "--set epoch: unknown key; allowed are"),
+        (["--set", "method=sfrik"], "method 'sfrik' is not known; there are"),
+        (["--set", "embedding_dim=1"], "embedding_dim: is 1"),
+        (["--set", "loss.align_weight=-1"], "align_weight"),
+        (["--set", "batch_size=257"], "batch_size is 257, must be at most"),
+        (["--set", "data.source=npz:/nowhere/x.npz"], "/nowhere/x.npz"),
+        (["--set", "data.source=cifar10"], "--download"),
+        (["--set", "device=tpu"], "must be auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_bad_input_is_one_sentence_exit_2_and_nothing_written(
+    tiny: Path, tmp_path: Path, spherebench, arguments: list[str], said: str
+) -> None:
+    out = tmp_path / "runs"
+    result = spherebench("run", tiny, "--out", out, "--set", f"data_root={tmp_path / 'none'}", *arguments)
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+def test_tune_gives_every_method_the_same_budget_and_writes_its_choice(tiny: Path, tmp_path: Path, spherebench) -> None:
+    result = spherebench("tune", tiny, "--out", tmp_path / "tune", "--format", "json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert [row["method"] for row in rows] == ["sfrik_l2", "sfrik_l2", "vicreg", "vicreg"]
+    best = max(row["knn_top1"] for row in rows[:2])
+    assert rows[0]["knn_top1"] == best
+    chosen = (tmp_path / "tune" / "chosen.yaml").read_text()
+    assert f"align_weight: {rows[0]['loss.align_weight']}" in chosen
+    splits = {metric.protocol["split"] for record in _records(tmp_path / "tune").values() for metric in record.metrics}
+    assert splits == {"tune"}
+
+
+def test_unequal_budgets_are_refused(tiny: Path, tmp_path: Path, spherebench) -> None:
+    tiny.write_text(tiny.read_text().replace("[0.5, 1.0]", "[0.5, 1.0, 2.0]"))
+    result = spherebench("tune", tiny, "--out", tmp_path / "tune")
+    assert result.exit_code == 2
+    assert "sfrik_l2 3, vicreg 2" in result.output
+
+
+def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, spherebench) -> None:
+    sets = ["--set", "method=sfrik_l2,vicreg,simclr"]
+    assert spherebench("run", tiny, "--out", tmp_path / "one", *sets).exit_code == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611"]
+    command += ["-m", "benchmark", "run", str(tiny), "--out", str(tmp_path / "two"), *sets]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = _losses(tmp_path / "one"), _losses(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, curve in one.items():
+        assert [step for step, _ in curve] == [step for step, _ in two[name]]
+        # Float32 sums over two halves differ in the last digits, and training amplifies them step by step.
+        assert [loss for _, loss in two[name]] == pytest.approx([loss for _, loss in curve], rel=2e-3)
+    assert {record.provenance.world_size for record in _records(tmp_path / "two").values()} == {2}
+
+
+def test_help_needs_no_torch_and_no_pandas() -> None:
+    code = "import sys; from benchmark.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print([name for name in ('torch', 'pandas', 'sklearn', 'matplotlib') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+    assert "compare" in done.stdout
