@@ -112,8 +112,10 @@ def _evaluation(pair: Pair) -> Iterator[str]:
     for name, pattern in (("k", r"\bk=(\d+)"), ("T", r"\bT=([\d.]+)")):
         theirs, own = published.stated(pattern), re.search(pattern, ours["protocol"])
         yield f"{name}={own[1]} against {theirs:g}" if own and theirs not in (None, float(own[1])) else ""
+    if "crops=none" in ours["protocol"] and "Zheng" in published.source:
+        yield "probe trained without random crops"
     epochs, own_epochs = published.stated(r"linear probe, (\d+) epochs"), _value(ours, "evaluation.linear_epochs")
-    if ours["metric"] == "linear_top1" and None not in (epochs, own_epochs) and epochs != own_epochs:
+    if ours["metric"].startswith("linear") and None not in (epochs, own_epochs) and epochs != own_epochs:
         yield f"probe trained for {own_epochs:.0f} epochs against {epochs:.0f}"
 
 

@@ -20,6 +20,8 @@ from results.record import write_atomically
 from results.summary import COSTS, metric_title, select, summarise
 from results.tables import MIB, short_source
 
+_KNOWN_BY = {"knn_top1": "k=", "logistic_top1": "C="}
+
 
 def write(collection: Collection, folder: Path) -> list[Path]:
     """Write every figure that the collection holds data for, as PNG and PDF, into ``folder``; returns the files.
@@ -119,12 +121,15 @@ def _names(own: pd.DataFrame) -> tuple[str, str]:
 
 
 def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
-    """The part of a panel's protocol that tells it apart: from its metric's other panels, or else from all others."""
-    key = own["key"].iloc[0]
-    keys = set(chosen["key"])
-    related = set(chosen.loc[chosen["metric"] == own["metric"].iloc[0], "key"])
-    others = [set(other.split(", ")) for other in (related if len(related) > 1 else keys) - {key}]
-    parts = [part for part in key.split(", ") if not all(part in other for other in others)]
+    """The part of a panel's protocol that tells it from its metric's other panels, or that its metric is known by."""
+    metric, key = own[["metric", "key"]].iloc[0]
+    others = [
+        set(other.split(", ")) for other in chosen.loc[chosen["metric"] == metric, "key"].unique() if other != key
+    ]
+    if others:
+        parts = [part for part in key.split(", ") if not all(part in other for other in others)]
+    else:
+        parts = [part for part in key.split(", ") if part.startswith(_KNOWN_BY.get(metric, "\0"))]
     return ", ".join(parts).replace("_", " ")
 
 

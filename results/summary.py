@@ -18,6 +18,7 @@ HEADLINE_K = 20
 
 TITLES = {
     "linear_top1": "Linear probe, top-1 accuracy",
+    "linear_top5": "Linear probe, top-5 accuracy",
     "logistic_top1": "Logistic regression, top-1 accuracy",
     "knn_top1": "Weighted kNN, top-1 accuracy",
     "fewshot_top1": "Few-label probe, top-1 accuracy",

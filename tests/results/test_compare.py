@@ -62,6 +62,21 @@ def test_each_difference_is_stated(make_record: Make, write_runs: Write, change:
     assert (row["comparable"], row["differences"]) == (False, reason)
 
 
+def test_probe_without_the_published_crops_is_another(make_record: Make, write_runs: Write) -> None:
+    metrics = [
+        Metric(metric=f"linear_top{k}", protocol={"crops": "none", "split": "test"}, value=value)
+        for k, value in ((1, 0.7), (5, 0.89))
+    ]
+    run = IMAGENET20 | {
+        "data": {"source": "imagenet"},
+        "backbone": {"name": "resnet50", "stem": "imagenet"},
+        "epochs": 200,
+    }
+    rows = accuracies(write_runs([make_record("sfrik_l3", 8192, run=run, metrics=metrics)]))
+    assert {row["metric"]: row["published"] for row in rows} == {"linear_top1": 70.2, "linear_top5": 89.6}
+    assert {row["differences"] for row in rows} == {"probe trained without random crops"}
+
+
 def test_nearest_published_dimension_stands_beside_ours(make_record: Make, write_runs: Write) -> None:
     (row,) = accuracies(write_runs([make_record(dim=512, run=IMAGENET20, metrics=linear(0.4))]))
     assert row["published_embedding_dim"] == 1024

@@ -40,7 +40,7 @@ def test_accuracy_shows_the_means_of_the_table(drawn: tuple[Collection, pd.DataF
     first, *others = figure.axes
     assert first.get_title() == "Logistic regression\nC=1.0"
     assert [axis.get_title().split("\n")[1] for axis in others] == [
-        "k=20, T=0.07",
+        "k=20",
         "labels per class=1",
         "labels per class=5",
         "labels per class=10",
