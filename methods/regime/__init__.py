@@ -1,0 +1,74 @@
+"""Self-supervised learning in the kernel regime: the losses of this suite solved for a fixed kernel.
+
+[K] Kiani, Balestriero, Chen, Lloyd, LeCun, *Joint Embedding Self-Supervised Learning in the Kernel Regime*, 2022
+(arXiv 2209.14884). Every estimator finds z(x) = W φ(x), linear in the features of a fixed kernel k(x, y) = φ(x)ᵀφ(y),
+from unlabelled rows and the relation that says which of them are views of one image; ``kernel`` is then the induced
+kernel k*(x, y) = z(x)ᵀz(y), for a support vector machine or kernel ridge regression on few labels.
+
+>>> estimator = KernelVICReg(n_components=16, beta=0.1, base_kernel=RBF(gamma=0.02), basis="rpcholesky")
+>>> z = estimator.fit_transform(views, groups=image_of_view)                       # doctest: +SKIP
+
+Common parameters
+-----------------
+n_components : output dimension d; None for every direction that lowers the loss. Where fewer than d do, a warning says
+    so and ``transform`` returns those.
+base_kernel : "rbf", "laplacian", "polynomial" or "ntk" (with default parameters), "precomputed", a kernel value such
+    as ``RBF(gamma=0.1)`` or ``OnSphere(k)``, or a callable (X, Y) -> matrix.
+basis : "exact" (every row); landmarks by "uniform", "k-means++" or "rpcholesky"; "fourier" random features; or an
+    array of landmarks. With all but "exact" ``partial_fit`` streams.
+basis_size : number of landmarks or random features p.
+ridge : λ of the term λ‖W‖² (the RKHS norm), relative to the smallest λ at which z = 0 is optimal, so that one value
+    means the same whatever N, m and the loss; 0 ≤ ridge < 1. The fitted ``ridge_`` is λ itself.
+extension_ridge : ε of z(x) = k_x (K + εI)⁻¹ Z, the kernel ridge regression that carries the in-sample Z to new rows,
+    relative to the largest eigenvalue of K. It is another regulariser: it does not change which Z is found.
+center : whether z is centred on the training rows, z(x) = W(φ(x) − φ̄); the loss then sees it so.
+random_state : of landmarks, random features and random starts.
+
+Fitted attributes: ``eigenvalues_``, ``components_`` (W), ``dual_coef_`` and ``landmarks_`` (landmark bases), ``rank_``,
+``loss_``, ``ridge_``.
+
+Theorems, each shown by a test: with a kernel matrix of full rank and no ridge the in-sample Gram matrix does not depend
+on the kernel; on cliques the contrastive solution is z(x) = k_x K⁻¹ Y, Y the image identity; there the VICReg variant
+with β ≥ 2/m is the contrastive one over m, centred; a truncation to d dimensions is not unique there, and the smallest
+RKHS norm makes it so; the two ridges are different regularisers.
+Finding: without ridge and rank limit the induced kernel forgets what images have in common, and few-label accuracy
+falls far below the base kernel's. They are what makes it work; hence the default ridge is not zero.
+"""
+
+from .barlow import KernelBarlowTwins
+from .kernels import NTK, RBF, Laplacian, OnSphere, Polynomial
+from .relations import clique_graph, knn_graph, pair_graph, temporal_graph
+from .simclr import KernelSimCLR
+from .spectral import KernelSpectral
+from .vicreg import KernelVICReg
+from .views import Affine, Blur, Compose, iter_views, make_views
+
+ESTIMATORS = {
+    "spectral": KernelSpectral,
+    "vicreg": KernelVICReg,
+    "barlow_twins": KernelBarlowTwins,
+    "simclr": KernelSimCLR,
+}
+"""The estimator of each loss, by the name the loss has in the rest of the suite."""
+
+__all__ = [
+    "ESTIMATORS",
+    "NTK",
+    "RBF",
+    "Affine",
+    "Blur",
+    "Compose",
+    "KernelBarlowTwins",
+    "KernelSimCLR",
+    "KernelSpectral",
+    "KernelVICReg",
+    "Laplacian",
+    "OnSphere",
+    "Polynomial",
+    "clique_graph",
+    "iter_views",
+    "knn_graph",
+    "make_views",
+    "pair_graph",
+    "temporal_graph",
+]

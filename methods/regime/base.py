@@ -1,0 +1,229 @@
+"""What the kernel-regime estimators share: input, basis, evaluation at new rows, fitted attributes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import cho_factor, cho_solve
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state, check_scalar, gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .eigen import largest_eigenvalue
+from .features import Features, Landmarks, exact_features, make_features
+from .kernels import resolve_kernel
+from .landmarks import SAMPLERS
+from .relations import relation_graph
+
+ROWS = 4096
+"""Rows whose features are held at a time."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """z(x) = W(φ(x) − offset): the linear map that was found, and what it reached."""
+
+    eigenvalues: np.ndarray
+    components: np.ndarray
+    offset: np.ndarray
+    loss: float
+    ridge: float
+
+
+class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Base of the estimators z(x) = W φ(x) of a fixed kernel; see a subclass for its loss."""
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        base_kernel: Any = "rbf",
+        basis: Any = "exact",
+        basis_size: int = 500,
+        ridge: float = 1e-3,
+        extension_ridge: float = 0.0,
+        center: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.base_kernel = base_kernel
+        self.basis = basis
+        self.basis_size = basis_size
+        self.ridge = ridge
+        self.extension_ridge = extension_ridge
+        self.center = center
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None, graph: Any = None) -> Self:
+        """Solve for the embedding of the rows of ``X`` (N, D), or of a precomputed kernel matrix (N, N).
+
+        Parameters
+        ----------
+        y : ignored.
+        groups : N labels, equal for the views of one image.
+        graph : sparse symmetric (N, N), the weights with which rows are related; instead of ``groups``.
+            With neither, every row is an image with a single view.
+
+        Raises
+        ------
+        ValueError
+            A parameter out of its range, a graph that is asymmetric or negative, or no direction left to embed.
+        """
+        self._check_parameters()
+        X_ND = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        target_NN = self._target(self._relation(len(X_ND), groups, graph))
+        self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
+        if self._is_exact():
+            features: Features
+            features, phi_NP, order_N = exact_features(self.base_kernel_, X_ND)
+            self._keep(features, self._solve_exact(phi_NP, target_NN[order_N][:, order_N]))
+        else:
+            features = self._make_features(X_ND)
+            self._keep(features, self._solve_basis(features, X_ND, target_NN))
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return z (N, rank_) of the rows of ``X`` (or of their kernel values with the training rows)."""
+        check_is_fitted(self)
+        X_ND = validate_data(self, X, dtype=np.float64, reset=False)
+        solution = self._solution()
+        shift_d = solution.components @ solution.offset
+        return np.concatenate(
+            [self._source.raw(X_ND[rows]) @ self._readout_Pd - shift_d for rows in gen_batches(len(X_ND), ROWS)]
+        )
+
+    def kernel(self, X: Any, Y: Any = None) -> np.ndarray:
+        """Return the induced kernel k*(x, y) = z(x)ᵀz(y) between the rows of ``X`` and of ``Y`` (None: of ``X``)."""
+        z_Nd = self.transform(X)
+        return z_Nd @ (z_Nd if Y is None else self.transform(Y)).T
+
+    @property
+    def eigenvalues_(self) -> np.ndarray:
+        """Eigenvalues of the directions kept, decreasing (d,)."""
+        return self._solution().eigenvalues
+
+    @property
+    def components_(self) -> np.ndarray:
+        """W (d, p), in the coordinates of the features."""
+        return self._solution().components
+
+    @property
+    def dual_coef_(self) -> np.ndarray:
+        """Coefficients (p, d) of z(x) = k(x, landmarks_) dual_coef_, before the centring; landmark bases only."""
+        self._solution()
+        self._landmarks("dual_coef_")
+        return self._readout_Pd
+
+    @property
+    def landmarks_(self) -> np.ndarray:
+        """The rows on which the basis stands (p, D), or their numbers with a precomputed kernel."""
+        source = self._landmarks("landmarks_")
+        return source.numbers if source.rows is None else source.rows
+
+    @property
+    def rank_(self) -> int:
+        """Number d of directions the solution uses."""
+        return len(self.components_)
+
+    @property
+    def loss_(self) -> float:
+        """The objective, ridge term included, that the training rows reach (before the extension ridge)."""
+        return self._solution().loss
+
+    @property
+    def ridge_(self) -> float:
+        """λ of the objective: ``ridge`` times the smallest λ at which z = 0 is optimal."""
+        return self._solution().ridge
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.rank_
+
+    def _target(self, A_NN: sp.csr_array) -> sp.csr_array:
+        """Return the matrix that the loss makes of the adjacency."""
+        raise NotImplementedError
+
+    def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        raise NotImplementedError
+
+    def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        raise NotImplementedError
+
+    def _relation(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
+        return relation_graph(n_rows, groups, graph)
+
+    def _is_exact(self) -> bool:
+        return isinstance(self.basis, str) and self.basis == "exact"
+
+    def _is_precomputed(self) -> bool:
+        return isinstance(self.base_kernel, str) and self.base_kernel == "precomputed"
+
+    def _make_features(self, X_ND: np.ndarray) -> Features:
+        rng = check_random_state(self.random_state)
+        return make_features(self.basis, self.base_kernel_, X_ND, self.basis_size, rng)
+
+    def _keep(self, features: Features, solution: Solution) -> None:
+        self._source = features.source
+        self._readout_Pd = features.readout(solution.components)
+        self._solved: Solution | None = solution
+
+    def _solution(self) -> Solution:
+        check_is_fitted(self)
+        if self._solved is None:
+            self._solve_pending()
+        assert self._solved is not None
+        return self._solved
+
+    def _solve_pending(self) -> None:
+        """Solve for what ``partial_fit`` accumulated."""
+        raise NotImplementedError
+
+    def _landmarks(self, attribute: str) -> Landmarks:
+        check_is_fitted(self)
+        if not isinstance(self._source, Landmarks):
+            raise AttributeError(f"basis={self.basis!r} has no {attribute}: only landmark bases have")
+        return self._source
+
+    def _check_parameters(self) -> None:
+        if self.n_components is not None:
+            check_scalar(self.n_components, "n_components", Integral, min_val=1)
+        check_scalar(self.basis_size, "basis_size", Integral, min_val=1)
+        check_scalar(self.ridge, "ridge", Real, min_val=0.0, max_val=1.0, include_boundaries="left")
+        check_scalar(self.extension_ridge, "extension_ridge", Real, min_val=0.0)
+        names = ("exact", *SAMPLERS, "fourier")
+        if isinstance(self.basis, str) and self.basis not in names:
+            known = ", ".join(names)
+            raise ValueError(f"basis={self.basis!r} is unknown: give one of {known}, or an array of landmarks")
+
+    def _check_rank(self, rank: int) -> None:
+        if rank == 0:
+            raise ValueError(f"{type(self).__name__} has no direction to embed: the rows or the target are constant")
+        if self.n_components is not None and rank < self.n_components:
+            warnings.warn(
+                f"n_components={self.n_components} is beyond the rank of the solution: {rank} directions lower "
+                f"the loss at ridge={self.ridge:g}, and transform returns {rank} columns",
+                stacklevel=2,
+            )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "base_kernel_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self._is_precomputed()
+        return tags
+
+
+def extend(W_dP: np.ndarray, gram_PP: np.ndarray, relative_ridge: float) -> np.ndarray:
+    """Return the kernel ridge regression of Z = ΦWᵀ on Φ: W(S + εI)⁻¹ applied as (S + εI)⁻¹SWᵀ, ε relative to λ_max(S).
+
+    With every row a landmark this is z(x) = k_x (K + εI)⁻¹ Z. ``gram_PP`` is overwritten.
+    """
+    right_Pd = gram_PP @ W_dP.T
+    gram_PP.flat[:: len(gram_PP) + 1] += relative_ridge * largest_eigenvalue(gram_PP)
+    return cho_solve(cho_factor(gram_PP, overwrite_a=True, check_finite=False), right_Pd, check_finite=False).T

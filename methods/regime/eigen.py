@@ -1,0 +1,104 @@
+"""The largest eigenpairs of a symmetric operator, dense or by Lanczos, and the order among equal ones.
+
+Eigenpairs are returned in decreasing order, only those above a floor, and at most ``count`` of them (None: all).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+DENSE_SIZE = 3000
+"""Up to this size a dense eigensolver takes seconds; beyond it Lanczos is tried first."""
+
+TIE = 1e-9
+"""Eigenvalues closer than this, relative to the largest, count as equal."""
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+def largest_eigenvalue(M_PP: np.ndarray) -> float:
+    """Return λ_max of a symmetric matrix."""
+    size = len(M_PP)
+    if size <= 200:
+        return float(eigh(M_PP, eigvals_only=True, subset_by_index=(size - 1, size - 1), check_finite=False)[0])
+    return float(eigsh(M_PP, k=1, which="LA", v0=start_vector(size), return_eigenvectors=False)[0])
+
+
+def symmetric_pairs(H_PP: np.ndarray, floor: float, count: int | None) -> Pairs:
+    """Return the eigenpairs of a symmetric matrix of any size above ``floor`` and above rounding."""
+    floor = max(floor, len(H_PP) * np.finfo(float).eps * largest_eigenvalue(H_PP))
+    pairs = lanczos_pairs(lambda v: H_PP @ v, len(H_PP), floor, count) if len(H_PP) > DENSE_SIZE else None
+    return pairs or largest_pairs(H_PP, floor, count)
+
+
+def largest_pairs(H_PP: np.ndarray, floor: float, count: int | None = None) -> Pairs:
+    """Return the eigenpairs of a dense symmetric matrix that lie above ``floor``."""
+    size = len(H_PP)
+    if count is None or 4 * count > size:
+        values, vectors = eigh(H_PP, driver="evd", check_finite=False)
+    else:
+        values, vectors = eigh(H_PP, subset_by_index=(size - count, size - 1), check_finite=False)
+    return _cut(values, vectors, floor, count)
+
+
+def lanczos_pairs(
+    apply: Callable[[np.ndarray], np.ndarray], size: int, floor: float, count: int | None
+) -> Pairs | None:
+    """Return the same of an operator x ↦ apply(x), or None where Lanczos does not converge or too many are wanted.
+
+    With ``count`` None the number asked for is doubled until the smallest falls below the floor.
+    """
+    wanted = 64 if count is None else count
+    operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
+    while wanted <= size // 8:
+        try:
+            values, vectors = eigsh(operator, k=wanted, which="LA", v0=start_vector(size), maxiter=50)
+        except ArpackNoConvergence:
+            return None
+        if count is not None or values.min() <= floor:
+            return _cut(values, vectors, floor, count)
+        wanted *= 2
+    return None
+
+
+def start_vector(size: int) -> np.ndarray:
+    """A fixed start vector: the same data give the same bits."""
+    return np.random.default_rng(0).standard_normal(size)
+
+
+def _cut(values: np.ndarray, vectors: np.ndarray, floor: float, count: int | None) -> Pairs:
+    order = np.argsort(values)[::-1][:count]
+    order = order[values[order] > floor]
+    return values[order], vectors[:, order]
+
+
+def break_ties(values: np.ndarray, U_Pk: np.ndarray, count: int | None) -> Pairs:
+    """Keep ``count`` directions; among those equal to the last one kept, the ones of smallest RKHS norm.
+
+    Every column u of ``U_Pk`` has uᵀSu = 1, so its function has norm ‖u‖. Within the eigenspace of the cut eigenvalue
+    the rotation that minimises the norms is given by the smallest eigenvectors of U_tᵀU_t: for the contrastive loss on
+    cliques these are the d smallest eigenvectors of YᵀK⁻¹Y.
+    """
+    if count is None or count >= len(values):
+        return values, U_Pk
+    tied = np.abs(values - values[count - 1]) <= TIE * np.abs(values).max()
+    above = np.flatnonzero((values > values[count - 1]) & ~tied)
+    open_places = count - len(above)
+    rotation = smallest_vectors(U_Pk[:, tied].T @ U_Pk[:, tied], open_places)
+    kept = np.hstack([U_Pk[:, above], U_Pk[:, tied] @ rotation])
+    return np.concatenate([values[above], np.full(open_places, values[count - 1])]), kept
+
+
+def smallest_vectors(P_kk: np.ndarray, count: int) -> np.ndarray:
+    """Return the eigenvectors of the ``count`` smallest eigenvalues, in increasing order."""
+    return eigh(P_kk, subset_by_index=(0, count - 1), check_finite=False)[1]
+
+
+def fix_signs(U_Pk: np.ndarray) -> np.ndarray:
+    """Make the largest entry of every column positive, so that a solution is deterministic."""
+    signs_k = np.sign(U_Pk[np.abs(U_Pk).argmax(axis=0), np.arange(U_Pk.shape[1])])
+    return U_Pk * np.where(signs_k == 0, 1.0, signs_k)

@@ -1,0 +1,161 @@
+"""Finite-dimensional features φ(x) in R^p with φ(x)ᵀφ(y) = k(x, y), exactly or approximately.
+
+Every solver works on Φ (N x p) with ΦΦᵀ = K [MATH of the kernel regime: the closed forms hold for any such Φ]:
+- landmarks x_1..x_p with Cholesky K_pp = F Fᵀ give φ(x) = F⁻¹ k(landmarks, x): Nyström, and exact where every row is a
+  landmark, for then Φ = F itself. No kernel matrix is ever inverted;
+- random Fourier features (Rahimi and Recht, NeurIPS 2007) give K only in expectation.
+
+A linear map W of the features is evaluated at new rows as ``source.raw(X) @ readout(W)``, so that a landmark basis pays
+for p kernel values and one thin product a row, not for a triangular solve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.linalg import lapack, solve_triangular
+from sklearn.utils import check_array
+
+from .kernels import RBF, KernelLike, Laplacian, gram
+from .landmarks import choose_landmarks
+
+
+class Source(Protocol):
+    """Where a basis takes its values at new rows from."""
+
+    def raw(self, X_ND: np.ndarray) -> np.ndarray:
+        """Return the (N, p) values that a readout is a linear map of."""
+
+
+class Features(Protocol):
+    """What the solvers need of a basis."""
+
+    @property
+    def source(self) -> Source: ...
+
+    def transform(self, X_ND: np.ndarray) -> np.ndarray:
+        """Return Φ (N, p)."""
+
+    def readout(self, W_dP: np.ndarray) -> np.ndarray:
+        """Return the (p, d) matrix with which source.raw(X) @ readout(W) = Φ Wᵀ."""
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Rows x_1..x_p and the kernel to them; ``numbers_P`` are their numbers among the rows fitted on.
+
+    With a precomputed kernel the numbers are all there is: the columns to take.
+    """
+
+    kernel: KernelLike
+    numbers: np.ndarray
+    rows: np.ndarray | None
+
+    @classmethod
+    def of(cls, kernel: KernelLike, X_ND: np.ndarray, numbers_P: np.ndarray) -> Landmarks:
+        return cls(kernel, numbers_P, None if kernel == "precomputed" else X_ND[numbers_P])
+
+    def raw(self, X_ND: np.ndarray) -> np.ndarray:
+        """Return k(X, landmarks), (N, p)."""
+        if self.rows is None:
+            return X_ND[:, self.numbers]
+        return gram(self.kernel, X_ND, self.rows)
+
+
+@dataclass(frozen=True)
+class LandmarkFeatures:
+    """φ(x) = F⁻¹ k(landmarks, x), F the lower Cholesky factor of the landmarks' kernel matrix."""
+
+    source: Landmarks
+    factor: np.ndarray
+
+    def transform(self, X_ND: np.ndarray) -> np.ndarray:
+        raw_NP = self.source.raw(X_ND)
+        return solve_triangular(self.factor, raw_NP.T, lower=True, overwrite_b=True, check_finite=False).T
+
+    def readout(self, W_dP: np.ndarray) -> np.ndarray:
+        """Return the dual coefficients F⁻ᵀ Wᵀ: z(x) = k(x, landmarks) F⁻ᵀ Wᵀ."""
+        return solve_triangular(self.factor, W_dP.T, lower=True, trans="T", check_finite=False)
+
+
+@dataclass(frozen=True)
+class FourierFeatures:
+    """φ(x) = √(2/p) (cos ω_jᵀx, sin ω_jᵀx), j = 1..p/2, ω drawn from the kernel's spectral measure."""
+
+    frequencies: np.ndarray
+
+    @property
+    def source(self) -> FourierFeatures:
+        return self
+
+    def raw(self, X_ND: np.ndarray) -> np.ndarray:
+        phase_NJ = X_ND @ self.frequencies
+        return np.hstack([np.cos(phase_NJ), np.sin(phase_NJ)]) / np.sqrt(self.frequencies.shape[1])
+
+    def transform(self, X_ND: np.ndarray) -> np.ndarray:
+        return self.raw(X_ND)
+
+    def readout(self, W_dP: np.ndarray) -> np.ndarray:
+        return W_dP.T
+
+
+def pivoted_cholesky(K_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (L, order) with K[order][:, order] = L Lᵀ, L (N, r) lower trapezoidal, r the numerical rank.
+
+    Diagonal pivoting stops where no pivot is above N·eps times the largest. ``K_NN`` is overwritten.
+    Raises ValueError where a kernel that is not positive definite shows itself by a negative diagonal.
+    """
+    L_NN, pivots_N, rank, info = lapack.dpstrf(K_NN.T, lower=1, overwrite_a=1)
+    if info < 0 or rank == 0:
+        raise ValueError("the base kernel is not positive definite: its matrix has no positive diagonal entry")
+    for column in range(1, rank):
+        L_NN[:column, column] = 0.0
+    return L_NN[:, :rank], pivots_N - 1
+
+
+def exact_features(kernel: KernelLike, X_ND: np.ndarray) -> tuple[LandmarkFeatures, np.ndarray, np.ndarray]:
+    """Return (features, Φ, order): every row a landmark, Φ (N, r) the features of the rows taken in ``order``.
+
+    O(N³/3) time and one N x N matrix. Landmarks beyond the numerical rank r of the kernel matrix are dropped.
+    """
+    K_NN = X_ND.copy() if kernel == "precomputed" else gram(kernel, X_ND, X_ND)
+    phi_NP, order_N = pivoted_cholesky(K_NN)
+    rank = phi_NP.shape[1]
+    return LandmarkFeatures(Landmarks.of(kernel, X_ND, order_N[:rank]), phi_NP[:rank]), phi_NP, order_N
+
+
+def landmark_features(kernel: KernelLike, X_ND: np.ndarray, numbers_P: np.ndarray) -> LandmarkFeatures:
+    """Return features on the given rows of X, without those that are redundant to rounding."""
+    rows_PD = X_ND[numbers_P]
+    K_PP = rows_PD[:, numbers_P].copy() if kernel == "precomputed" else gram(kernel, rows_PD, rows_PD)
+    factor_PR, order_P = pivoted_cholesky(K_PP)
+    rank = factor_PR.shape[1]
+    return LandmarkFeatures(Landmarks.of(kernel, X_ND, numbers_P[order_P[:rank]]), factor_PR[:rank])
+
+
+def make_features(
+    basis: str | np.ndarray, kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState
+) -> Features:
+    """Return the features that ``basis`` names: a sampler of landmarks, "fourier", or landmarks given as an array."""
+    if not isinstance(basis, str):
+        given_PD = check_array(basis, dtype=np.float64, input_name="basis")
+        if kernel == "precomputed" or given_PD.shape[1] != X_ND.shape[1]:
+            raise ValueError(f"basis: landmarks of shape {given_PD.shape} do not fit rows of {X_ND.shape[1]} columns")
+        return landmark_features(kernel, given_PD, np.arange(len(given_PD)))
+    if basis == "fourier":
+        return fourier_features(kernel, X_ND.shape[1], size, rng)
+    return landmark_features(kernel, X_ND, choose_landmarks(basis, kernel, X_ND, size, rng))
+
+
+def fourier_features(kernel: KernelLike, n_columns: int, size: int, rng: np.random.RandomState) -> FourierFeatures:
+    """Return ``size`` random features of an RBF (ω normal, variance 2γ) or Laplacian (ω Cauchy, scale γ) kernel."""
+    if size % 2:
+        raise ValueError(f"basis_size={size} must be even for basis='fourier': features come as cosine and sine")
+    shape = (n_columns, size // 2)
+    if isinstance(kernel, RBF):
+        return FourierFeatures(np.sqrt(2 * kernel.bound_gamma()) * rng.standard_normal(shape))
+    if isinstance(kernel, Laplacian):
+        return FourierFeatures(kernel.bound_gamma() * rng.standard_cauchy(shape))
+    raise ValueError(f"basis='fourier' knows the spectrum of rbf and laplacian, not of {kernel!r}: use landmarks")

@@ -1,0 +1,203 @@
+"""InfoNCE of a Gram matrix, and its two solvers: a convex program over H ⪰ 0, and factors W of limited rank.
+
+With G = ΦHΦᵀ, H = WᵀW, and weights w_ij = A_ij/ΣA of the positive pairs,
+    f(G) = Σ_i w_i log Σ_{k∈C(i)} exp G_ik − Σ_ij w_ij G_ij,   w_i = Σ_j w_ij,
+C(i) all rows but i itself, and i too where i is its own positive. A temperature would only rescale z, which is not
+normalised here. f is convex, f ≥ 0, and f + λ tr H has a minimiser where λ > 0 (without it, separable images drive
+the scale of z to infinity).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import eigh
+from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
+
+from .eigen import largest_pairs
+from .relations import degrees
+
+SWEEP = 10
+"""FISTA iterations between two polishings and evaluations of the optimality gap."""
+
+
+@dataclass(frozen=True)
+class InfoNCE:
+    """f above, for the features Φ (N, p) and the positive pairs' weights w (N x N, sum 1)."""
+
+    phi: np.ndarray
+    weight: sp.csr_array
+
+    @classmethod
+    def of(cls, phi_NP: np.ndarray, A_NN: sp.csr_array) -> InfoNCE:
+        return cls(phi_NP, sp.csr_array(A_NN / A_NN.sum()))
+
+    def gram(self, H_PP: np.ndarray) -> np.ndarray:
+        """Return G = ΦHΦᵀ."""
+        return self.phi @ H_PP @ self.phi.T
+
+    def value_and_residual(self, G_NN: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return f(G) and E = (∂f/∂G + its transpose)/2."""
+        row_weight_N = degrees(self.weight)
+        P_NN = G_NN.copy()
+        np.fill_diagonal(P_NN, np.where(self.weight.diagonal() > 0, G_NN.diagonal(), -np.inf))
+        largest_N = P_NN.max(axis=1)
+        np.exp(P_NN - largest_N[:, None], out=P_NN)
+        total_N = P_NN.sum(axis=1)
+        value = row_weight_N @ (largest_N + np.log(total_N)) - self.weight.multiply(G_NN).sum()
+        P_NN *= (row_weight_N / total_N)[:, None]
+        E_NN = P_NN - self.weight
+        return float(value), (E_NN + E_NN.T) / 2
+
+    def gradient(self, E_NN: np.ndarray) -> np.ndarray:
+        """Return ∂f/∂H = ΦᵀEΦ."""
+        return self.phi.T @ (E_NN @ self.phi)
+
+    def ascent_at_zero(self) -> np.ndarray:
+        """Return −∂f/∂H at H = 0; its largest eigenvalue is the smallest λ for which H = 0 is optimal."""
+        _, E_NN = self.value_and_residual(np.zeros((len(self.phi),) * 2))
+        return -self.gradient(E_NN)
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Rows of W in decreasing norm and orthogonal, the objective there, and the iterations it took."""
+
+    W: np.ndarray
+    objective: float
+    n_iter: int
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """A point H with its Gram matrix G (kept beside it: both are linear, so steps need no product with Φ)."""
+
+    H: np.ndarray
+    G: np.ndarray
+
+    def beyond(self, other: Iterate, step: float) -> Iterate:
+        """Return self + step·(self − other): Nesterov's extrapolation."""
+        return Iterate(self.H + step * (self.H - other.H), self.G + step * (self.G - other.G))
+
+
+def minimise_convex(loss: InfoNCE, ridge: float, tol: float, max_iter: int) -> Minimum:
+    """Minimise f(ΦHΦᵀ) + λ tr H over H = WᵀW ⪰ 0, of whatever rank the optimum has.
+
+    FISTA finds the support of H quickly and its entries slowly; every few iterations its point is therefore handed to
+    L-BFGS over factors of the same rank, and goes on from there. What is returned is certified: its objective is at
+    most a fraction ``tol`` above the optimum (``optimality_gap``), or a ConvergenceWarning says what was reached.
+    """
+    size = loss.phi.shape[1]
+    point = Iterate(np.zeros((size, size)), np.zeros((len(loss.phi),) * 2))
+    step = 1.0 / _smoothness(loss)
+    for n_iter in range(SWEEP, max_iter + SWEEP, SWEEP):
+        point, step = fista_sweep(loss, point, ridge, step)
+        found = replace(minimise_factor(loss, leading_factor(point.H), ridge), n_iter=n_iter)
+        point = Iterate(found.W.T @ found.W, loss.gram(found.W.T @ found.W))
+        gap = optimality_gap(loss, point, ridge)
+        if gap <= tol * found.objective:
+            break
+    else:
+        warnings.warn(
+            f"max_iter={max_iter} iterations of FISTA leave the objective up to {gap / found.objective:.1e} relative "
+            "above its optimum: raise max_iter, ridge or tol",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def minimise_low_rank(loss: InfoNCE, ridge: float, rank: int, n_init: int, rng: np.random.RandomState) -> Minimum:
+    """Minimise f(ΦWᵀWΦᵀ) + λ‖W‖² over W of ``rank`` rows: the best of ``n_init`` local minima.
+
+    The first start is the leading directions of −∂f/∂H at 0, the others are normal; all have tr ΦWᵀWΦᵀ = N.
+    """
+    ascent_PP = loss.ascent_at_zero()
+    directions = eigh(ascent_PP, subset_by_index=(max(len(ascent_PP) - rank, 0), len(ascent_PP) - 1))[1].T
+    starts = [directions, *(rng.standard_normal(directions.shape) for _ in range(n_init - 1))]
+    scaled = (W * np.sqrt(len(loss.phi)) / np.linalg.norm(loss.phi @ W.T) for W in starts)
+    return min((minimise_factor(loss, W, ridge) for W in scaled), key=lambda found: found.objective)
+
+
+def fista_sweep(loss: InfoNCE, start: Iterate, ridge: float, step: float) -> tuple[Iterate, float]:
+    """Return (point, step) after SWEEP accelerated projected gradient steps (Beck and Teboulle 2009, with restarts)."""
+    current = ahead = start
+    momentum = 1.0
+    for _ in range(SWEEP):
+        new, step = _proximal_step(loss, ahead, ridge, step)
+        if np.vdot(ahead.H - new.H, new.H - current.H) > 0:
+            momentum = 1.0
+        next_momentum = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = new.beyond(current, (momentum - 1) / next_momentum)
+        current, momentum = new, next_momentum
+    return current, step
+
+
+def leading_factor(H_PP: np.ndarray, count: int | None = None) -> np.ndarray:
+    """Return W (d, p) with WᵀW = H, or its best approximation of rank ``count``, the largest row first."""
+    values, vectors = largest_pairs(H_PP, 0.0, count)
+    kept = values > 1e-7 * values.max(initial=0.0)
+    return (vectors[:, kept] * np.sqrt(values[kept])).T
+
+
+def _smoothness(loss: InfoNCE) -> float:
+    """A bound on the Lipschitz constant of ∂f/∂H: rows of softmax have Hessian ≤ w_i/2, Φ enters squared."""
+    S_PP = loss.phi.T @ loss.phi
+    return 0.5 * float(degrees(loss.weight).max()) * float(eigh(S_PP, eigvals_only=True)[-1]) ** 2
+
+
+def _proximal_step(loss: InfoNCE, at: Iterate, ridge: float, step: float) -> tuple[Iterate, float]:
+    """One projected gradient step; the step length grows each time and is halved until the model bounds the loss."""
+    value, E_NN = loss.value_and_residual(at.G)
+    P_PP = loss.gradient(E_NN)
+    P_PP.flat[:: len(P_PP) + 1] += ridge
+    step *= 2.0
+    while True:
+        H_PP = project_psd(at.H - step * P_PP)
+        new = Iterate(H_PP, loss.gram(H_PP))
+        change = H_PP - at.H
+        model = value + np.vdot(P_PP, change) - ridge * np.trace(change) + np.vdot(change, change) / (2 * step)
+        if loss.value_and_residual(new.G)[0] <= model + 1e-14 * abs(value):
+            return new, step
+        step /= 2.0
+
+
+def project_psd(H_PP: np.ndarray) -> np.ndarray:
+    """Return H₊, the nearest positive semi-definite matrix."""
+    values, vectors = eigh(H_PP, driver="evd", check_finite=False)
+    positive = values > 0
+    return (vectors[:, positive] * values[positive]) @ vectors[:, positive].T
+
+
+def optimality_gap(loss: InfoNCE, at: Iterate, ridge: float) -> float:
+    """Return a bound on objective − optimum at H.
+
+    With P = ∂f/∂H + λI, convexity gives objective − optimum ≤ ⟨P, H − H*⟩ ≤ ⟨P, H⟩ + max(0, −λ_min P)·tr H*, and
+    f ≥ 0 gives tr H* ≤ objective/λ.
+    """
+    value, E_NN = loss.value_and_residual(at.G)
+    objective = value + ridge * float(np.trace(at.H))
+    P_PP = loss.gradient(E_NN)
+    P_PP.flat[:: len(P_PP) + 1] += ridge
+    lowest = float(eigh(P_PP, eigvals_only=True, subset_by_index=(0, 0))[0])
+    return float(np.vdot(P_PP, at.H)) + max(0.0, -lowest) * objective / ridge
+
+
+def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float) -> Minimum:
+    """Return the local minimum of f(ΦWᵀWΦᵀ) + λ‖W‖² that L-BFGS reaches from ``start_dP``."""
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        W_dP = flat.reshape(start_dP.shape)
+        z_Nd = loss.phi @ W_dP.T
+        value, E_NN = loss.value_and_residual(z_Nd @ z_Nd.T)
+        gradient = 2 * (E_NN @ z_Nd).T @ loss.phi + 2 * ridge * W_dP
+        return value + ridge * float(np.vdot(W_dP, W_dP)), gradient.ravel()
+
+    options = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20}
+    found = minimize(objective, start_dP.ravel(), jac=True, method="L-BFGS-B", options=options)
+    W_dP = found.x.reshape(start_dP.shape)
+    return Minimum(leading_factor(W_dP.T @ W_dP, len(W_dP)), float(found.fun), int(found.nit))

@@ -1,0 +1,194 @@
+"""Base kernels k(x, y) on the rows of a matrix.
+
+A kernel is a value: its constructor's signature is its parameters, so that ``repr``, ``clone`` and nested
+parameters (``base_kernel__gamma`` in a grid search) come from scikit-learn for free. ``bind(X)`` fixes what a
+kernel takes from the data (a bandwidth left at None) and returns a kernel whose values no longer depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.base import BaseEstimator
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.utils import gen_batches
+
+BLOCK_ENTRIES = 1 << 22
+"""Entries of a kernel matrix computed at a time: 32 MiB, whatever the number of rows."""
+
+
+class Kernel(BaseEstimator):
+    """A positive definite k(x, y); subclasses give ``matrix`` and, where it is not computed from it, ``diag``."""
+
+    def bind(self, X_ND: np.ndarray) -> Kernel:
+        """Return this kernel with every data-dependent parameter fixed from the rows of ``X_ND``."""
+        return self
+
+    def __call__(self, X_ND: np.ndarray, Y_MD: np.ndarray | None = None) -> np.ndarray:
+        """Return the (N, M) matrix of k(x_i, y_j); ``Y_MD`` None stands for ``X_ND``."""
+        return self.matrix(X_ND, X_ND if Y_MD is None else Y_MD)
+
+    def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def diag(self, X_ND: np.ndarray) -> np.ndarray:
+        """Return the N values k(x_i, x_i)."""
+        return np.ones(len(X_ND))
+
+
+class _Bandwidth(Kernel):
+    """A kernel with an inverse bandwidth gamma; None means 1 / (D · variance of the entries of the fitting rows)."""
+
+    def __init__(self, gamma: float | None = None) -> None:
+        self.gamma = gamma
+
+    def bind(self, X_ND: np.ndarray) -> Kernel:
+        if self.gamma is not None:
+            return self
+        variance = X_ND.var()
+        return type(self)(gamma=1.0 / (X_ND.shape[1] * variance) if variance > 0 else 1.0)
+
+    def bound_gamma(self) -> float:
+        """Return γ, or raise ValueError where it is neither given nor taken from data."""
+        if self.gamma is None:
+            raise ValueError(f"{self!r} has no gamma: give one, or call bind(X) to take it from the data")
+        if not self.gamma > 0:
+            raise ValueError(f"gamma={self.gamma} of {type(self).__name__} must be positive")
+        return self.gamma
+
+
+class RBF(_Bandwidth):
+    """exp(−γ‖x − y‖²)."""
+
+    def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
+        K_NM = euclidean_distances(X_ND, Y_MD, squared=True)
+        K_NM *= -self.bound_gamma()
+        return np.exp(K_NM, out=K_NM)
+
+
+class Laplacian(_Bandwidth):
+    """exp(−γ‖x − y‖₁), with scikit-learn's 1-norm."""
+
+    def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
+        K_NM = cdist(X_ND, Y_MD, metric="cityblock")
+        K_NM *= -self.bound_gamma()
+        return np.exp(K_NM, out=K_NM)
+
+
+class Polynomial(Kernel):
+    """(γ xᵀy + c)^degree; γ None means 1/D, c ≥ 0 keeps it positive definite."""
+
+    def __init__(self, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> None:
+        self.degree = degree
+        self.gamma = gamma
+        self.coef0 = coef0
+
+    def _power(self, t: np.ndarray, dim: int) -> np.ndarray:
+        gamma = 1.0 / dim if self.gamma is None else self.gamma
+        return (gamma * t + self.coef0) ** self.degree
+
+    def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
+        return self._power(X_ND @ Y_MD.T, X_ND.shape[1])
+
+    def diag(self, X_ND: np.ndarray) -> np.ndarray:
+        return self._power(np.einsum("nd,nd->n", X_ND, X_ND), X_ND.shape[1])
+
+
+class NTK(Kernel):
+    """Neural tangent kernel of a fully connected ReLU network without biases (Jacot et al., NeurIPS 2018).
+
+    With u⁰ = cos∠(x, y), Θ⁰ = u⁰ and, for each of ``depth`` hidden layers,
+        uˡ = (uˡ⁻¹(π − arccos uˡ⁻¹) + √(1 − (uˡ⁻¹)²))/π,   Θˡ = uˡ + Θˡ⁻¹ (π − arccos uˡ⁻¹)/π,
+    the kernel is ‖x‖‖y‖ Θ^depth (weights of variance 2/fan-in, so that a layer keeps the norm); k(x,x) = (depth+1)‖x‖².
+    """
+
+    def __init__(self, depth: int = 3) -> None:
+        self.depth = depth
+
+    def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
+        norms_NM = np.linalg.norm(X_ND, axis=1)[:, None] * np.linalg.norm(Y_MD, axis=1)
+        u_NM = np.divide(X_ND @ Y_MD.T, norms_NM, out=np.zeros_like(norms_NM), where=norms_NM > 0)
+        np.clip(u_NM, -1.0, 1.0, out=u_NM)
+        theta_NM = u_NM.copy()
+        for _ in range(self.depth):
+            angle_NM = 1.0 - np.arccos(u_NM) / np.pi
+            u_NM = np.minimum(u_NM * angle_NM + np.sqrt(1.0 - u_NM**2) / np.pi, 1.0)
+            theta_NM = u_NM + theta_NM * angle_NM
+        return theta_NM * norms_NM
+
+    def diag(self, X_ND: np.ndarray) -> np.ndarray:
+        return (self.depth + 1) * np.einsum("nd,nd->n", X_ND, X_ND)
+
+
+class OnSphere(Kernel):
+    """A rotation-invariant kernel φ(uᵀv) of ``methods.kernels`` between the rows put on the unit sphere.
+
+    ``profile`` is called on a float64 torch tensor of inner products. A φ that is positive definite in ``dim``
+    dimensions (Schoenberg) is so in fewer, not in more: rows with more columns than ``profile.dim`` raise ValueError,
+    and so does a row of zeros, which has no direction.
+    """
+
+    def __init__(self, profile: Any) -> None:
+        self.profile = profile
+
+    def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
+        return self._phi(np.clip(self._unit(X_ND) @ self._unit(Y_MD).T, -1.0, 1.0))
+
+    def diag(self, X_ND: np.ndarray) -> np.ndarray:
+        return self._phi(np.ones(len(X_ND)))
+
+    def _phi(self, t: np.ndarray) -> np.ndarray:
+        import torch  # the only kernel that needs it
+
+        return self.profile(torch.from_numpy(t)).numpy()
+
+    def _unit(self, X_ND: np.ndarray) -> np.ndarray:
+        dim = getattr(self.profile, "dim", X_ND.shape[1])
+        if X_ND.shape[1] > dim:
+            raise ValueError(f"the kernel {self.profile!r} is bound to dimension {dim}, the rows have {X_ND.shape[1]}")
+        norms_N1 = np.linalg.norm(X_ND, axis=1, keepdims=True)
+        if not norms_N1.all():
+            raise ValueError(f"row {int(np.argmin(norms_N1))} is zero: it has no direction on the sphere")
+        return X_ND / norms_N1
+
+
+KernelLike = Callable[[np.ndarray, np.ndarray], np.ndarray] | Literal["precomputed"]
+
+NAMED: dict[str, type[Kernel]] = {"rbf": RBF, "laplacian": Laplacian, "polynomial": Polynomial, "ntk": NTK}
+
+
+def resolve_kernel(kernel: Any, X_ND: np.ndarray) -> KernelLike:
+    """Return the kernel that ``kernel`` (a name, a value, a callable or "precomputed") means on the rows ``X_ND``."""
+    if isinstance(kernel, str) and kernel in NAMED:
+        return NAMED[kernel]().bind(X_ND)
+    if isinstance(kernel, Kernel):
+        return kernel.bind(X_ND)
+    if callable(kernel) or kernel == "precomputed":
+        return kernel
+    known = ", ".join((*NAMED, "precomputed"))
+    raise ValueError(f"base_kernel={kernel!r} is unknown: give one of {known}, a kernel or a callable")
+
+
+def gram(kernel: KernelLike, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
+    """Return the (N, M) kernel matrix in float64, by blocks of rows so that a kernel's temporaries stay small."""
+    assert callable(kernel), "a precomputed kernel matrix is indexed, not computed"
+    K_NM = np.empty((len(X_ND), len(Y_MD)))
+    for rows in gen_batches(len(X_ND), max(1, BLOCK_ENTRIES // len(Y_MD))):
+        block = np.asarray(kernel(X_ND[rows], Y_MD))
+        if block.shape != K_NM[rows].shape:
+            raise ValueError(f"base_kernel returned shape {block.shape} where {K_NM[rows].shape} was expected")
+        K_NM[rows] = block
+    if not np.isfinite(K_NM).all():
+        raise ValueError(f"the base kernel {kernel!r} has values that are not finite on these rows")
+    return K_NM
+
+
+def kernel_diag(kernel: KernelLike, X_ND: np.ndarray) -> np.ndarray:
+    """Return the N values k(x_i, x_i); a plain callable is asked for small diagonal blocks."""
+    if isinstance(kernel, Kernel):
+        return kernel.diag(X_ND)
+    assert callable(kernel), "a precomputed kernel matrix is indexed, not computed"
+    return np.concatenate([np.diag(kernel(X_ND[rows], X_ND[rows])) for rows in gen_batches(len(X_ND), 32)])

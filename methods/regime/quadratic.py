@@ -1,0 +1,158 @@
+"""The losses that are quadratic in zzᵀ and therefore need only moments of the features: closed forms, and streaming."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import solve_triangular
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from .base import ROWS, KernelSSL, Solution, extend
+from .eigen import Pairs, break_ties, fix_signs
+from .features import Features
+from .insample import target_eigenpairs
+from .kernels import resolve_kernel
+from .moments import Moments, Sums, add_outer
+from .relations import component_chunks
+
+ILL_CONDITIONED = 1e12
+"""Condition number of the kernel matrix from which an extension without ridge has few digits left."""
+
+
+def _can_stream(estimator: QuadraticSSL) -> bool:
+    if estimator._is_exact() or estimator._is_precomputed():
+        raise AttributeError(
+            f"partial_fit needs a basis that does not grow with the rows: basis={estimator.basis!r} with "
+            f"base_kernel={estimator.base_kernel!r} does; use landmarks of a kernel on rows, or basis='fourier'"
+        )
+    return True
+
+
+class QuadraticSSL(KernelSSL):
+    """Base of the closed forms. A subclass says what its loss makes of the graph and which eigenproblem follows."""
+
+    @available_if(_can_stream)
+    def partial_fit(self, X: Any, y: Any = None, groups: Any = None, graph: Any = None) -> Self:
+        """Add the rows of ``X`` and the relations among them to all that was fitted before; O(p²) memory whatever N.
+
+        Relations live within a call: all views of an image belong in one batch. The first call chooses landmarks
+        and bandwidth from its rows. The eigenproblem is solved when ``transform`` or a fitted attribute first asks
+        for it. The parameters are those of ``fit``.
+        """
+        self._check_parameters()
+        first = not hasattr(self, "_features")
+        X_ND = validate_data(self, X, dtype=np.float64, reset=first)
+        target_NN = self._target(self._relation(len(X_ND), groups, graph))
+        if first:
+            self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
+            self._features = self._make_features(X_ND)
+            self._warn_of_a_small_first_batch(len(X_ND))
+        batch = self._accumulate(self._features, X_ND, target_NN)
+        self._moments: Moments = batch if first else self._moments + batch
+        self._source, self._solved = self._features.source, None
+        return self
+
+    @property
+    def _centred(self) -> bool:
+        """Whether the loss sees z less its mean over the training rows."""
+        raise NotImplementedError
+
+    def _critical_ridge(self, moments: Moments) -> float:
+        """Return the smallest λ at which z = 0 is optimal."""
+        raise NotImplementedError
+
+    def _directions(self, moments: Moments, ridge: float) -> Pairs:
+        """Return (μ, U) of the loss's eigenproblem at ridge λ, μ decreasing; may overwrite ``moments.target``."""
+        raise NotImplementedError
+
+    def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
+        """Return the factors by which the directions U become the rows of W."""
+        return np.sqrt(mu_d)
+
+    def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
+        """Return the loss with its ridge term at the solution."""
+        raise NotImplementedError
+
+    @property
+    def _kernel_free(self) -> bool:
+        """Whether the in-sample solution without ridge does not depend on a kernel of full rank."""
+        return False
+
+    def _solve_pending(self) -> None:
+        self._keep(self._features, self._solve(self._moments.copy()))
+
+    def _accumulate(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Moments:
+        def parts() -> Iterator[Moments]:
+            for rows in component_chunks(target_NN, ROWS):
+                yield Moments.of(features.transform(X_ND[rows]), target_NN[rows][:, rows])
+
+        return reduce(add, parts())
+
+    def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        self._features = features
+        self._moments = self._accumulate(features, X_ND, target_NN)
+        return self._solve(self._moments.copy())
+
+    def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        if self.ridge == 0:
+            self._warn_of_conditioning(phi_NP)
+            if self._kernel_free and phi_NP.shape[0] == phi_NP.shape[1]:
+                return self._solve_in_sample(phi_NP, target_NN)
+        return self._solve(Moments.of(phi_NP, target_NN))
+
+    def _solve_in_sample(self, phi_NN: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        """Eigenvectors V of the target itself, interpolated: U = Φ⁻¹V by one triangular solve."""
+        mu_k, V_Nk = target_eigenpairs(target_NN, self.n_components, drop_constant=self._centred)
+        U_Nk = solve_triangular(phi_NN, V_Nk, lower=True, overwrite_b=True, check_finite=False)
+        sums = Sums.of(phi_NN, target_NN)
+        gram_NN = None
+        if self.extension_ridge > 0:
+            gram_NN = phi_NN.T @ phi_NN
+            if self.center:
+                add_outer(gram_NN, sums.feature_sum, -sums.mean)
+        return self._assemble(*break_ties(mu_k, U_Nk, self.n_components), 0.0, sums, gram_NN)
+
+    def _solve(self, moments: Moments) -> Solution:
+        """Solve from moments, whose matrices are spent."""
+        if self._centred:
+            moments.centre()
+        ridge = self.ridge * self._critical_ridge(moments) if self.ridge > 0 else 0.0
+        pairs = self._directions(moments, ridge)
+        if self._centred and not self.center and self.extension_ridge > 0:
+            add_outer(moments.gram, moments.sums.feature_sum, moments.sums.mean)
+        return self._assemble(*pairs, ridge, moments.sums, moments.gram)
+
+    def _assemble(
+        self, mu_d: np.ndarray, U_Pd: np.ndarray, ridge: float, sums: Sums, gram_PP: np.ndarray | None
+    ) -> Solution:
+        self._check_rank(len(mu_d))
+        W_dP = (fix_signs(U_Pd) * self._row_norms(mu_d, ridge)).T
+        if self.extension_ridge > 0 and gram_PP is not None:
+            W_dP = extend(W_dP, gram_PP, self.extension_ridge)
+        offset_P = sums.mean if self.center else np.zeros_like(sums.mean)
+        return Solution(mu_d, W_dP, offset_P, self._objective(mu_d, ridge, sums), ridge)
+
+    def _warn_of_conditioning(self, phi_NP: np.ndarray) -> None:
+        n_rows, rank = phi_NP.shape
+        condition = (phi_NP[0, 0] / phi_NP[rank - 1, rank - 1]) ** 2
+        if rank < n_rows or condition > ILL_CONDITIONED:
+            warnings.warn(
+                f"the kernel matrix of {n_rows} rows is ill-conditioned (numerical rank {rank}, condition number at "
+                f"least {condition:.0e}): without ridge the embedding of new rows is mostly rounding; use ridge > 0",
+                stacklevel=4,
+            )
+
+    def _warn_of_a_small_first_batch(self, n_rows: int) -> None:
+        if isinstance(self.basis, str) and self.basis != "fourier" and n_rows < self.basis_size:
+            warnings.warn(
+                f"the first batch has {n_rows} rows, so the basis has at most as many landmarks, "
+                f"not basis_size={self.basis_size}",
+                stacklevel=3,
+            )
