@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from benchmark.suite import Suite
 
 T = TypeVar("T")
+_SLURM_COMMANDS = ("submit", "status", "cancel", "retry", "logs", "doctor")
 FORMATS = ("plain", "md", "csv", "json", "latex")
 
 format_option = click.option(
@@ -48,8 +50,15 @@ class Commands(click.Group):
                 raise click.UsageError(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Commands in the order of their definition."""
-        return list(self.commands)
+        """Commands in the order of their definition, and those around Slurm."""
+        return [*self.commands, *_SLURM_COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; those around Slurm lie in their own room."""
+        if cmd_name not in _SLURM_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module("slurm.cli"), cmd_name)
+        return command
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:

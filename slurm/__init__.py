@@ -1,0 +1,1 @@
+"""How Runs reach a cluster: profiles, submission, requeue, status. Imported without torch."""

@@ -1,0 +1,171 @@
+"""The commands around Slurm: submit, status, cancel, logs, retry, doctor."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmark.cli import format_option, set_option
+
+if TYPE_CHECKING:
+    from slurm.manifest import Submission
+    from slurm.submit import Plan
+    from slurm.survey import Standing
+
+_folder = click.Path(path_type=Path, exists=True, file_okay=False)
+runs_folder = click.argument("runs", type=_folder)
+some_runs = click.argument("names", metavar="[RUN]...", nargs=-1)
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--cluster", required=True, metavar="PROFILE", help="A profile's name, or a YAML file: slurm, local, ...")
+@click.option("--out", type=click.Path(path_type=Path), help="Runs folder.  [default: runs/SUITE]")
+@set_option
+@click.option("--resource", "resources", multiple=True, metavar="KEY=VALUE", help="Override what the profile asks for.")
+@click.option("--dry-run", is_flag=True, help="Print what would be submitted, and write nothing.")
+@click.option("--print-sbatch", is_flag=True, help="Prepare everything and print batch scripts, to sbatch by hand.")
+def submit(
+    suite: str,
+    cluster: str,
+    out: Path | None,
+    assignments: tuple[str, ...],
+    resources: tuple[str, ...],
+    dry_run: bool,
+    print_sbatch: bool,
+) -> None:
+    """Submit every run of SUITE that is neither done nor queued nor running; print the jobs and leave."""
+    from benchmark.suite import load_suite
+    from slurm import sbatch
+    from slurm import submit as room
+    from slurm.manifest import Source
+    from slurm.profile import load_profile
+
+    loaded, profile = load_suite(suite, assignments), load_profile(cluster, resources)
+    runs = out or Path("runs") / loaded.name
+    if dry_run:
+        nowhere = Source(folder=str(runs.resolve() / "jobs" / "code"), commit=None, dirty=None)
+        planned = room.plan(loaded, runs, profile, nowhere)
+        _say_left_out(planned)
+        for submission in planned.arrays:
+            _say_dry(submission)
+        return
+    kind = room.unshared_filesystem(runs) if profile.executor == "slurm" else None
+    if kind:
+        click.echo(f"warning: {runs} is on {kind}; every node must see it under this path", err=True)
+    planned = room.submit(loaded, runs, profile, hand_over=print_sbatch)
+    if print_sbatch:
+        for submission in planned.arrays:
+            click.echo(sbatch.script(submission))
+        return
+    _say_left_out(planned)
+    _say_sent(planned, runs)
+
+
+def _say_left_out(planned: Plan) -> None:
+    for reason, count in planned.reasons().items():
+        click.echo(f"left out {count}: {reason}")
+    if not planned.arrays:
+        click.echo("nothing to submit")
+
+
+def _say_dry(submission: Submission) -> None:
+    from slurm.sbatch import array, options
+
+    click.echo(f"{len(submission.entries)} jobs on {submission.profile.executor}, as {submission.name}")
+    if submission.profile.executor == "slurm":
+        for name, value in {**options(submission), "array": array(submission)}.items():
+            click.echo(f"  --{name}" if value is True else f"  --{name}={value}")
+    for entry in submission.entries:
+        click.echo(f"  {entry.id}")
+
+
+def _say_sent(planned: Plan, runs: Path) -> None:
+    for submission in planned.arrays:
+        jobs = f" as job {', '.join(submission.jobs)}" if submission.jobs else ""
+        click.echo(f"submitted {len(submission.entries)} runs{jobs}; manifest {submission.path}")
+    if planned.arrays:
+        click.echo(f"spherebench status {runs} tells how they are")
+
+
+@click.command()
+@runs_folder
+@click.option("--watch", is_flag=True, help="Ask again every --every seconds, until no run waits or runs.")
+@click.option("--every", type=click.FloatRange(min=1), default=30, show_default=True, help="Seconds between two looks.")
+@format_option
+def status(runs: Path, watch: bool, every: float, format_: str) -> None:
+    """Show where every run of RUNS stands. Exit code: 0 all done, 3 some wait or run, 1 otherwise."""
+    from slurm.status import UNDER_WAY, exit_code
+    from slurm.survey import survey
+
+    while True:
+        standings = list(survey(runs).values())
+        if watch:
+            click.clear()
+        _show(standings, runs, format_)
+        code = exit_code(standings)
+        if not watch or code != UNDER_WAY:
+            raise SystemExit(code)
+        time.sleep(every)
+
+
+def _show(standings: list[Standing], runs: Path, format_: str) -> None:
+    from results.formats import format_table
+    from slurm.status import rows, summary
+
+    notes = (summary(standings),) if format_ == "plain" else ()
+    click.echo(format_table(rows(standings, runs), format_, notes=notes), nl=False)
+
+
+@click.command()
+@runs_folder
+@some_runs
+def cancel(runs: Path, names: tuple[str, ...]) -> None:
+    """Cancel the runs of RUNS that wait or run; all of them, or those whose names begin with RUN."""
+    from slurm import control
+
+    cancelled = control.cancel(runs, names)
+    click.echo(f"cancelled {len(cancelled)} runs; spherebench retry {runs} brings them back")
+
+
+@click.command()
+@runs_folder
+@some_runs
+def retry(runs: Path, names: tuple[str, ...]) -> None:
+    """Submit again what failed, was cancelled or was lost; an interrupted run goes on where it was."""
+    from slurm import control
+
+    plans = control.retry(runs, names)
+    for planned in plans:
+        _say_sent(planned, runs)
+    if not any(planned.arrays for planned in plans):
+        click.echo("nothing to bring back")
+
+
+@click.command()
+@click.argument("run", type=_folder)
+@click.option("--follow", "-f", is_flag=True, help="Go on printing until the run neither waits nor runs.")
+def logs(run: Path, follow: bool) -> None:
+    """Print the log of the run in the folder RUN (RUNS/<run id>)."""
+    from slurm.logs import show
+
+    show(run, follow, lambda text: click.echo(text, nl=False))
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default="runs", show_default=True, help="Runs folder.")
+@click.option("--data-root", type=click.Path(path_type=Path), default="data", show_default=True)
+def doctor(out: Path, data_root: Path) -> None:
+    """Check python, torch, GPUs, Slurm, the runs folder and the data sets. Exit code 1 where a needed one is not."""
+    from slurm.doctor import examine
+
+    broken = False
+    for finding in examine(out, data_root):
+        broken |= finding.needed and not finding.fine
+        mark = "ok" if finding.fine else "NO" if finding.needed else "--"
+        advice = "" if finding.fine else f": {finding.advice}"
+        click.echo(f"{mark}  {finding.what:<17} {finding.found}{advice}")
+    raise SystemExit(int(broken))

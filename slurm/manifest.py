@@ -1,0 +1,101 @@
+"""What was submitted: one manifest an array, ``RUNS/jobs/<name>/manifest.json``.
+
+It is written before the array is sent and is all that a job needs to know. The array's jobs carry ``name`` as their
+job name: whatever becomes of the submitting program, the queue tells which runs are in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from results.record import Frozen, Provenance, Record, first_line, write_atomically
+from slurm.profile import Profile, Resources
+
+FOLDER = "jobs"
+MANIFEST = "manifest.json"
+
+
+class Source(Frozen):
+    """The code that was submitted: the folder it was copied to, and the commit it was copied from."""
+
+    folder: str
+    commit: str | None
+    dirty: bool | None
+
+
+class Entry(Frozen):
+    """One run of an array: its place is the array index of its job."""
+
+    id: str
+    title: str
+    run: dict[str, Any]
+    axes: dict[str, Any]
+
+
+class Submission(Frozen):
+    """One array of jobs with the same resources."""
+
+    name: str
+    runs: str
+    profile: Profile
+    resources: Resources
+    suite: str
+    protocol: dict[str, Any]
+    skipped: tuple[tuple[dict[str, Any], str], ...]
+    execution: dict[str, Any]
+    entries: tuple[Entry, ...]
+    source: Source
+    retry: bool
+    submitted: str
+    host: str
+    jobs: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its manifest and its logs are."""
+        return Path(self.runs) / FOLDER / self.name
+
+    @property
+    def path(self) -> Path:
+        """The manifest's file."""
+        return self.folder / MANIFEST
+
+    def write(self) -> None:
+        """Write the manifest, atomically."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, self.model_dump_json(indent=1).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> Submission:
+        """Read a manifest. Raises ``ValueError`` with one sentence where it is damaged."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ValueError(f"damaged manifest {path}: {first_line(error)}") from error
+
+    def run_folder(self, index: int) -> Path:
+        """The folder of one of its runs."""
+        return Path(self.runs) / self.entries[index].id
+
+    def failure(self, index: int, message: str, provenance: Provenance) -> Record:
+        """The record of a run that failed where no training could say so."""
+        entry = self.entries[index]
+        return Record(
+            id=entry.id,
+            suite=self.suite,
+            status="failed",
+            message=message,
+            title=entry.title,
+            run=entry.run,
+            axes=entry.axes,
+            provenance=provenance,
+        )
+
+
+def submissions(runs: Path) -> list[Submission]:
+    """Every submission of a runs folder, oldest first."""
+    found = [Submission.read(path) for path in runs.glob(f"{FOLDER}/*/{MANIFEST}")]
+    return sorted(found, key=lambda submission: (submission.submitted, submission.name))

@@ -1,0 +1,136 @@
+"""A cluster profile: what a job asks for, in YAML.
+
+Profiles come with spherebench (``slurm/profiles``) or lie in the user's own directory
+(``~/.config/spherebench/profiles``, which goes first), or are given by the path of a ``.yaml`` file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from benchmark.errors import UserError
+from benchmark.run import Spec
+from benchmark.settings import fault, lookup, parse_yaml, read_yaml
+
+SHIPPED = Path(__file__).parent / "profiles"
+
+
+class Resources(Spec):
+    """What one job asks for. One task a GPU, or one task a node where no GPUs are asked for."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodes: int = Field(default=1, ge=1)
+    gpus_per_node: int = Field(default=0, ge=0)
+    cpus_per_task: int = Field(default=1, ge=1)
+    memory_gb: float | None = Field(default=None, gt=0, description="a node; None: the cluster's default")
+    minutes: int = Field(default=60, ge=1, description="time limit; a job that reaches it is requeued and goes on")
+
+    @property
+    def tasks_per_node(self) -> int:
+        """Processes on each node."""
+        return max(1, self.gpus_per_node)
+
+
+class Shape(Spec):
+    """Other resources for some Runs: ``when`` maps a Run's fields to a value, a list of them, or {min:, max:}."""
+
+    when: dict[str, Any] = Field(min_length=1)
+    ask: dict[str, Any] = Field(min_length=1)
+
+
+class Profile(Spec):
+    """A cluster, or this machine, and how jobs are run on it."""
+
+    description: str = Field(min_length=1)
+    executor: Literal["slurm", "local", "debug"] = "slurm"
+    resources: Resources = Resources()
+    shapes: tuple[Shape, ...] = ()
+    jobs_at_once: int | None = Field(default=None, ge=1, description="of one array; None: as many as there are")
+    signal_seconds: int = Field(default=120, ge=5, description="before the time limit, a job is told to save")
+    setup: tuple[str, ...] = Field(default=(), description="shell lines before python starts: module load, ...")
+    environment: dict[str, str] = {}
+    sbatch: dict[str, str | int | bool] = Field(default={}, description="any other option of sbatch, by its long name")
+
+    def resources_of(self, run: Mapping[str, Any]) -> Resources:
+        """What the job of one Run (as a mapping) asks for: ``resources``, changed by every shape that fits it."""
+        asked: dict[str, Any] = self.resources.model_dump()
+        for shape in self.shapes:
+            if all(_fits(lookup(run, path), wanted) for path, wanted in shape.when.items()):
+                asked |= shape.ask
+        return Resources.model_validate(asked)
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        if value is None:
+            return False
+        return wanted.get("min", value) <= value <= wanted.get("max", value)
+    return value in (wanted if isinstance(wanted, list) else [wanted])
+
+
+def own_profiles() -> Path:
+    """The user's own directory of profiles."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "spherebench" / "profiles"
+
+
+def profile_paths() -> dict[str, Path]:
+    """Every profile by name; the user's own hides a shipped one of the same name."""
+    return {path.stem: path for folder in (SHIPPED, own_profiles()) for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_profile(name_or_path: str, assignments: Sequence[str] = ()) -> Profile:
+    """Read a profile and change its resources by ``KEY=VALUE`` texts.
+
+    Raises :class:`UserError` for an unknown profile (listing what there is), key or value.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        known = profile_paths()
+        if name_or_path not in known:
+            raise UserError(
+                f"--cluster {name_or_path!r}: is not a profile; there are {', '.join(known)}, and your own in "
+                f"{own_profiles()}"
+            )
+        path = known[name_or_path]
+    elif not path.is_file():
+        raise UserError(f"--cluster {path}: there is no such file")
+    return _with_resources(_validated(read_yaml(path), path.name), assignments)
+
+
+def _validated(settings: dict[str, Any], where: str) -> Profile:
+    tuples = {key: tuple(value) for key, value in settings.items() if isinstance(value, list)}
+    try:
+        profile = Profile.model_validate(settings | tuples)
+    except ValidationError as error:
+        key, reason = fault(error, Profile)
+        raise UserError(f"{where}: {key}: {reason}") from error
+    for number, shape in enumerate(profile.shapes):
+        _check_resources(profile.resources, shape.ask, f"{where}: shapes.{number}.ask.")
+    return profile
+
+
+def _check_resources(resources: Resources, changes: Mapping[str, Any], where: str) -> Resources:
+    try:
+        return Resources.model_validate(resources.model_dump() | dict(changes))
+    except ValidationError as error:
+        key, reason = fault(error, Resources)
+        raise UserError(f"{where}{key}: {reason}") from error
+
+
+def _with_resources(profile: Profile, assignments: Sequence[str]) -> Profile:
+    changes = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key or not text:
+            raise UserError(f"--resource {assignment!r}: must read KEY=VALUE, such as partition=gpu")
+        changes[key] = parse_yaml(text, f"--resource {key}")
+    return profile.model_copy(update={"resources": _check_resources(profile.resources, changes, "--resource ")})

@@ -1,0 +1,135 @@
+"""What a job does as its last act, from the batch script: ``python -m slurm.requeue MANIFEST EXIT_CODE``.
+
+A run whose process was asked to save, or died, goes back to the queue and on from its last checkpoint. It does not
+where Slurm has ended the job itself (cancelled, or already requeued), where the run has its record, or where it ended
+as often as ``FRUITLESS`` times without getting any further: then it gets a record that says so.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmark import attempts
+from benchmark.errors import UserError
+from results.record import RECORD_NAME, Provenance, Record
+from slurm.manifest import Submission
+from slurm.queue import call
+
+# Exit codes of a job beside 0 (every run has its record, and is done) and 1 (one has a record that says failed).
+ASKED = 75  # asked to stop, and saved
+DISK_FULL = 74
+FRUITLESS = 3
+
+
+def main(manifest: Path, code: int) -> None:
+    """Note why the job ended, and send it back to the queue where that is of use."""
+    submission = Submission.read(manifest)
+    index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    folder = submission.run_folder(index)
+    if code == 0 or has_record(folder):
+        return
+    state = job_state()
+    if state != "RUNNING":
+        attempts.end(folder, f"ended by Slurm: {state.lower()}", code=code)
+        return
+    attempts.end(folder, in_words(code), code=code)
+    if code == DISK_FULL:
+        return
+    if fruitless_ends(folder) < FRUITLESS:
+        print(f"requeue: {in_words(code)}; goes on from step {attempts.kept_step(folder)}", flush=True)
+        call("scontrol", "requeue", str(attempts.job_id()))
+    else:
+        give_up(submission, index, code)
+
+
+def has_record(folder: Path) -> bool:
+    """Whether the run has a record, other than one that says it was interrupted."""
+    path = folder / RECORD_NAME
+    try:
+        return path.exists() and Record.read(path).status != "interrupted"
+    except ValueError:
+        return False
+
+
+def job_state() -> str:
+    """The state of this job, as Slurm has it."""
+    return call("squeue", "-h", "-t", "all", "-j", str(attempts.job_id()), "-o", "%T").strip()
+
+
+def in_words(code: int) -> str:
+    """Why a process with this exit code ended."""
+    if code == ASKED:
+        return "asked to stop"
+    if code == DISK_FULL:
+        return "no space left on the disk"
+    if code > 128:
+        return f"killed by {_signal_name(code - 128)}"
+    return f"exit code {code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def fruitless_ends(folder: Path) -> int:
+    """How many of the last ends were at the step that is kept now."""
+    steps = [event["step"] for event in attempts.read(folder) if event["event"] == "end"]
+    here = attempts.kept_step(folder)
+    return next((count for count, step in enumerate(reversed(steps)) if step != here), len(steps))
+
+
+def give_up(submission: Submission, index: int, code: int) -> None:
+    """Write the record of a run that ends again and again where it began."""
+    folder = submission.run_folder(index)
+    message = f"ended {FRUITLESS} times at step {attempts.kept_step(folder)} without getting further: {in_words(code)}"
+    line = last_line(log_path(submission, str(attempts.job_id())))
+    provenance = bare_provenance(submission, folder)
+    submission.failure(index, f"{message}; log: {line}" if line else message, provenance).write(folder)
+
+
+def bare_provenance(submission: Submission, folder: Path) -> Provenance:
+    """What is known of a run that did not live to tell."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    events = attempts.read(folder)
+    return Provenance(
+        commit=submission.source.commit,
+        dirty=submission.source.dirty,
+        versions={"python": platform.python_version()},
+        device="unknown",
+        host=platform.node(),
+        threads=submission.resources.cpus_per_task,
+        world_size=submission.resources.nodes * submission.resources.tasks_per_node,
+        slurm_job=attempts.job_id(),
+        attempts=attempts.count(folder),
+        lost_seconds=attempts.lost_seconds(folder),
+        started=events[0]["time"] if events else now,
+        finished=now,
+    )
+
+
+def log_path(submission: Submission, job: str) -> Path:
+    """Where the first task of a job writes."""
+    return submission.folder / f"{job}_0_log.out"
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that tells something: which is none of Slurm's own; '' where there is none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    own = ("srun:", "slurmstepd:", "requeue:")
+    told = [line.strip() for line in lines if line.strip() and not line.startswith(own)]
+    return told[-1] if told else ""
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), int(sys.argv[2]))
+    except (UserError, ValueError, OSError) as error:
+        print(f"requeue: {error}", file=sys.stderr)
