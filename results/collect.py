@@ -83,7 +83,8 @@ def _record_paths(folder: Path) -> list[Path]:
 
 
 def _collection(records: Sequence[tuple[Record, Path]]) -> Collection:
-    runs = pd.DataFrame([_run_row(record, path) for record, path in records])
+    # As objects: a column of whole numbers that some run lacks stays one of whole numbers.
+    runs = pd.DataFrame([_run_row(record, path) for record, path in records], dtype=object)
     runs["embedding_dim"] = runs["embedding_dim"].astype("Int64")  # baselines have none
     rows = [row for record, _ in records for row in _metric_rows(record)]
     metrics = pd.DataFrame(rows, columns=["id", "metric", "protocol", "key", "k", *SUBJECT, "value", "unit", "sd"])

@@ -53,7 +53,8 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 
 
 def _cells(rows: Sequence[Row]) -> list[list[Any]]:
-    return [[_plain(row.get(name)) for name in _columns(rows)] for row in rows]
+    columns = _columns(rows)
+    return [[_plain(row.get(name)) for name in columns] for row in rows]
 
 
 def _plain(value: Any) -> Any:

@@ -134,19 +134,18 @@ def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
 
 
 def _references(axis: Axes, untrained: pd.DataFrame, scale: float) -> None:
-    """Untrained networks and raw pixels: a line, or their value at the foot of the panel where they lie below it."""
-    bottom, below = axis.get_ylim()[0], 0
-    for label, own in untrained.groupby("label", sort=False):
-        level = own["mean"].mean() * scale
-        if level > bottom:
+    """Untrained networks and raw pixels: a line, or their value at the edge of the panel beyond which they lie."""
+    levels = {str(label): scale * own["mean"].mean() for label, own in untrained.groupby("label", sort=False)}
+    bottom, top = axis.get_ylim()
+    below = [f"↓ {label} {level:.1f}" for label, level in levels.items() if level <= bottom]
+    above = [f"↑ {label} {level:.1f}" for label, level in levels.items() if level >= top]
+    for label, level in levels.items():
+        if bottom < level < top:
             axis.axhline(level, color=style.GREY, linestyle=":", linewidth=0.9, zorder=1)
             place = axis.get_yaxis_transform()  # x in parts of the panel, y in data
-            axis.annotate(str(label), (0.99, level), (0, 1.5), place, "offset points", **style.REMARK)
-        else:
-            axis.annotate(
-                f"↓ {label} {level:.1f}", (0.99, 0.01 + 0.07 * below), xycoords="axes fraction", **style.REMARK
-            )
-            below += 1
+            axis.annotate(label, (0.99, level), (0, 1.5), place, "offset points", **style.REMARK, va="bottom")
+    axis.annotate("\n".join(below), (0.99, 0.01), xycoords="axes fraction", **style.REMARK, va="bottom")
+    axis.annotate("\n".join(above), (0.99, 0.99), xycoords="axes fraction", **style.REMARK, va="top")
 
 
 def tradeoff(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:

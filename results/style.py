@@ -18,7 +18,6 @@ REMARK: dict[str, Any] = {
     "fontsize": 6.5,
     "color": GREY,
     "ha": "right",
-    "va": "bottom",
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
 }
 _MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "h", "P", "d", "*")
@@ -58,7 +57,7 @@ class Look:
 
     def bars(self) -> dict[str, Any]:
         """Keywords of ``Axes.errorbar``: intervals lighter than the line, so that the means stay in front."""
-        return self.line(ecolor=(*self.color, 0.55), elinewidth=0.7, capsize=1.5, capthick=0.7)
+        return self.line(ecolor=(*self.color, 0.45), elinewidth=0.7, capsize=1.5, capthick=0.7)
 
 
 def cross(color: tuple[float, float, float]) -> dict[str, Any]:

@@ -146,12 +146,16 @@ def _distinguishing(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     known = {*_PLACE, "configuration", "seeds", "runs", "failures", "suite", "seed"}
     fields: list[str] = []
     for name in dict.fromkeys([*axes, *table.columns]):
-        apart = table.groupby([*_PLACE, *fields], dropna=False).ngroups
+        apart = _groups(table, [*_PLACE, *fields])
         if apart == len(table):
             break
-        if name not in known and table.groupby([*_PLACE, *fields, name], dropna=False).ngroups > apart:
+        if name not in known and _groups(table, [*_PLACE, *fields, name]) > apart:
             fields.append(name)
     return fields
+
+
+def _groups(table: pd.DataFrame, names: Sequence[str]) -> int:
+    return table.groupby([*names], sort=False, dropna=False).ngroups
 
 
 def _setting(name: str, value: object) -> str:

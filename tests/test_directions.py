@@ -17,7 +17,7 @@ ALLOWED = {
     "results": {"results"},
 }
 # The command line sits on top: it imports each room inside the command that needs it.
-ON_TOP = {"benchmark/cli.py"}
+ON_TOP = {"benchmark/cli.py", "slurm/cli.py"}
 HEAVY = {"torch", "torchvision", "sklearn", "submitit"}
 
 

@@ -25,6 +25,13 @@ def test_values_keep_their_full_precision(make_record: Callable[..., Record], wr
     assert collect([folder]).tidy()["value"].to_list() == [value]
 
 
+def test_whole_numbers_stay_whole_where_a_run_has_none(
+    make_record: Callable[..., Record], write_runs: Callable[..., Path]
+) -> None:
+    folder = write_runs([make_record(), make_record("auh", run={"data": {"source": "digits", "limit": 500}})])
+    assert collect([folder]).runs["data.limit"].to_list() == [500, None]
+
+
 def test_damaged_record_is_named_and_left_out(
     make_record: Callable[..., Record], write_runs: Callable[..., Path]
 ) -> None:

@@ -70,8 +70,20 @@ def test_methods_stand_side_by_side_near_their_dimension(drawn: tuple[Collection
 def test_baselines_are_lines_or_remarks_at_the_foot(drawn: tuple[Collection, pd.DataFrame]) -> None:
     figure = plots.accuracy(*drawn, "digits")
     assert figure is not None
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert texts == ["Raw pixels", "↓ Untrained network 78.2"]
+    assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == [
+        "Raw pixels",
+        "↓ Untrained network 78.2",
+    ]
+
+
+def test_baseline_above_the_panel_is_a_remark_at_its_head(make_record: Make, write_runs: Write) -> None:
+    good, poor = (Metric(metric="knn_top1", protocol={"k": 20}, value=value) for value in (0.99, 0.5))
+    pixels = make_record("raw_pixels", None, title="Raw pixels", run={"epochs": 0}, metrics=[good])
+    collection = collect([write_runs([make_record(metrics=[poor]), pixels])])
+    figure = plots.accuracy(collection, summarise(collection), "digits")
+    assert figure is not None
+    assert "↑ Raw pixels 99.0" in [text.get_text() for text in figure.axes[0].texts]
+    plt.close(figure)
 
 
 def test_intervals_do_not_drown_the_means(make_record: Make, write_runs: Write) -> None:

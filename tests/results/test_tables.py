@@ -171,7 +171,8 @@ def test_a_thousand_records_take_seconds_and_no_torch(make_record: Make, tmp_pat
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from results.collect import collect\nfrom results.tables import render\n"
-        f"print(render(collect([Path({str(tmp_path)!r})]), 'md'))\n"
+        f"collection = collect([Path({str(tmp_path)!r})])\n"
+        "print(render(collection, 'md'), render(collection, 'csv'))\n"
         "loaded = {'torch', 'benchmark', 'methods', 'matplotlib', 'seaborn'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
         "assert time.process_time() < 6, 'CPU time: 2 s, and 3 s by the clock, on an idle machine'\n"
