@@ -1,24 +1,30 @@
-"""One rank of a gloo group: every method on its share of the batch against one process on the whole batch.
+"""Four gloo processes: every method on a share of the batch under DDP against one process on the whole batch.
 
-Arguments: rank, world size, a file for the rendezvous, a file for this rank's findings (JSON).
+Groups of 2, 3 and 4 of the processes share a batch in turn. They are forked from one that has imported torch, which is
+what takes the time. Argument: a folder, in which each rank leaves its findings as JSON.
 """
 
 import json
+import multiprocessing
 import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo  # DistributedDataParallel imports it on first use
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from methods import registry
 
-ROWS, INPUTS, WIDTH = 6, 5, 8  # rows a rank
+PROCESSES, ROWS, INPUTS, WIDTH = 4, 5, 4, 7  # rows a rank
+VIEWS = {2: 2, 3: 3, 4: 2}  # of a group of so many ranks
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
+CASES = [(name, form) for name in registry.names() for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
 
 
-def batch(world, count):
+def batch(world):
     generator = torch.Generator().manual_seed(3)
-    return list(torch.randn(count, world * ROWS, INPUTS, generator=generator, dtype=torch.float64))
+    return list(torch.randn(VIEWS[world], world * ROWS, INPUTS, generator=generator, dtype=torch.float64))
 
 
 def linear():
@@ -26,48 +32,64 @@ def linear():
     return torch.nn.Linear(INPUTS, WIDTH, dtype=torch.float64)
 
 
-def run(model, name, inputs, form, group):
-    """Loss of the views, and the gradient of the layer's parameters."""
+def run(model, name, form, inputs, group=None):
+    """Loss of the views with its terms, and the gradient of the layer's parameters, in one vector."""
     method = registry.get(name)
+    model.zero_grad()
     views = model(torch.cat(inputs)).chunk(len(inputs))
     loss = method(views, **method.resolve({}, WIDTH), form=form, group=group)
-    model.zero_grad()
     loss.value.backward()
-    terms = torch.stack([loss.value.detach(), *loss.terms.values()])
-    return torch.cat([terms, *(parameter.grad.flatten() for parameter in model.parameters())])
+    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+    return torch.cat([torch.stack([loss.value.detach(), *loss.terms.values()]), gradient])
 
 
-def difference(name, form, views, rank, world):
-    """Relative difference between the shared and the single computation: value, terms and parameter gradients."""
-    inputs, own = batch(world, views), slice(rank * ROWS, (rank + 1) * ROWS)
-    alone = run(linear(), name, inputs, form, None)
-    shared = run(DistributedDataParallel(linear()), name, [x[own] for x in inputs], form, dist.group.WORLD)
-    return ((shared - alone).norm() / alone.norm()).item()
+def differences(rank, world, group):
+    """Relative difference of the shared from the single computation, a case."""
+    inputs, own = batch(world), slice(rank * ROWS, (rank + 1) * ROWS)
+    shared_inputs = [view[own] for view in inputs]
+    alone, shared = linear(), DistributedDataParallel(linear(), process_group=group)
+    found = {}
+    for name, form in CASES:
+        expected = run(alone, name, form, inputs)
+        got = run(shared, name, form, shared_inputs, group)
+        found[f"{name} {form} {world}"] = ((got - expected).norm() / expected.norm()).item()
+    return found
 
 
 def uneven(rank):
-    """What a rank with one row more than the others is told."""
+    """What the ranks are told when the first has one row more."""
     view = torch.randn(ROWS + (rank == 0), WIDTH)
     told = []
     for name in ("sfrik_l3", "vicreg"):
+        method = registry.get(name)
         try:
-            registry.get(name)([view, view], **registry.get(name).resolve({}, WIDTH), group=dist.group.WORLD)
+            method([view, view], **method.resolve({}, WIDTH), group=dist.group.WORLD)
         except ValueError as error:
             told.append(str(error))
     return told
 
 
-def main(rank, world, rendezvous, findings):
-    dist.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=world)
-    both = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
-    forms = [(name, form) for name in registry.names() for form in (("primal", "dual") if name in both else ("auto",))]
-    found = {
-        f"{name} {form} {views}": difference(name, form, views, rank, world) for name, form in forms for views in (2, 3)
-    }
-    Path(findings).write_text(json.dumps({"differences": found, "uneven": uneven(rank)}))
+def work(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=PROCESSES)
+    found = {}
+    for world in VIEWS:
+        group = dist.new_group(list(range(world)))
+        if rank < world:
+            found |= differences(rank, world, group)
+    (folder / f"{rank}.json").write_text(json.dumps({"differences": found, "uneven": uneven(rank)}))
     dist.destroy_process_group()
 
 
+def main(folder):
+    fork = multiprocessing.get_context("fork")
+    ranks = [fork.Process(target=work, args=(rank, folder)) for rank in range(PROCESSES)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    sys.exit(any(rank.exitcode for rank in ranks))
+
+
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]))
