@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Bad input. The message is one sentence: what was wrong, where (file and key), what is allowed.
 
     The command line prints it after ``error:`` and exits with 2, without a traceback.
