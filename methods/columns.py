@@ -15,7 +15,8 @@ from .products import add_product_, add_upper_gram_, mirror_, slices, tile_rows
 from .sharding import Ranks
 from .sphere import row_slices
 
-COLUMN_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # entries of a block of columns
+COLUMN_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # entries of a block of columns, at most
+LEAST_COLUMNS = 256
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Batch:
     def of(views: Sequence[Tensor], group: dist.ProcessGroup | None) -> Batch:
         """The batch of these views, with autocast's type for products. Raises ValueError on uneven rows over ranks."""
         ranks = Ranks.of(group)
-        ranks.check_even(views[0])
+        ranks.check_rows(views[0])
         return Batch(tuple(view.detach() for view in views), product_dtype(views[0]), ranks)
 
     @property
@@ -85,9 +86,9 @@ class Batch:
         return slices(self.views[0].shape[0], tile_rows(self.views[0].device))
 
     def column_tiles(self) -> Iterator[slice]:
-        """All columns, in blocks that hold the rows of all ranks."""
+        """All columns, in eight blocks or more of the rows of all ranks: a few blocks at a time take little memory."""
         elements = COLUMN_ELEMENTS.get(self.views[0].device.type, COLUMN_ELEMENTS["cuda"])
-        return slices(self.width, max(1, elements // self.count))
+        return slices(self.width, max(LEAST_COLUMNS, min(elements // self.count, self.width // 8)))
 
     def gram(self, blocks: Iterable[Tensor]) -> Tensor:
         """Σ_c A_c A_cᵀ over blocks of columns A_c (N, C): this rank's rows by all, (n, N)."""

@@ -33,8 +33,8 @@ def simclr(
     is τ ≥ 0.02. Terms: `alignment` = mean (1 − t_ab)/τ, `contrast` = mean log Σ e^{(t−1)/τ}; their sum is the loss.
     """
 
-    def log_partition(logits_VVN: Tensor, negatives_VN: Tensor) -> Tensor:
-        return (negatives_VN + logits_VVN.exp().sum(1)).log()[:, None]
+    def log_partition(logits_VPN: Tensor, negatives_VN: Tensor) -> Tensor:
+        return (negatives_VN + logits_VPN.exp().sum(1)).log()
 
     return _info_nce(views, log_partition, temperature, form, group)
 
@@ -48,8 +48,8 @@ def simclr_sfrik(
     negatives of each other. Terms and `temperature` as for `simclr`.
     """
 
-    def log_partition(logits_VVN: Tensor, negatives_VN: Tensor) -> Tensor:
-        return (negatives_VN[:, None] + logits_VVN.exp()).log()
+    def log_partition(logits_VPN: Tensor, negatives_VN: Tensor) -> Tensor:
+        return (negatives_VN[:, None] + logits_VPN.exp()).log()
 
     return _info_nce(views, log_partition, temperature, form, group)
 
@@ -68,9 +68,8 @@ def spectral(
     form, measure = kernel_measure(views, quadratic(views[0].shape[1]), form, group, across=True)
 
     def outer(delta_VVN: Tensor, sums: Tensor) -> dict[str, Tensor]:
-        images = delta_VVN.shape[2]
-        positives = 1 - delta_VVN[_different(delta_VVN)] / 2
-        square = (sums.sum() - positives.square().sum()) / (len(positives) * images * (images - 1))
+        positives = 1 - _of_positives(delta_VVN) / 2
+        square = (sums.sum() - positives.square().sum()) / (positives.numel() * (delta_VVN.shape[2] - 1))
         return {"alignment": -2 * positives.mean(), "contrast": reg_weight * square}
 
     return sphere_loss(views, outer, measure, form, group)
@@ -83,7 +82,10 @@ def _info_nce(
     form: str,
     group: dist.ProcessGroup | None,
 ) -> Loss:
-    """mean over a ≠ b, i of log_partition − logit; log_partition(logits_VVN, negatives_VN) as (V, V or 1, N)."""
+    """Mean over images and ordered pairs of views of log_partition − logit.
+
+    log_partition takes the logits of the P = V − 1 positives of each row (V, P, N) and the sum of its negatives (V, N).
+    """
     check_views(views)
     if not temperature >= SMALLEST_TEMPERATURE:
         raise ValueError(f"the temperature must be at least {SMALLEST_TEMPERATURE}, not {temperature!r}")
@@ -91,14 +93,13 @@ def _info_nce(
     form = choose_form(form, {"rowwise": 0.0})
 
     def outer(delta_VVN: Tensor, negatives_VN: Tensor) -> dict[str, Tensor]:
-        different = _different(delta_VVN)
-        logits_VVN = (-delta_VVN / (2 * temperature)).masked_fill(~different[..., None], -torch.inf)
-        partition_VVN = log_partition(logits_VVN, negatives_VN).expand_as(logits_VVN)
-        return {"alignment": -logits_VVN[different].mean(), "contrast": partition_VVN[different].mean()}
+        logits_VPN = -_of_positives(delta_VVN) / (2 * temperature)  # (t − 1)/τ
+        return {"alignment": -logits_VPN.mean(), "contrast": log_partition(logits_VPN, negatives_VN).mean()}
 
     return sphere_loss(views, outer, partial(row_sums, kernel=kernel), form, group)
 
 
-def _different(delta_VVN: Tensor) -> Tensor:
-    """Which of the V x V pairs of views are of two different views."""
-    return ~torch.eye(len(delta_VVN), dtype=torch.bool, device=delta_VVN.device)
+def _of_positives(delta_VVN: Tensor) -> Tensor:
+    """What belongs to two different views, for each view one after the other, (V, V − 1, N)."""
+    count = len(delta_VVN)
+    return torch.stack([torch.stack([delta_VVN[a, b] for b in range(count) if b != a]) for a in range(count)])

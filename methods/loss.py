@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,26 @@ class _WithGradient(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
         # The saved buffers are not needed again unless the graph is kept: scale them where they lie.
         scale = torch.mul if torch._C._autograd._get_current_graph_task_keep_graph() else Tensor.mul_
-        scaled = tuple(scale(gradient, upstream).to(ctx.view_dtype) for gradient in gradients)
+        with torch.no_grad():
+            scaled = [scale(gradient, upstream).to(ctx.view_dtype) for gradient in gradients]
+        if torch.is_grad_enabled():  # create_graph=True
+            scaled = list(_FirstDerivative.apply(torch.zeros((), requires_grad=True), *scaled))
         return (None, *(None for _ in gradients), *scaled)
+
+
+class _FirstDerivative(torch.autograd.Function):
+    """The identity on gradients that are not a function of anything autograd knows: it refuses to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient.clone() for gradient in gradients)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> None:
+        raise RuntimeError(
+            "this loss has no second derivatives: its gradient is computed in closed form, outside autograd"
+        )

@@ -62,7 +62,7 @@ def _upper_blocks(count: int) -> Iterator[tuple[slice, slice]]:
 def add_product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:
     """out += weights · b; the weights are float32 and are brought into the type of b."""
     if b_MD.dtype == out.dtype:
-        return out.addmm_(weights_NM, b_MD)
+        return torch.addmm(out, weights_NM, b_MD, out=out)
     if b_MD.dtype == torch.bfloat16:
         return out.add_(_wide_product(weights_NM.to(b_MD.dtype), b_MD))
     # float16 has five bits of exponent: bring the largest weight to 1 first.

@@ -23,8 +23,13 @@ class Ranks:
             return Ranks(None, 1, 0)
         return Ranks(group, dist.get_world_size(group), dist.get_rank(group))
 
-    def check_even(self, view: Tensor) -> None:
-        """Every rank holds the same number of rows. Raises ValueError on every rank otherwise: drop the last batch."""
+    def check_rows(self, view: Tensor) -> None:
+        """Every rank holds the same number of rows, two in all at least. Raises ValueError on every rank otherwise.
+
+        Costs one small collective. The "fake" backend, which moves nothing, is for planning and is not asked.
+        """
+        if self.world * view.shape[0] < 2:
+            raise ValueError(f"a batch needs at least 2 rows, not {self.world * view.shape[0]}")
         if self.world == 1 or dist.get_backend(self.group) == "fake":
             return
         own = torch.tensor([view.shape[0]], device=view.device)

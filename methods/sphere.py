@@ -152,7 +152,7 @@ def sphere_loss(
     check_views(views)
     wanted, products = wants_gradient(views), product_dtype(views[0])
     ranks = Ranks.of(group)
-    ranks.check_even(views[0])
+    ranks.check_rows(views[0])
     with closed_form(views[0]):
         points = Points.of(views, products, ranks)
         delta_VVN = points.squared_distances()
