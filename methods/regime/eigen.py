@@ -6,6 +6,7 @@ Eigenpairs are returned in decreasing order, only those above a floor, and at mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -29,40 +30,42 @@ def largest_eigenvalue(M_PP: np.ndarray) -> float:
 
 
 def symmetric_pairs(H_PP: np.ndarray, floor: float, count: int | None) -> Pairs:
-    """Return the eigenpairs of a symmetric matrix of any size above ``floor`` and above rounding."""
+    """Return the eigenpairs of a symmetric matrix that lie above ``floor`` and above rounding; may overwrite it."""
     floor = max(floor, len(H_PP) * np.finfo(float).eps * largest_eigenvalue(H_PP))
-    pairs = lanczos_pairs(lambda v: H_PP @ v, len(H_PP), floor, count) if len(H_PP) > DENSE_SIZE else None
-    return pairs or largest_pairs(H_PP, floor, count)
+    return lanczos_pairs(lambda v: H_PP @ v, len(H_PP), floor, count) or largest_pairs(H_PP.T, floor, count)
 
 
 def largest_pairs(H_PP: np.ndarray, floor: float, count: int | None = None) -> Pairs:
-    """Return the eigenpairs of a dense symmetric matrix that lie above ``floor``."""
+    """Return the eigenpairs above ``floor`` of a dense symmetric matrix, of which it reads the lower triangle.
+
+    The matrix is overwritten. Beyond DENSE_SIZE only the vectors that are returned are computed.
+    """
     size = len(H_PP)
-    if count is None or 4 * count > size:
-        values, vectors = eigh(H_PP, driver="evd", check_finite=False)
-    else:
-        values, vectors = eigh(H_PP, subset_by_index=(size - count, size - 1), check_finite=False)
+    options: dict[str, Any] = {"driver": "evd"}
+    if count is not None and 4 * count <= size:
+        options = {"subset_by_index": (size - count, size - 1)}
+    elif size > DENSE_SIZE:
+        options = {"subset_by_value": (floor, np.inf)}
+    values, vectors = eigh(H_PP, overwrite_a=True, check_finite=False, **options)
     return _cut(values, vectors, floor, count)
 
 
 def lanczos_pairs(
     apply: Callable[[np.ndarray], np.ndarray], size: int, floor: float, count: int | None
 ) -> Pairs | None:
-    """Return the same of an operator x ↦ apply(x), or None where Lanczos does not converge or too many are wanted.
+    """Return the same of an operator x ↦ apply(x), or None where a dense solver is the better choice.
 
-    With ``count`` None the number asked for is doubled until the smallest falls below the floor.
+    That is for a small operator, for a number of pairs that is unknown or not small, and where Lanczos, which wants
+    eigenvalues apart, does not converge.
     """
-    wanted = 64 if count is None else count
+    if size <= DENSE_SIZE or count is None or count > size // 8:
+        return None
     operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
-    while wanted <= size // 8:
-        try:
-            values, vectors = eigsh(operator, k=wanted, which="LA", v0=start_vector(size), maxiter=50)
-        except ArpackNoConvergence:
-            return None
-        if count is not None or values.min() <= floor:
-            return _cut(values, vectors, floor, count)
-        wanted *= 2
-    return None
+    try:
+        values, vectors = eigsh(operator, k=count, which="LA", v0=start_vector(size), maxiter=50)
+    except ArpackNoConvergence:
+        return None
+    return _cut(values, vectors, floor, count)
 
 
 def start_vector(size: int) -> np.ndarray:

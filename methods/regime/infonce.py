@@ -139,7 +139,7 @@ def fista_sweep(loss: InfoNCE, start: Iterate, ridge: float, step: float) -> tup
 
 def leading_factor(H_PP: np.ndarray, count: int | None = None) -> np.ndarray:
     """Return W (d, p) with WᵀW = H, or its best approximation of rank ``count``, the largest row first."""
-    values, vectors = largest_pairs(H_PP, 0.0, count)
+    values, vectors = largest_pairs(H_PP.copy(), 0.0, count)
     kept = values > 1e-7 * values.max(initial=0.0)
     return (vectors[:, kept] * np.sqrt(values[kept])).T
 

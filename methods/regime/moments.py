@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import gen_batches
 
-PANEL = 1024
+PANEL = 512
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ reversed pencil S u = κ C u has κ = 1/(σ − μ): the wanted end is the large
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import blas, cholesky, eigh, solve_triangular
+from scipy.linalg import blas, cholesky, eigh, lapack, solve_triangular
 
-from .eigen import DENSE_SIZE, Pairs, break_ties, lanczos_pairs, largest_pairs
+from .eigen import Pairs, break_ties, lanczos_pairs, largest_pairs
 
 SHIFT = 1.1
 """σ over the bound on μ: near enough to spread the top of the spectrum, far enough for C to stay well-conditioned."""
@@ -22,7 +22,7 @@ SHIFT = 1.1
 def solve_pencil(S_PP: np.ndarray, M_PP: np.ndarray, ridge: float, bound: float, count: int | None) -> Pairs:
     """Return (μ, U) with U (p, k), k ≤ count, μ decreasing and positive.
 
-    ``ridge`` is λ, ``bound`` any bound on μ; ``M_PP`` is overwritten. Without ridge the problem is solved on the
+    ``ridge`` is λ, ``bound`` any bound on μ; both matrices are overwritten. Without ridge the problem is solved on the
     numerical range of C, where the smallest u is taken, and ties at the cut are broken by norm.
     """
     sigma = SHIFT * bound
@@ -30,9 +30,7 @@ def solve_pencil(S_PP: np.ndarray, M_PP: np.ndarray, ridge: float, bound: float,
     if ridge == 0:
         return break_ties(*_solve_on_range(S_PP, C_PP, sigma), count)
     R_PP = cholesky(C_PP.T, lower=True, overwrite_a=True, check_finite=False)
-    pairs = None
-    if len(S_PP) > DENSE_SIZE:
-        pairs = lanczos_pairs(lambda w: _apply(S_PP, R_PP, w), len(S_PP), _floor(sigma), count)
+    pairs = lanczos_pairs(lambda w_P: _apply(S_PP, R_PP, w_P), len(S_PP), _floor(sigma), count)
     kappa, W_Pk = pairs or largest_pairs(_reduced(S_PP, R_PP), _floor(sigma), count)
     U_Pk = solve_triangular(R_PP, W_Pk, lower=True, trans="T", check_finite=False)
     return _unshift(kappa, U_Pk, sigma)
@@ -58,9 +56,8 @@ def _unshift(kappa: np.ndarray, U_Pk: np.ndarray, sigma: float) -> Pairs:
 
 
 def _reduced(S_PP: np.ndarray, R_PP: np.ndarray) -> np.ndarray:
-    """R⁻¹ S R⁻ᵀ."""
-    half_PP = solve_triangular(R_PP, S_PP, lower=True, check_finite=False)
-    return solve_triangular(R_PP, half_PP.T, lower=True, overwrite_b=True, check_finite=False)
+    """R⁻¹ S R⁻ᵀ, its lower triangle, in S's own memory."""
+    return lapack.dsygst(S_PP.T, R_PP, lower=1, overwrite_a=1)[0]
 
 
 def _apply(S_PP: np.ndarray, R_PP: np.ndarray, w_P: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
 from typing import Any, Self
@@ -69,7 +69,7 @@ class QuadraticSSL(KernelSSL):
         raise NotImplementedError
 
     def _directions(self, moments: Moments, ridge: float) -> Pairs:
-        """Return (μ, U) of the loss's eigenproblem at ridge λ, μ decreasing; may overwrite ``moments.target``."""
+        """Return (μ, U) of the loss's eigenproblem at ridge λ, μ decreasing; may overwrite the moments' matrices."""
         raise NotImplementedError
 
     def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
@@ -85,9 +85,6 @@ class QuadraticSSL(KernelSSL):
         """Whether the in-sample solution without ridge does not depend on a kernel of full rank."""
         return False
 
-    def _solve_pending(self) -> None:
-        self._keep(self._features, self._solve(self._moments.copy()))
-
     def _accumulate(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Moments:
         def parts() -> Iterator[Moments]:
             for rows in component_chunks(target_NN, ROWS):
@@ -98,45 +95,48 @@ class QuadraticSSL(KernelSSL):
     def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
         self._features = features
         self._moments = self._accumulate(features, X_ND, target_NN)
-        return self._solve(self._moments.copy())
+        return self._solve_streamed()
+
+    def _solve_pending(self) -> None:
+        self._keep(self._features, self._solve_streamed())
+
+    def _solve_streamed(self) -> Solution:
+        return self._solve(self._moments.copy(), lambda: self._moments.gram.copy())
 
     def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        def gram() -> np.ndarray:
+            return phi_NP.T @ phi_NP
+
         if self.ridge == 0:
             self._warn_of_conditioning(phi_NP)
             if self._kernel_free and phi_NP.shape[0] == phi_NP.shape[1]:
-                return self._solve_in_sample(phi_NP, target_NN)
-        return self._solve(Moments.of(phi_NP, target_NN))
+                sums = Sums.of(phi_NP, target_NN)
+                return self._assemble(*self._in_sample_directions(phi_NP, target_NN), 0.0, sums, gram)
+        return self._solve(Moments.of(phi_NP, target_NN), gram)
 
-    def _solve_in_sample(self, phi_NN: np.ndarray, target_NN: sp.csr_array) -> Solution:
+    def _in_sample_directions(self, phi_NN: np.ndarray, target_NN: sp.csr_array) -> Pairs:
         """Eigenvectors V of the target itself, interpolated: U = Φ⁻¹V by one triangular solve."""
         mu_k, V_Nk = target_eigenpairs(target_NN, self.n_components, drop_constant=self._centred)
         U_Nk = solve_triangular(phi_NN, V_Nk, lower=True, overwrite_b=True, check_finite=False)
-        sums = Sums.of(phi_NN, target_NN)
-        gram_NN = None
-        if self.extension_ridge > 0:
-            gram_NN = phi_NN.T @ phi_NN
-            if self.center:
-                add_outer(gram_NN, sums.feature_sum, -sums.mean)
-        return self._assemble(*break_ties(mu_k, U_Nk, self.n_components), 0.0, sums, gram_NN)
+        return break_ties(mu_k, U_Nk, self.n_components)
 
-    def _solve(self, moments: Moments) -> Solution:
-        """Solve from moments, whose matrices are spent."""
+    def _solve(self, moments: Moments, gram: Callable[[], np.ndarray]) -> Solution:
+        """Solve from moments, whose matrices are spent; ``gram`` makes ΦᵀΦ anew where it is needed again."""
         if self._centred:
             moments.centre()
         ridge = self.ridge * self._critical_ridge(moments) if self.ridge > 0 else 0.0
-        pairs = self._directions(moments, ridge)
-        if self._centred and not self.center and self.extension_ridge > 0:
-            add_outer(moments.gram, moments.sums.feature_sum, moments.sums.mean)
-        return self._assemble(*pairs, ridge, moments.sums, moments.gram)
+        return self._assemble(*self._directions(moments, ridge), ridge, moments.sums, gram)
 
     def _assemble(
-        self, mu_d: np.ndarray, U_Pd: np.ndarray, ridge: float, sums: Sums, gram_PP: np.ndarray | None
+        self, mu_d: np.ndarray, U_Pd: np.ndarray, ridge: float, sums: Sums, gram: Callable[[], np.ndarray]
     ) -> Solution:
         self._check_rank(len(mu_d))
         W_dP = (fix_signs(U_Pd) * self._row_norms(mu_d, ridge)).T
-        if self.extension_ridge > 0 and gram_PP is not None:
-            W_dP = extend(W_dP, gram_PP, self.extension_ridge)
         offset_P = sums.mean if self.center else np.zeros_like(sums.mean)
+        if self.extension_ridge > 0:
+            S_PP = gram()
+            add_outer(S_PP, sums.count * offset_P, -offset_P)
+            W_dP = extend(W_dP, S_PP, self.extension_ridge)
         return Solution(mu_d, W_dP, offset_P, self._objective(mu_d, ridge, sums), ridge)
 
     def _warn_of_conditioning(self, phi_NP: np.ndarray) -> None:
