@@ -24,10 +24,8 @@ from benchmark.provenance import now, provenance
 from benchmark.run import BASELINES, Execution, Run
 from benchmark.signals import Requests
 from benchmark.suite import Cell, Suite
-from methods import registry
+from benchmark.titles import title
 from results.record import RECORD_NAME, Cost, Metric, Record, Status
-
-_TITLES = {"raw_pixels": "Raw pixels", "untrained": "Untrained network"}
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,6 @@ class Outcome:
     metrics: tuple[Metric, ...] = ()
     cost: Cost = field(default_factory=Cost)
     form: str | None = None
-
-
-def title(method: str) -> str:
-    """A method's or baseline's name in tables."""
-    return _TITLES.get(method) or registry.get(method).title
 
 
 def execute(cell: Cell, suite: Suite, folder: Path, data: DataSet, process: Process, requests: Requests) -> Record:

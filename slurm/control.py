@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from benchmark import attempts
 from benchmark.errors import UserError
 from slurm import queue
 from slurm.manifest import Submission, submissions
+from slurm.packing import suite_of
 from slurm.submit import Plan, submit
 from slurm.survey import FAILED, LIVE, UNFINISHED, Standing, survey
-from slurm.work import suite_of
 
 
 def chosen(runs: Path, wanted: Sequence[str], states: Sequence[str]) -> list[Standing]:
@@ -42,6 +43,9 @@ def cancel(runs: Path, wanted: Sequence[str]) -> list[str]:
         raise UserError("a worker of this machine takes many runs: cancel all of them, without naming a run")
     for pid in {pid for s in local if s.submission for pid in s.submission.jobs}:
         _ask_worker(int(pid))
+    for standing in live:
+        # Slurm forgets; and where a job has not begun, nobody else could tell.
+        attempts.end(runs / standing.run, "cancelled")
     return [standing.run for standing in live]
 
 

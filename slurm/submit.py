@@ -14,15 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.execute import title
 from benchmark.folder import check_owner, claim_folder
 from benchmark.suite import Cell, Suite
 from slurm import snapshot
 from slurm.execution import send
-from slurm.manifest import FOLDER, Entry, Source, Submission, submissions
+from slurm.manifest import FOLDER, Source, Submission, submissions
+from slurm.packing import entry_of
 from slurm.profile import Profile, Resources
 from slurm.survey import FAILED, UNFINISHED, Standing, survey
 
@@ -90,7 +89,7 @@ def _maker(
             protocol=suite.protocol,
             skipped=suite.skipped,
             execution=execution.model_dump(mode="json"),
-            entries=tuple(_entry(cell) for cell in cells),
+            entries=tuple(entry_of(cell) for cell in cells),
             source=source,
             retry=retry,
             submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -98,11 +97,6 @@ def _maker(
         )
 
     return make
-
-
-def _entry(cell: Cell) -> Entry:
-    run: dict[str, Any] = cell.run.model_dump(mode="json")
-    return Entry(id=cell.run.id, title=title(cell.run.method), run=run, axes=cell.axes)
 
 
 def check_time(suite: Suite, profile: Profile) -> None:

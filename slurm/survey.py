@@ -142,8 +142,10 @@ def _ended_without_record(
     folder: Path, record: Record | None, submission: Submission | None, job: Job | None
 ) -> tuple[str, str]:
     events = attempts.read(folder)
-    why = events[-1]["why"] if events and events[-1]["event"] == "end" else ""
-    if "cancelled" in why or (job and job.state == "CANCELLED"):
+    last_start = max((place for place, event in enumerate(events) if event["event"] == "start"), default=-1)
+    whys = [event["why"] for event in events[last_start + 1 :]]
+    why = whys[-1] if whys else ""
+    if any("cancelled" in why for why in whys) or (job and job.state == "CANCELLED"):
         return "cancelled", f"at step {attempts.kept_step(folder)}"
     if why or record:
         return "interrupted", why or (record.message if record else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,12 +9,12 @@ from benchmark.distributed import Process, process
 from benchmark.errors import DiskFull, UserError, full_disk_told
 from benchmark.execute import execute
 from benchmark.folder import alone, is_pending, read_record
-from benchmark.run import Execution, Run
 from benchmark.signals import Requests
 from benchmark.suite import Cell, Suite
 from benchmark.sweep import DataCache, check_batch, summary
 from results.record import Record
 from slurm.manifest import Submission
+from slurm.packing import suite_of
 from slurm.requeue import ASKED, DISK_FULL, bare_provenance
 
 # A node that went down may still run what was requeued elsewhere: Slurm ends that when the node is back.
@@ -35,22 +34,6 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
             if this.agree(requests.suite_must_end):
                 break
     return ASKED if len(codes) < len(indices) else max(codes)
-
-
-def suite_of(submission: Submission) -> Suite:
-    """The suite of a manifest. Raises :class:`UserError` where this code would give its runs other ids."""
-    cells = tuple(Cell(Run.model_validate_json(json.dumps(entry.run)), entry.axes) for entry in submission.entries)
-    for cell, entry in zip(cells, submission.entries, strict=True):
-        if cell.run.id != entry.id:
-            raise UserError(f"{submission.path}: run {entry.id} was submitted by code with another protocol")
-    return Suite(
-        name=submission.suite,
-        description="",
-        cells=cells,
-        skipped=submission.skipped,
-        execution=Execution.model_validate(submission.execution),
-        protocol=submission.protocol,
-    )
 
 
 def _join_the_others() -> None:
