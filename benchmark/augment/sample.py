@@ -1,0 +1,65 @@
+"""One image at a time, with torchvision: for images that are decoded from files in the loader's processes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from benchmark.augment.recipes import (
+    Affine,
+    CentralCrop,
+    ColourJitter,
+    GaussianBlur,
+    Grayscale,
+    HorizontalFlip,
+    Operation,
+    RandomResizedCrop,
+    Solarize,
+)
+
+RESIZE_OVER_CROP = 256 / 224
+BICUBIC, BILINEAR = v2.InterpolationMode.BICUBIC, v2.InterpolationMode.BILINEAR
+
+
+def transform(operations: tuple[Operation, ...], image_size: int) -> v2.Compose:
+    """uint8 (C, H, W) of any size to uint8 (C, image_size, image_size). Draws from torch's global generator."""
+    return v2.Compose([_torchvision(operation, image_size) for operation in operations])
+
+
+def central_crop(x_CHW: Tensor, image_size: int) -> Tensor:
+    """Evaluation's view of images (..., C, H, W): see :class:`CentralCrop`."""
+    if tuple(x_CHW.shape[-2:]) == (image_size, image_size):
+        return x_CHW
+    resized = F.resize(x_CHW, [round(image_size * RESIZE_OVER_CROP)], interpolation=BICUBIC, antialias=True)
+    return F.center_crop(resized, [image_size, image_size])
+
+
+def blur_radius(sigma: float) -> int:
+    """Half the width of the kernel, in pixels: three standard deviations hold 99.7 % of a Gaussian."""
+    return max(1, round(3 * sigma))
+
+
+def _torchvision(operation: Operation, image_size: int) -> object:
+    match operation:
+        case CentralCrop():
+            return partial(central_crop, image_size=image_size)
+        case RandomResizedCrop(scale, ratio):
+            return v2.RandomResizedCrop(image_size, scale, ratio, interpolation=BICUBIC, antialias=True)
+        case HorizontalFlip(p):
+            return v2.RandomHorizontalFlip(p)
+        case ColourJitter(brightness, contrast, saturation, hue, p):
+            return v2.RandomApply([v2.ColorJitter(brightness, contrast, saturation, hue)], p)
+        case Grayscale(p):
+            return v2.RandomGrayscale(p)
+        case GaussianBlur(p, sigma):
+            return v2.RandomApply([v2.GaussianBlur(2 * blur_radius(sigma[1]) + 1, sigma)], p)
+        case Solarize(p):
+            return v2.RandomSolarize(threshold=128, p=p)
+        case Affine(degrees, shear, translate, zoom):
+            return v2.RandomAffine(
+                degrees, (translate, translate), zoom, shear, interpolation=BILINEAR, fill={torch.Tensor: None}
+            )
