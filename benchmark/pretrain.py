@@ -69,7 +69,8 @@ class Pretraining:
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=run.precision == "fp16")
         self.state = State()
         self.clock = StepClock(process.device)
-        self._began = time.perf_counter()
+        # One clock over all epochs: an epoch may be shorter than the time between two checkpoints.
+        self._began = self._saved = time.perf_counter()
         self._finite = torch.ones((), dtype=torch.bool, device=process.device)
         self._restore()
         self._logged = (self.state.step, self._began)
@@ -102,7 +103,6 @@ class Pretraining:
 
     def _train_epoch(self, epoch: int, progress: Progress, asked_to_stop: Callable[[], bool]) -> None:
         self.encoder.train()
-        last_saved = time.perf_counter()
         self.clock.tick()
         for views in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
             loss = self._counted_step(views)
@@ -113,11 +113,10 @@ class Pretraining:
             if ends_epoch or self.state.step % self.execution.log_every == 0:
                 self._log(epoch, loss, progress, ends_epoch)
             stop = self.process.agree(asked_to_stop())
-            due = time.perf_counter() - last_saved > self.execution.checkpoint_seconds
+            due = time.perf_counter() - self._saved > self.execution.checkpoint_seconds
             if stop or self.process.agree(due and self.process.is_main):
                 self._pause_clock()
                 self.save()
-                last_saved = time.perf_counter()
                 self.clock.tick()
             if stop:
                 raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
@@ -198,6 +197,7 @@ class Pretraining:
 
     def save(self) -> None:
         """Write a checkpoint of this very step, unless the loss is not finite."""
+        self._saved = time.perf_counter()
         if not self.process.is_main or not bool(self._finite):
             return
         now = time.perf_counter()
