@@ -9,7 +9,7 @@ from torch import Tensor
 
 CPU_TILE = 1024  # rows of a Gram tile: 4 MiB in float32, and close to the machine's matrix-product rate
 CUDA_TILE = 4096
-SUB_TILE = 4  # a diagonal tile is computed as the upper triangle of SUB_TILE² blocks
+PANELS = 4  # of a symmetric tile: each against the rows from its own on
 
 
 def tile_rows(device: torch.device) -> int:
@@ -31,32 +31,28 @@ def gram_(out: Tensor, a_ND: Tensor, b_MD: Tensor) -> Tensor:
 
 
 def symmetric_gram_(out: Tensor, a_ND: Tensor) -> Tensor:
-    """out = a aᵀ, computing (1 + 1/SUB_TILE)/2 of it and mirroring the rest."""
-    for rows, cols in _upper_blocks(len(a_ND)):
-        gram_(out[rows, cols], a_ND[rows], a_ND[cols])
+    """out = a aᵀ, computing (1 + 1/PANELS)/2 of it and mirroring the rest."""
+    for rows in _panels(len(a_ND)):
+        gram_(out[rows, rows.start :], a_ND[rows], a_ND[rows.start :])
     return mirror_(out)
 
 
 def add_upper_gram_(out: Tensor, weights_ND: Tensor, a_ND: Tensor) -> Tensor:
-    """out += weights aᵀ, where that is symmetric, on the upper blocks only: `mirror_` completes it."""
-    for rows, cols in _upper_blocks(len(a_ND)):
-        add_product_(out[rows, cols], weights_ND[rows], a_ND[cols].T)
+    """out += weights aᵀ, where that is symmetric, on the upper panels only: `mirror_` completes it."""
+    for rows in _panels(len(a_ND)):
+        add_product_(out[rows, rows.start :], weights_ND[rows], a_ND[rows.start :].T)
     return out
 
 
 def mirror_(out: Tensor) -> Tensor:
-    """Copy the upper blocks of a symmetric matrix onto the lower ones."""
-    for rows, cols in _upper_blocks(len(out)):
-        if cols.start > rows.start:
-            out[cols, rows] = out[rows, cols].T
+    """Copy the upper panels of a symmetric matrix onto the lower ones."""
+    for rows in _panels(len(out)):
+        out[rows.stop :, rows] = out[rows, rows.stop :].T
     return out
 
 
-def _upper_blocks(count: int) -> Iterator[tuple[slice, slice]]:
-    step = max(64, -(-count // SUB_TILE))
-    for rows in slices(count, step):
-        for cols in slices(count, step, start=rows.start):
-            yield rows, cols
+def _panels(count: int) -> Iterator[slice]:
+    return slices(count, max(64, -(-count // PANELS)))
 
 
 def add_product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ def test_extra_memory_is_at_most_twice_the_embeddings(name):
     [("sfrik_l3", 2 * 3.25), ("auh", 2 * 3.25), ("simclr", 4 * 3.25), ("vicreg", 2 * 3.25), ("barlow_twins", 2 * 3.25)],
 )
 def test_arithmetic_of_value_and_gradient(name, products):
-    """In units of N² D: 3 a view and a little for blocks on the diagonal; SimCLR has 2N rows, Barlow Twins two Grams."""
+    """In units of N² D: 3 a view and a little for blocks on the diagonal; SimCLR has 2N rows, Barlow Twins 2 Grams."""
     count, width = 256, 2048
     batch = [torch.randn(count, width, requires_grad=True) for _ in range(2)]
     method = registry.get(name)
