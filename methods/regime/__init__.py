@@ -5,8 +5,26 @@
 from unlabelled rows and the relation that says which of them are views of one image; ``kernel`` is then the induced
 kernel k*(x, y) = z(x)ᵀz(y), for a support vector machine or kernel ridge regression on few labels.
 
->>> estimator = KernelVICReg(n_components=16, beta=0.1, base_kernel=RBF(gamma=0.02), basis="rpcholesky")
->>> z = estimator.fit_transform(views, groups=image_of_view)                       # doctest: +SKIP
+Four views of each of 80 digits, and a search for β and γ that keeps the views of an image in one fold:
+
+>>> from sklearn.datasets import load_digits
+>>> from sklearn.linear_model import LogisticRegression
+>>> from sklearn.model_selection import GridSearchCV, GroupKFold
+>>> from sklearn.pipeline import make_pipeline
+>>> from sklearn.preprocessing import StandardScaler
+>>> digits = load_digits()
+>>> views, image = make_views(digits.images[:80] / 16, Affine(translation=1.0), n_views=4)
+>>> learner = KernelVICReg(16, base_kernel=RBF(), basis="rpcholesky", basis_size=100, ridge=1e-4, random_state=0)
+>>> search = GridSearchCV(
+...     make_pipeline(learner, StandardScaler(), LogisticRegression()),
+...     {"kernelvicreg__beta": [0.05, 0.2], "kernelvicreg__base_kernel__gamma": [0.01, 0.1]},
+...     cv=GroupKFold(3),
+... )
+>>> search = search.fit(views, digits.target[image], groups=image, kernelvicreg__groups=image)
+>>> search.best_params_
+{'kernelvicreg__base_kernel__gamma': 0.1, 'kernelvicreg__beta': 0.2}
+>>> bool(search.best_score_ > 0.75)  # the same classifier on the pixels reaches 0.72
+True
 
 Common parameters
 -----------------

@@ -76,6 +76,8 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """
         self._check_parameters()
         X_ND = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        if self._is_precomputed() and X_ND.shape[0] != X_ND.shape[1]:
+            raise ValueError(f"base_kernel='precomputed' is fitted on a square kernel matrix, not on {X_ND.shape}")
         target_NN = self._target(self._relation(len(X_ND), groups, graph))
         self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
         if self._is_exact():
@@ -202,13 +204,16 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _check_rank(self, rank: int) -> None:
         if rank == 0:
-            raise ValueError(f"{type(self).__name__} has no direction to embed: the rows or the target are constant")
+            raise self._nothing_to_embed()
         if self.n_components is not None and rank < self.n_components:
             warnings.warn(
                 f"n_components={self.n_components} is beyond the rank of the solution: {rank} directions lower "
                 f"the loss at ridge={self.ridge:g}, and transform returns {rank} columns",
                 stacklevel=2,
             )
+
+    def _nothing_to_embed(self) -> ValueError:
+        return ValueError(f"{type(self).__name__} has no direction to embed: the rows or the target are constant")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "base_kernel_")

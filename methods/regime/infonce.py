@@ -3,8 +3,8 @@
 With G = ΦHΦᵀ, H = WᵀW, and weights w_ij = A_ij/ΣA of the positive pairs,
     f(G) = Σ_i w_i log Σ_{k∈C(i)} exp G_ik − Σ_ij w_ij G_ij,   w_i = Σ_j w_ij,
 C(i) all rows but i itself, and i too where i is its own positive. A temperature would only rescale z, which is not
-normalised here. f is convex, f ≥ 0, and f + λ tr H has a minimiser where λ > 0 (without it, separable images drive
-the scale of z to infinity).
+normalised here. f is convex and bounded below, and f + λ tr H has a minimiser where λ > 0 (without it, separable
+images drive the scale of z to infinity).
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ class InfoNCE:
     @classmethod
     def of(cls, phi_NP: np.ndarray, A_NN: sp.csr_array) -> InfoNCE:
         return cls(phi_NP, sp.csr_array(A_NN / A_NN.sum()))
+
+    @property
+    def lower_bound(self) -> float:
+        """Σ_ij w_ij log(w_i/w_ij) ≤ f: a cross-entropy is at least the entropy of the positives."""
+        pairs = self.weight.tocoo()
+        return float(pairs.data @ np.log(degrees(self.weight)[pairs.row] / pairs.data))
 
     def gram(self, H_PP: np.ndarray) -> np.ndarray:
         """Return G = ΦHΦᵀ."""
@@ -176,15 +182,15 @@ def project_psd(H_PP: np.ndarray) -> np.ndarray:
 def optimality_gap(loss: InfoNCE, at: Iterate, ridge: float) -> float:
     """Return a bound on objective − optimum at H.
 
-    With P = ∂f/∂H + λI, convexity gives objective − optimum ≤ ⟨P, H − H*⟩ ≤ ⟨P, H⟩ + max(0, −λ_min P)·tr H*, and
-    f ≥ 0 gives tr H* ≤ objective/λ.
+    With P = ∂f/∂H + λI, convexity gives objective − optimum ≤ ⟨P, H − H*⟩ ≤ ⟨P, H⟩ + max(0, −λ_min P)·tr H*, and a
+    lower bound of f gives tr H* ≤ (objective − bound)/λ.
     """
     value, E_NN = loss.value_and_residual(at.G)
     objective = value + ridge * float(np.trace(at.H))
     P_PP = loss.gradient(E_NN)
     P_PP.flat[:: len(P_PP) + 1] += ridge
     lowest = float(eigh(P_PP, eigvals_only=True, subset_by_index=(0, 0))[0])
-    return float(np.vdot(P_PP, at.H)) + max(0.0, -lowest) * objective / ridge
+    return float(np.vdot(P_PP, at.H)) + max(0.0, -lowest) * (objective - loss.lower_bound) / ridge
 
 
 def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float) -> Minimum:

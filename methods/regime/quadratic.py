@@ -115,16 +115,26 @@ class QuadraticSSL(KernelSSL):
         return self._solve(Moments.of(phi_NP, target_NN), gram)
 
     def _in_sample_directions(self, phi_NN: np.ndarray, target_NN: sp.csr_array) -> Pairs:
-        """Eigenvectors V of the target itself, interpolated: U = Φ⁻¹V by one triangular solve."""
+        """Eigenvectors V of the target itself, interpolated: U = Φ⁻¹V by one triangular solve.
+
+        Where z is centred afterwards, a constant added to V is free, and the one of smallest norm is taken.
+        """
         mu_k, V_Nk = target_eigenpairs(target_NN, self.n_components, drop_constant=self._centred)
         U_Nk = solve_triangular(phi_NN, V_Nk, lower=True, overwrite_b=True, check_finite=False)
+        if self.center:
+            constant_N = solve_triangular(phi_NN, np.ones(len(phi_NN)), lower=True, check_finite=False)
+            U_Nk -= np.outer(constant_N, constant_N @ U_Nk / (constant_N @ constant_N))
         return break_ties(mu_k, U_Nk, self.n_components)
 
     def _solve(self, moments: Moments, gram: Callable[[], np.ndarray]) -> Solution:
         """Solve from moments, whose matrices are spent; ``gram`` makes ΦᵀΦ anew where it is needed again."""
+        rounding = np.finfo(float).eps * float(np.trace(moments.gram)) * moments.sums.norm_bound
         if self._centred:
             moments.centre()
-        ridge = self.ridge * self._critical_ridge(moments) if self.ridge > 0 else 0.0
+        critical = self._critical_ridge(moments)
+        if critical <= 10 * rounding:
+            raise self._nothing_to_embed()
+        ridge = self.ridge * critical
         return self._assemble(*self._directions(moments, ridge), ridge, moments.sums, gram)
 
     def _assemble(

@@ -93,7 +93,8 @@ def check_graph(graph: sp.sparray, n_rows: int) -> sp.csr_array:
 
 def check_symmetric_graph(graph: sp.sparray, n_rows: int) -> sp.csr_array:
     """Return ``graph`` as a float64 CSR matrix after checking that it is N x N, finite and symmetric."""
-    A = sp.csr_array(check_array(graph, accept_sparse="csr", dtype=np.float64, input_name="graph"))
+    A = sp.csr_array(check_array(graph, accept_sparse="csr", dtype=np.float64, input_name="graph"), copy=True)
+    A.eliminate_zeros()
     if A.shape != (n_rows, n_rows):
         raise ValueError(f"the graph has shape {A.shape} for {n_rows} rows: it must be {n_rows} x {n_rows}")
     gap = abs(A - A.T).max() if A.nnz else 0.0

@@ -21,7 +21,9 @@ class KernelVICReg(QuadraticSSL):
     """The VICReg variant of [K]: min ‖ZᵀCnZ − I‖²_F + β tr ZᵀLZ + λ‖W‖²_F, Cn = I − 11ᵀ/N, L = D_A − A.
 
     Without ridge and on the exact basis the induced kernel is k*(x, x') = k_x K⁻¹ (Cn − (β/2)L)₊ K⁻¹ k_x'ᵀ. On cliques
-    of m views and β ≥ 2/m that is the contrastive kernel divided by m, centred: a warning says so.
+    of m views and β ≥ 2/m that is the contrastive kernel divided by m, centred: a warning says so. The loss does not
+    see a constant added to z: this z is centred on the training rows, while among all with the same loss the one of
+    smallest norm, found with ``center`` and in the limit of a small ridge, is not before its mean is taken off.
     ``eigenvalues_``: μ = 1 − ν/2, those of the in-sample CnZZᵀCn.
     """
 
