@@ -1,0 +1,242 @@
+"""What the tests on a real cluster share: small suites, and a hand that watches a run and strikes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import attempts
+from benchmark.distributed import Process
+from benchmark.signals import Requests
+from benchmark.suite import Suite, load_suite
+from benchmark.sweep import execute_suite
+from results.record import RECORD_NAME, Record
+from slurm.manifest import submissions
+from slurm.profile import load_profile
+from slurm.submit import Plan, submit
+from tests.slurm.cluster import Cluster, wait_for
+
+ROOT = Path(__file__).parents[2]
+# Loading torch takes a job half a minute where it shares two cores with ten others.
+PATIENCE = 300.0
+LOG_EVERY = 4
+
+_SUITE = """
+description: tests on a cluster
+defaults:
+  data: {source: digits, tune_fraction: 0.2}
+  augmentation: grey
+  backbone: {name: small_cnn, width: 8}
+  projector: {hidden: 32}
+  epochs: 100
+  batch_size: 256
+  optimizer: {name: adamw, base_lr: 2e-3, warmup_epochs: 1}
+  evaluation: {probes: [fewshot, knn, embedding], knn_k: [5], draws: 2}
+execution: {checkpoint_seconds: 0.5, log_every: 4, device: cpu}
+grid:
+  method: [sfrik_l2]
+  embedding_dim: [16]
+  seed: [0]
+"""
+
+_environment_lock = threading.Lock()
+
+
+def write_suite(folder: Path, name: str, *changes: tuple[str, str]) -> Path:
+    """A suite file in ``folder``, with parts of its text changed."""
+    text = _SUITE
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return path
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A cluster and a folder for the runs on it."""
+
+    cluster: Cluster
+    folder: Path
+    suite: Path
+
+    def submit(
+        self, name: str, *resources: str, cluster: str = "slurm", settings: Sequence[str] = ()
+    ) -> tuple[Path, Suite, Plan]:
+        """Submit the suite to a runs folder of this name, as the command does."""
+        runs = self.folder / name
+        suite = load_suite(str(self.suite), settings)
+        profile = load_profile(cluster, ["memory_gb=0.5", "cpus_per_task=1", *resources])
+        with _environment_lock:
+            return runs, suite, submit(suite, runs, profile)
+
+    def watch(self, name: str, *resources: str, cluster: str = "slurm", settings: Sequence[str] = ()) -> Watched:
+        """Submit a suite of one run, and watch it."""
+        runs, suite, _ = self.submit(name, *resources, cluster=cluster, settings=settings)
+        return Watched(self.cluster, runs, runs / suite.cells[0].run.id)
+
+    def undisturbed(self, name: str, settings: Sequence[str] = ()) -> Path:
+        """Do the suite in this process; returns its runs folder."""
+        import torch
+
+        runs = self.folder / name
+        suite = load_suite(str(self.suite), settings)
+        execute_suite(suite, runs, Process(torch.device("cpu")), Requests(), retry=False, report=print)
+        return runs
+
+    def command(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """``spherebench``, as a user calls it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmark", *map(str, arguments)],
+            cwd=self.folder,
+            env=environment(self.cluster),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+
+def environment(cluster: Cluster) -> dict[str, str]:
+    """The environment of a user of the cluster."""
+    return os.environ | {"SLURM_CONF": str(cluster.configuration), "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One submitted run."""
+
+    cluster: Cluster
+    runs: Path
+    folder: Path
+
+    @property
+    def job(self) -> str:
+        """The id of its last job."""
+        return submissions(self.runs)[-1].jobs[0]
+
+    def lines(self) -> list[dict[str, Any]]:
+        """What it has logged: the whole lines of metrics.jsonl."""
+        path = self.folder / "metrics.jsonl"
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def step(self) -> int:
+        """The step it has reached."""
+        lines = self.lines()
+        return lines[-1]["step"] if lines else 0
+
+    def freeze(self, step: int) -> list[int]:
+        """Stop its processes once it is as far as ``step``, so that it cannot end before it is disturbed."""
+        wait_for(PATIENCE, lambda: self.step() >= step, what=f"step {step} of {self.folder}", every=0.02)
+        return self.freeze_now()
+
+    def freeze_now(self) -> list[int]:
+        """Stop its processes."""
+        pids = self.processes()
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        assert pids, f"{self.folder} was done before it could be disturbed"
+        return pids
+
+    def thaw(self, pids: list[int], *, hearing: signal.Signals | None = None) -> None:
+        """Let frozen processes go on, once each has been sent the signal ``hearing``."""
+        if hearing:
+            wait_for(
+                PATIENCE, lambda: all(is_sent(pid, hearing) for pid in pids), what=f"{hearing.name} to {self.folder}"
+            )
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def processes(self) -> list[int]:
+        """Its training processes."""
+        return processes(str(submissions(self.runs)[-1].folder), "submitit.core._submit")
+
+    def attempt(self, number: int) -> None:
+        """Wait until its ``number``-th attempt has begun."""
+        wait_for(PATIENCE, lambda: attempts.count(self.folder) >= number, what=f"attempt {number} of {self.folder}")
+
+    def record(self) -> Record | None:
+        """Its record, if there is one."""
+        path = self.folder / RECORD_NAME
+        return Record.read(path) if path.exists() else None
+
+    def is_done(self) -> bool:
+        """Whether its record says done."""
+        record = self.record()
+        return record is not None and record.status == "done"
+
+    def finish(self) -> Record:
+        """Wait for its end; returns the record."""
+        wait_for(PATIENCE, lambda: self.is_done() or self._failed(), what=f"the end of {self.folder}", every=0.3)
+        record = self.record()
+        assert record is not None
+        return record
+
+    def _failed(self) -> bool:
+        record = self.record()
+        return record is not None and record.status not in {"done", "interrupted"}
+
+    def wait_for_state(self, *states: str) -> None:
+        """Wait until Slurm says that its job is in one of ``states``."""
+        query = ("squeue", "-h", "-t", "all", "-j", self.job, "-o", "%T")
+        wait_for(PATIENCE, lambda: self.cluster.run(*query, check=False).strip() in states, what=f"job {states}")
+
+    def take_nodes(self, partition: str, nodes: int) -> None:
+        """Let a job of another partition take its nodes."""
+        self.cluster.run(
+            *("sbatch", "-p", partition, "-N", str(nodes), "--exclusive", "--output=/dev/null", "--wrap", "sleep 2")
+        )
+
+    def ends(self) -> list[str]:
+        """Why its attempts ended, as the batch script saw it."""
+        return [event["why"] for event in attempts.read(self.folder) if event["event"] == "end"]
+
+
+def is_sent(pid: int, number: signal.Signals) -> bool:
+    """Whether a stopped process has been sent a signal that it will handle once it goes on."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # Slurm sends SIGCONT too: it went on, heard the signal and ended
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    pending = any(int(fields[name], 16) >> (number - 1) & 1 for name in ("SigPnd", "ShdPnd") if name in fields)
+    return pending or not fields["State"].startswith("T")
+
+
+def processes(*texts: str) -> list[int]:
+    """The processes whose command line, or whose title, holds every one of ``texts``; srun and shells left out."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if all(text in line for text in texts) and not line.startswith(("srun", "/bin/bash", "bash", "sh ")):
+            found.append(int(path.parent.name))
+    return found
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    """Every logged step and its loss."""
+    return [
+        (line["step"], line["loss"]) for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    ]
+
+
+def figures(record: Record) -> dict[str, tuple[float, float | None]]:
+    """Every metric of a record, by its full name."""
+    return {metric.name: (metric.value, metric.sd) for metric in record.metrics}

@@ -1,0 +1,253 @@
+"""On a real cluster: whatever disturbs a run, its figures are those of the undisturbed run, and it runs once at a time.
+
+All runs are submitted at the start, and each is struck by a thread of its own: their waiting for Slurm overlaps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmark.attempts import count
+from results.record import RECORD_NAME, Record
+from slurm.manifest import submissions
+from slurm.survey import survey
+from tests.slurm.cluster import wait_for
+from tests.slurm.stage import LOG_EVERY, PATIENCE, Stage, Watched, figures, losses, processes
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+STRIKE_AT = 40
+SHORT = ("epochs=20",)
+
+
+def requeue_from_outside(run: Watched) -> None:
+    """``scontrol requeue`` sends no signal."""
+    run.freeze(STRIKE_AT)
+    run.cluster.run("scontrol", "requeue", run.job)
+
+
+def kill_the_task(run: Watched) -> None:
+    """``kill -9``, as the kernel does where memory runs out."""
+    (pid,) = run.freeze(STRIKE_AT)
+    os.kill(pid, signal.SIGKILL)
+
+
+def preempt(run: Watched) -> None:
+    """A job of a higher partition takes the node."""
+    pids = run.freeze(STRIKE_AT)
+    run.take_nodes("high", 1)
+    run.thaw(pids, hearing=signal.SIGUSR2)
+
+
+def preempt_several(run: Watched) -> None:
+    """Two nodes with two tasks each, preempted in mid-epoch."""
+    pids = run.freeze(STRIKE_AT // 4)
+    assert len(pids) == 4
+    run.take_nodes("high2", 2)
+    run.thaw(pids, hearing=signal.SIGUSR2)
+
+
+def reach_time_limit(run: Watched) -> None:
+    """Slurm's warning before the time limit, three times."""
+    for number in (1, 2, 3):
+        run.attempt(number)
+        wait_for(PATIENCE, lambda n=number: run.step() >= n * STRIKE_AT or len(run.ends()) >= n, every=0.02)
+        if len(run.ends()) < number:
+            run.thaw(run.freeze_now(), hearing=signal.SIGUSR2)
+
+
+def power_off(run: Watched) -> None:
+    """The node it runs on dies with everything on it, and comes back later."""
+    (pid,) = run.freeze(STRIKE_AT)
+    node = run.cluster.run("squeue", "-h", "-j", run.job, "-o", "%N").strip()
+    number = int(node.rpartition(".")[2])
+    run.cluster.kill_node(number)
+    for victim in (*processes(f"slurmstepd: [{run.job}."), pid):
+        os.kill(victim, signal.SIGKILL)
+    run.attempt(2)
+    run.cluster.start_node(number)
+
+
+def damage_checkpoint(run: Watched) -> None:
+    """The newest checkpoint is cut short between two attempts."""
+    wait_for(PATIENCE, lambda: len(list(run.folder.glob("checkpoints/*.pt"))) == 2, every=0.02)
+    (pid,) = run.freeze(STRIKE_AT)
+    newest = max(run.folder.glob("checkpoints/*.pt"))
+    os.kill(pid, signal.SIGKILL)
+    newest.write_bytes(newest.read_bytes()[:1000])
+
+
+def fill_the_disk(run: Watched) -> None:
+    """No byte is left on the runs folder's file system; later there is, and the suite is submitted again."""
+    pids = run.freeze(STRIKE_AT)
+    ballast = run.runs / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    run.thaw(pids)
+    wait_for(PATIENCE, lambda: "no space left on the disk" in run.ends(), what="the run to notice the full disk")
+    run.wait_for_state("FAILED")
+    standing = survey(run.runs)[run.folder.name]
+    assert (standing.state, standing.detail) == ("interrupted", "no space left on the disk")
+    assert not list(run.folder.rglob("*.tmp"))
+    ballast.unlink()
+
+
+def cancel(run: Watched) -> None:
+    """``scancel``, without a word to spherebench."""
+    pids = run.freeze(STRIKE_AT)
+    run.cluster.run("scancel", run.job)
+    run.thaw(pids, hearing=signal.SIGTERM)
+    run.wait_for_state("CANCELLED")
+    assert survey(run.runs)[run.folder.name].state == "cancelled"
+
+
+class Theatre:
+    """The runs, and what became of them."""
+
+    def __init__(self, stage: Stage, pool: ThreadPoolExecutor, disk: Path) -> None:
+        self.stage, self.pool, self.disk = stage, pool, disk
+        self.runs: dict[str, Watched] = {}
+        self.ended: dict[str, Future[Record]] = {}
+
+    def open(self) -> None:
+        """Submit every run and set its striker on it."""
+        self.start("limited", reach_time_limit)
+        self.start("several", preempt_several, "partition=low2", "nodes=2", "gpus_per_node=2", settings=SHORT)
+        self.start("node", power_off, "partition=fragile")
+        self.start("preempted", preempt, "partition=low")
+        self.start("requeued", requeue_from_outside)
+        self.start("killed", kill_the_task)
+        self.start("damaged", damage_checkpoint)
+        self.start("cancelled", cancel)
+        self.start("disk", fill_the_disk)
+
+    def start(
+        self, name: str, strike: Callable[[Watched], None], *resources: str, settings: tuple[str, ...] = ()
+    ) -> None:
+        """Submit one run and strike it from a thread."""
+        cluster = str(self.stage.folder / "hasty.yaml") if name == "limited" else "slurm"
+        run = self.stage.watch(name, *resources, cluster=cluster, settings=settings)
+        self.runs[name] = run
+        self.ended[name] = self.pool.submit(self._play, name, run, strike)
+
+    def _play(self, name: str, run: Watched, strike: Callable[[Watched], None]) -> Record:
+        strike(run)
+        if name == "cancelled":
+            self.stage.command("retry", run.runs)
+        if name == "disk":
+            self.stage.submit(name)
+        return run.finish()
+
+
+@pytest.fixture(scope="module")
+def theatre(stage: Stage) -> Iterator[Theatre]:
+    """Every disturbed run, under way."""
+    (stage.folder / "hasty.yaml").write_text(
+        "description: told of its time limit long before\nsignal_seconds: 75\nresources: {minutes: 2}\n"
+    )
+    disk = stage.folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True, timeout=20)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            opened = Theatre(stage, pool, disk)
+            opened.open()
+            yield opened
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=20)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stage: Stage) -> Watched:
+    """The run that is not disturbed, in this process."""
+    return _only(stage, stage.undisturbed("undisturbed"))
+
+
+def _only(stage: Stage, runs: Path) -> Watched:
+    return Watched(stage.cluster, runs, next(runs.glob(f"*/{RECORD_NAME}")).parent)
+
+
+def _check_whole(run: Watched, record: Record, undisturbed: Watched) -> None:
+    """Bit for bit the undisturbed run: its figures and every logged loss, none missing and none twice."""
+    expected = undisturbed.record()
+    assert expected is not None
+    assert record.status == expected.status == "done", record.message
+    assert losses(run.folder) == losses(undisturbed.folder)
+    assert figures(record) == figures(expected)
+    assert record.provenance.attempts == count(run.folder)
+    assert survey(run.runs)[run.folder.name].state == "done"
+
+
+DISTURBED = ("preempted", "requeued", "killed", "node", "damaged", "disk", "cancelled")
+
+
+@pytest.mark.parametrize("name", DISTURBED)
+def test_a_disturbed_run_ends_like_the_undisturbed_one(theatre: Theatre, undisturbed: Watched, name: str) -> None:
+    run, record = theatre.runs[name], theatre.ended[name].result(PATIENCE)
+    _check_whole(run, record, undisturbed)
+    assert record.provenance.attempts == 2
+    assert record.provenance.slurm_job is not None
+
+
+def test_the_ends_are_told_apart(theatre: Theatre) -> None:
+    for name in ("preempted", "killed", "disk"):
+        theatre.ended[name].result(PATIENCE)
+    assert theatre.runs["preempted"].ends() == ["asked to stop"]
+    assert theatre.runs["killed"].ends() == ["killed by SIGKILL"]
+    assert theatre.runs["disk"].ends() == ["no space left on the disk"]
+
+
+def test_the_damaged_checkpoint_was_set_aside(theatre: Theatre) -> None:
+    theatre.ended["damaged"].result(PATIENCE)
+    assert len(list(theatre.runs["damaged"].folder.glob("checkpoints/*.damaged"))) == 1
+
+
+def test_the_time_limit_again_and_again(theatre: Theatre, undisturbed: Watched) -> None:
+    run, record = theatre.runs["limited"], theatre.ended["limited"].result(PATIENCE)
+    _check_whole(run, record, undisturbed)
+    assert run.ends()[:3] == ["asked to stop"] * 3
+    assert record.provenance.attempts >= 4
+
+
+def test_two_nodes_preempted_in_mid_epoch(theatre: Theatre, stage: Stage) -> None:
+    undisturbed = _only(stage, stage.undisturbed("undisturbed-short", SHORT))
+    run, record = theatre.runs["several"], theatre.ended["several"].result(PATIENCE)
+    expected = undisturbed.record()
+    assert expected is not None
+    assert record.status == "done", record.message
+    assert (record.provenance.world_size, record.provenance.attempts) == (4, 2)
+    ours, theirs = losses(run.folder), losses(undisturbed.folder)
+    assert [step for step, _ in ours] == [step for step, _ in theirs]
+    assert [loss for _, loss in ours] == pytest.approx([loss for _, loss in theirs], rel=2e-2)
+    for metric, (value, _) in figures(expected).items():
+        assert figures(record)[metric][0] == pytest.approx(value, abs=0.05, rel=0.05)
+
+
+def test_no_line_is_logged_twice(theatre: Theatre, undisturbed: Watched) -> None:
+    for name in DISTURBED:
+        theatre.ended[name].result(PATIENCE)
+        steps = [line["step"] for line in theatre.runs[name].lines()]
+        assert steps == list(range(LOG_EVERY, steps[-1] + 1, LOG_EVERY))
+
+
+def test_nothing_is_left_in_the_queue(theatre: Theatre) -> None:
+    for future in theatre.ended.values():
+        future.result(PATIENCE)
+    deadline = time.monotonic() + 60
+    while any(name in theatre.stage.cluster.run("squeue", "-h", "-o", "%j") for name in _names(theatre)):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def _names(theatre: Theatre) -> list[str]:
+    return [submission.name for run in theatre.runs.values() for submission in submissions(run.runs)]

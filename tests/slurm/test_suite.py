@@ -1,0 +1,154 @@
+"""On a real cluster: a suite as an array, to tables; two submissions at once; runs that always fail; refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmark import attempts
+from results.record import RECORD_NAME, Record
+from slurm.manifest import submissions
+from slurm.survey import survey
+from tests.slurm.cluster import wait_for
+from tests.slurm.stage import PATIENCE, Stage, environment, write_suite
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def twelve(stage: Stage) -> Path:
+    """A suite of twelve runs and their baselines, two epochs each."""
+    return write_suite(
+        stage.folder,
+        "twelve",
+        ("method: [sfrik_l2]", "method: [sfrik_l2, auh, vicreg]"),
+        ("embedding_dim: [16]", "embedding_dim: [16, 32]"),
+        ("seed: [0]", "seed: [0, 1]"),
+        ("epochs: 100", "epochs: 2"),
+    )
+
+
+def _submit_twice_at_once(stage: Stage, suite: Path) -> list[str]:
+    command = [sys.executable, "-m", "benchmark", "submit", str(suite), "--cluster", "slurm", "--out", "twelve"]
+    command += ["--resource", "memory_gb=0.5", "--resource", "cpus_per_task=1"]
+    started = [
+        subprocess.Popen(command, cwd=stage.folder, env=environment(stage.cluster), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=PATIENCE)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    return outputs
+
+
+def test_a_suite_to_tables_and_nothing_twice(stage: Stage, twelve: Path) -> None:
+    runs = stage.folder / "twelve"
+    outputs = sorted(_submit_twice_at_once(stage, twelve), key=len)
+    assert "nothing to submit" in outputs[0]
+    assert "submitted 12 runs as job" in outputs[1]
+    (submission,) = submissions(runs)
+    assert len(submission.entries) == 12
+    wait_for(PATIENCE, lambda: len(list(runs.glob(f"*/{RECORD_NAME}"))) == 12, what="twelve records", every=0.5)
+    assert {standing.state for standing in survey(runs).values()} == {"done"}
+    assert [attempts.count(runs / entry.id) for entry in submission.entries] == [1] * 12
+    again = stage.command("submit", twelve, "--cluster", "slurm", "--out", "twelve")
+    assert again.stdout == "left out 12: done\nnothing to submit\n"
+    assert stage.command("status", "twelve").returncode == 0
+    _check_tables(stage, twelve, runs)
+
+
+def _check_tables(stage: Stage, suite: Path, runs: Path) -> None:
+    from benchmark.distributed import Process, resolve_device
+    from benchmark.signals import Requests
+    from benchmark.suite import load_suite
+    from benchmark.sweep import execute_suite
+    from results.collect import collect
+    from results.tables import render
+
+    here = stage.folder / "twelve-here"
+    here_suite = load_suite(str(suite))
+    execute_suite(here_suite, here, Process(resolve_device("cpu")), Requests(), retry=False, report=print)
+    assert _accuracies(here) == _accuracies(runs)
+    tables = [render(collect([folder]), "csv", None) for folder in (here, runs)]
+    assert tables[0].split("\n\n")[0] == tables[1].split("\n\n")[0]
+
+
+def _accuracies(runs: Path) -> dict[str, list[float]]:
+    records = [Record.read(path) for path in runs.glob(f"*/{RECORD_NAME}")]
+    return {record.id: [metric.value for metric in record.metrics] for record in records}
+
+
+def test_a_run_that_is_always_killed_is_given_up(stage: Stage) -> None:
+    # Two seconds of processor time are over before torch is loaded: the kernel kills every attempt.
+    profile = stage.folder / "stingy.yaml"
+    profile.write_text("description: no time for anything\nsetup: [ulimit -St 2]\n")
+    run = stage.watch("always-killed", cluster=str(profile))
+    broken = stage.watch("always-broken", settings=["data.source=npz:missing.npz"])
+    record = run.finish()
+    assert record.status == "failed"
+    assert record.message.startswith("ended 3 times at step 0 without getting further: killed by SIG")
+    assert len(run.ends()) == 3
+    assert survey(run.runs)[run.folder.name].state == "failed"
+    refused = broken.finish()
+    assert refused.status == "failed"
+    assert "missing.npz" in refused.message
+    assert broken.ends() == []
+
+
+def test_what_slurm_refuses_is_told_in_its_words_and_leaves_nothing(stage: Stage) -> None:
+    done = stage.command(
+        "submit", stage.suite, "--cluster", "slurm", "--out", "refused", "--resource", "partition=nowhere", check=False
+    )
+    assert done.returncode == 2
+    assert "invalid partition specified: nowhere" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (stage.folder / "refused").exists()
+
+
+def test_print_sbatch_prints_a_script_that_works(stage: Stage) -> None:
+    script = stage.command(
+        *("submit", stage.suite, "--cluster", "slurm", "--out", "by-hand", "--print-sbatch"),
+        *("--set", "epochs=1", "--resource", "memory_gb=0.5", "--resource", "cpus_per_task=1"),
+    ).stdout
+    path = stage.folder / "job.sh"
+    path.write_text(script)
+    stage.cluster.run("sbatch", str(path))
+    runs = stage.folder / "by-hand"
+    assert [standing.state in {"pending", "running"} for standing in survey(runs).values()] == [True]
+    wait_for(PATIENCE, lambda: list(runs.glob(f"*/{RECORD_NAME}")), what="its record", every=0.5)
+    assert json.loads(next(runs.glob(f"*/{RECORD_NAME}")).read_text())["status"] == "done"
+
+
+def test_cancel_logs_and_retry(stage: Stage) -> None:
+    run = stage.watch("by-command", settings=["epochs=1000"])
+    run.freeze(4)
+    status = stage.command("status", "by-command", check=False)
+    assert status.returncode == 3
+    assert "running" in status.stdout
+    assert "1 runs: 1 running" in status.stdout
+    pids = run.processes()
+    assert "cancelled 1 runs" in stage.command("cancel", "by-command").stdout
+    run.thaw(pids)
+    run.wait_for_state("CANCELLED")
+    assert stage.command("status", "by-command", check=False).returncode == 1
+    assert survey(run.runs)[run.folder.name].state == "cancelled"
+    assert "Starting with JobEnvironment" in stage.command("logs", run.folder).stdout
+    assert "submitted 1 runs as job" in stage.command("retry", "by-command").stdout
+    assert survey(run.runs)[run.folder.name].state in {"pending", "running"}
+    assert "cancelled 1 runs" in stage.command("cancel", "by-command", run.folder.name[:8]).stdout
+
+
+def test_code_edited_after_submission_changes_nothing(stage: Stage) -> None:
+    """A job reads its code from the snapshot, and the record names the commit it was taken from."""
+    (submission,) = submissions(stage.folder / "twelve")
+    source = Path(submission.source.folder)
+    assert (source / "benchmark" / "pretrain.py").is_file()
+    log = next(submission.folder.glob("*_0_log.out")).read_text()
+    assert "Starting" in log
+    records = [Record.read(path) for path in (stage.folder / "twelve").glob(f"*/{RECORD_NAME}")]
+    assert {record.provenance.commit for record in records} == {submission.source.commit}
+    assert {record.provenance.dirty for record in records} == {submission.source.dirty}
+    assert list(source.rglob("__pycache__")), "nothing was ever imported from the snapshot"

@@ -1,0 +1,149 @@
+"""What needs no cluster: planning, refusing, running in the background of this machine or in this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmark import attempts
+from benchmark.cli import main
+from results.record import RECORD_NAME
+from slurm.manifest import submissions
+from slurm.requeue import fruitless_ends, in_words, last_line
+from slurm.status import UNDER_WAY, duration, exit_code
+from slurm.survey import is_alive, survey
+from tests.slurm.stage import write_suite
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """Two runs of one epoch."""
+    return write_suite(tmp_path, "brief", ("epochs: 100", "epochs: 1"), ("seed: [0]", "seed: [0, 1]"))
+
+
+@pytest.fixture
+def no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without Slurm's commands, and a user without profiles."""
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def call(*arguments: str | Path) -> Result:
+    """``spherebench`` in this process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_dry_run_prints_the_options_and_the_runs_and_writes_nothing(suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = call("submit", suite, "--cluster", "slurm-gpu", "--out", out, "--dry-run", "--resource", "partition=a100")
+    assert done.exit_code == 0, done.output
+    assert "2 jobs on slurm" in done.output
+    for line in ("--partition=a100", "--gpus-per-node=1", "--array=0-1%2", "--signal=USR2@120", "--requeue"):
+        assert f"  {line}\n" in done.output
+    assert not out.exists()
+
+
+def test_a_run_that_asks_for_more_is_an_array_of_its_own(suite: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text("description: wide\nshapes: [{when: {seed: 1}, ask: {gpus_per_node: 2}}]\n")
+    done = call("submit", suite, "--cluster", path, "--out", tmp_path / "out", "--dry-run")
+    assert done.output.count("1 jobs on slurm") == 2
+    assert done.output.count("--gpus-per-node=2") == 1
+    assert done.output.count("--ntasks-per-node=2") == 1
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_no_slurm_says_so_and_leaves_nothing(suite: Path, tmp_path: Path) -> None:
+    done = call("submit", suite, "--cluster", "slurm", "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "no Slurm on this machine; use --cluster local" in done.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--cluster", "nowhere"), "is not a profile; there are"),
+        (("--cluster", "slurm", "--resource", "minutes=2", "--set", "checkpoint_seconds=30"), "minutes is 2"),
+        (("--cluster", "slurm", "--out", "/proc/runs"), "--out /proc/runs: cannot be written"),
+    ],
+)
+def test_bad_input_is_one_sentence(suite: Path, arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
+    out = () if "--out" in arguments else ("--out", tmp_path / "out")
+    done = call("submit", suite, *arguments, *out)
+    assert done.exit_code == 2
+    assert expected in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_status_of_nothing_submitted(tmp_path: Path) -> None:
+    done = call("cancel", tmp_path)
+    assert done.exit_code == 2
+    assert "nothing was submitted from there" in done.output
+
+
+def test_in_this_process_and_again(suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert call("submit", suite, "--cluster", "debug", "--out", out).exit_code == 0
+    assert {standing.state for standing in survey(out).values()} == {"done"}
+    assert "left out 2: done\nnothing to submit" in call("submit", suite, "--cluster", "debug", "--out", out).output
+    assert call("status", out).exit_code == 0
+    assert call("retry", out).output == "nothing to bring back\n"
+
+
+def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert call("submit", suite, "--cluster", "local", "--out", out).exit_code == 0
+    (submission,) = submissions(out)
+    (worker,) = submission.jobs
+    try:
+        assert exit_code(survey(out).values()) == UNDER_WAY
+        again = call("submit", suite, "--cluster", "local", "--out", out)
+        assert "nothing to submit" in again.output
+        until = time.monotonic() + 120
+        while len(list(out.glob(f"*/{RECORD_NAME}"))) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+    finally:
+        call("cancel", out)
+    _reap(int(worker))
+    assert {standing.state for standing in survey(out).values()} == {"done"}
+    assert [attempts.count(out / entry.id) for entry in submission.entries] == [1, 1]
+
+
+def _reap(pid: int) -> None:
+    until = time.monotonic() + 60
+    while is_alive(str(pid)) and time.monotonic() < until:
+        os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.1)
+
+
+def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "step-000000004-aa.pt").touch()
+    attempts.end(tmp_path, "killed by SIGKILL")
+    (checkpoints / "step-000000008-aa.pt").touch()
+    assert fruitless_ends(tmp_path) == 0
+    for count in (1, 2):
+        attempts.end(tmp_path, "killed by SIGKILL")
+        assert fruitless_ends(tmp_path) == count
+
+
+def test_an_exit_code_in_words() -> None:
+    assert [in_words(code) for code in (75, 137, 1)] == ["asked to stop", "killed by SIGKILL", "exit code 1"]
+
+
+def test_the_last_line_is_not_slurms(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("ValueError: too wide\nsrun: error: node: task 0: Exited\n\n")
+    assert last_line(log) == "ValueError: too wide"
+    assert last_line(tmp_path / "missing") == ""
+
+
+def test_durations_as_people_read_them() -> None:
+    assert [duration(seconds) for seconds in (42, 600, 20000)] == ["42 s", "10 min", "5.6 h"]
