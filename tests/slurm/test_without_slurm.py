@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from slurm.manifest import submissions
 from slurm.requeue import fruitless_ends, in_words, last_line
 from slurm.status import UNDER_WAY, duration, exit_code
 from slurm.survey import is_alive, survey
-from tests.slurm.stage import write_suite
+from tests.slurm.stage import ROOT, write_suite
 
 
 @pytest.fixture
@@ -97,7 +99,10 @@ def test_in_this_process_and_again(suite: Path, tmp_path: Path) -> None:
 
 def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert call("submit", suite, "--cluster", "local", "--out", out).exit_code == 0
+    # As a user does: the worker outlives the program that submitted it, and does not hold its output open.
+    command = [sys.executable, "-m", "benchmark", "submit", str(suite), "--cluster", "local", "--out", str(out)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
     (submission,) = submissions(out)
     (worker,) = submission.jobs
     try:
@@ -110,16 +115,11 @@ def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
             time.sleep(0.2)
     finally:
         call("cancel", out)
-    _reap(int(worker))
+    while is_alive(worker):
+        assert time.monotonic() < until
+        time.sleep(0.1)
     assert {standing.state for standing in survey(out).values()} == {"done"}
     assert [attempts.count(out / entry.id) for entry in submission.entries] == [1, 1]
-
-
-def _reap(pid: int) -> None:
-    until = time.monotonic() + 60
-    while is_alive(str(pid)) and time.monotonic() < until:
-        os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.1)
 
 
 def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path) -> None:
