@@ -40,6 +40,11 @@ class Batch:
         return self.ranks.world * self.views[0].shape[0]
 
     @property
+    def indices(self) -> range:
+        """0..V−1."""
+        return range(len(self.views))
+
+    @property
     def width(self) -> int:
         """D."""
         return self.views[0].shape[1]
@@ -68,7 +73,7 @@ class Batch:
     def square_deviations(self) -> Tensor:
         """Σ_i (x_id − mean_d)²."""
         total_VD = torch.zeros_like(self.means)
-        for view in range(len(self.views)):
+        for view in self.indices:
             for rows in row_slices(self.views[0]):
                 total_VD[view] += self.rows(view, rows).square_().sum(0)
         return self.ranks.sum_(total_VD)

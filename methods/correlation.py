@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .columns import Batch
-from .products import add_product_
+from .products import add_product_, as_operand
 
 STANDARD_EPSILON = 1e-5  # inside the square root of the batch standardisation, as in BatchNorm
 
@@ -38,7 +38,7 @@ class Standardised:
     @property
     def pairs(self) -> list[tuple[int, int]]:
         """Pairs of views a < b."""
-        return list(combinations(range(len(self.batch.views)), 2))
+        return list(combinations(self.batch.indices, 2))
 
     def columns(self, view: int, cols: slice) -> Tensor:
         """Some columns of the rows of all ranks, (N, C)."""
@@ -52,7 +52,7 @@ class Standardised:
         """R_dd of every pair of views."""
         total_PD = self.inverse.new_zeros((len(self.pairs), self.batch.width))
         for rows in self.batch.row_tiles():
-            blocks = [self.rows(view, rows) for view in range(len(self.batch.views))]
+            blocks = [self.rows(view, rows) for view in self.batch.indices]
             for pair, (a, b) in enumerate(self.pairs):
                 total_PD[pair] += torch.linalg.vecdot(blocks[a], blocks[b], dim=0)
         return self.batch.ranks.sum_(total_PD) / self.batch.count
@@ -61,27 +61,26 @@ class Standardised:
 def dual_correlation(points: Standardised) -> SquareSum:
     """Through the Gram matrices, over blocks of columns."""
     batch = points.batch
-    grams = [
-        batch.gram(points.columns(view, cols) for cols in batch.column_tiles()) for view in range(len(batch.views))
-    ]
-    square_sum = sum(batch.total(grams[a] * grams[b]) for a, b in points.pairs) / batch.count**2
-    return torch.as_tensor(square_sum), partial(_add_dual_, points, grams)
+    grams = [batch.gram(points.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
+    square_sum = torch.stack([batch.total(grams[a] * grams[b]) for a, b in points.pairs]).sum() / batch.count**2
+    return square_sum, partial(_add_dual_, points, grams)
 
 
 def _add_dual_(points: Standardised, grams: list[Tensor], out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
+    """dL/dA_a = 2α/N² Σ_{b≠a} K_b A_a + 1/N Σ_{b≠a} A_b diag β_ab, K_b = A_b A_bᵀ."""
     batch = points.batch
-    partners = [_others(grams, view).mul_(2 * alpha / batch.count**2) for view in range(len(grams))]
+    partners = [_others(grams, view).mul_(2 * alpha / batch.count**2) for view in batch.indices]
     for cols in batch.column_tiles():
-        blocks = [points.columns(view, cols) for view in range(len(grams))]
-        for view, block_NC in enumerate(blocks):
-            gradient_nC = add_product_(out[view][:, cols], partners[view], block_NC.to(batch.products))
-        own = [block[batch.own] for block in blocks]
-        for pair, (a, b) in enumerate(points.pairs):
-            out[a][:, cols].addcmul_(own[b], beta_PD[pair, cols], value=1 / batch.count)
-            out[b][:, cols].addcmul_(own[a], beta_PD[pair, cols], value=1 / batch.count)
-        for view, gradient_nC in enumerate(out):
-            along_C = batch.ranks.sum_(torch.linalg.vecdot(gradient_nC[:, cols], own[view], dim=0))
-            _destandardise_(gradient_nC[:, cols], own[view], along_C / batch.count, points.inverse[view, cols])
+        blocks = [points.columns(view, cols) for view in batch.indices]
+        slopes = [gradient[:, cols] for gradient in out]
+        for slope_nC, partner_nN, block_NC in zip(slopes, partners, blocks, strict=True):
+            add_product_(slope_nC, partner_nN, block_NC.to(batch.products))
+        own = [block_NC[batch.own] for block_NC in blocks]
+        for (a, b), beta_C in zip(points.pairs, beta_PD[:, cols], strict=True):
+            slopes[a].addcmul_(own[b], beta_C, value=1 / batch.count)
+            slopes[b].addcmul_(own[a], beta_C, value=1 / batch.count)
+        along_VC = torch.stack([torch.linalg.vecdot(*pair, dim=0) for pair in zip(slopes, own, strict=True)])
+        _destandardise_(slopes, own, batch.ranks.sum_(along_VC) / batch.count, points.inverse[:, cols])
 
 
 def _others(grams: list[Tensor], view: int) -> Tensor:
@@ -93,10 +92,9 @@ def _others(grams: list[Tensor], view: int) -> Tensor:
 def primal_correlation(points: Standardised) -> SquareSum:
     """Through R itself, over blocks of this rank's rows."""
     batch = points.batch
-    width = batch.width
-    correlations = [batch.means.new_zeros((width, width)) for _ in points.pairs]
+    correlations = [points.inverse.new_zeros((batch.width, batch.width)) for _ in points.pairs]
     for rows in batch.row_tiles():
-        blocks = [points.rows(view, rows) for view in range(len(batch.views))]
+        blocks = [points.rows(view, rows) for view in batch.indices]
         for (a, b), correlation_DD in zip(points.pairs, correlations, strict=True):
             add_product_(correlation_DD, blocks[a].T, blocks[b].to(batch.products))
     for correlation_DD in correlations:
@@ -108,25 +106,32 @@ def primal_correlation(points: Standardised) -> SquareSum:
 def _add_primal_(
     points: Standardised, correlations: list[Tensor], out: list[Tensor], alpha: float, beta_PD: Tensor
 ) -> None:
+    """dL/dA = 1/N B Gᵀ and dL/dB = 1/N A G with G = dL/dR = 2α R + diag β."""
     batch = points.batch
+    along_VD = _slopes_(points, correlations, alpha, beta_PD) / batch.count
+    operands = [as_operand(slope_DD, batch.products) for slope_DD in correlations]
+    for rows in batch.row_tiles():
+        blocks = [points.rows(view, rows) for view in batch.indices]
+        slopes = [gradient[rows] for gradient in out]
+        for (a, b), (operand_DD, scale) in zip(points.pairs, operands, strict=True):
+            add_product_(slopes[a], blocks[b] * (scale / batch.count), operand_DD.T)
+            add_product_(slopes[b], blocks[a] * (scale / batch.count), operand_DD)
+        _destandardise_(slopes, blocks, along_VD, points.inverse)
+
+
+def _slopes_(points: Standardised, correlations: list[Tensor], alpha: float, beta_PD: Tensor) -> Tensor:
+    """Turn each R into G = 2α R + diag β; return Σ_i A_id dL/dA_id a view: row or column sums of R ∘ G."""
     along_VD = torch.zeros_like(points.inverse)
     for (a, b), matrix_DD, beta_D in zip(points.pairs, correlations, beta_PD, strict=True):
-        square_DD = matrix_DD.square().mul_(2 * alpha)
-        diagonal_D = matrix_DD.diagonal() * beta_D
-        along_VD[a] += square_DD.sum(1) + diagonal_D
-        along_VD[b] += square_DD.sum(0) + diagonal_D
+        product_DD = matrix_DD.clone()
         matrix_DD.mul_(2 * alpha).diagonal().add_(beta_D)
-        matrix_DD.div_(batch.count)
-    operands = [matrix.to(batch.products) for matrix in correlations]
-    for rows in batch.row_tiles():
-        blocks = [points.rows(view, rows) for view in range(len(batch.views))]
-        for (a, b), operand_DD in zip(points.pairs, operands, strict=True):
-            add_product_(out[a][rows], blocks[b], operand_DD.T)
-            add_product_(out[b][rows], blocks[a], operand_DD)
-        for view, block_RD in enumerate(blocks):
-            _destandardise_(out[view][rows], block_RD, along_VD[view] / batch.count, points.inverse[view])
+        product_DD.mul_(matrix_DD)
+        along_VD[a] += product_DD.sum(1)
+        along_VD[b] += product_DD.sum(0)
+    return along_VD
 
 
-def _destandardise_(gradient: Tensor, standard: Tensor, along: Tensor, inverse: Tensor) -> None:
+def _destandardise_(slopes: list[Tensor], blocks: list[Tensor], along_VD: Tensor, inverse_VD: Tensor) -> None:
     """dL/dx = (dL/dA − A · mean(A ∘ dL/dA))/√(Var + ε); the column means of dL/dA vanish."""
-    gradient.addcmul_(standard, along, value=-1).mul_(inverse)
+    for slope, block, along_D, inverse_D in zip(slopes, blocks, along_VD, inverse_VD, strict=True):
+        slope.addcmul_(block, along_D, value=-1).mul_(inverse_D)

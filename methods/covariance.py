@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .columns import Batch
-from .products import add_product_
+from .products import add_product_, as_operand
 
 # Σ_{dd'} Cov² (float64), and add_(out_nD, α, β_D): out += X (α Cov + diag β) on this rank's rows.
 SquareSum = tuple[Tensor, Callable[[Tensor, float, Tensor], None]]
@@ -47,6 +47,6 @@ def primal_covariance(batch: Batch, view: int) -> SquareSum:
 
 def _add_primal_(batch: Batch, view: int, covariance_DD: Tensor, out_nD: Tensor, alpha: float, beta_D: Tensor) -> None:
     covariance_DD.mul_(alpha).diagonal().add_(beta_D)
-    operand_DD = covariance_DD.to(batch.products)
+    operand_DD, scale = as_operand(covariance_DD, batch.products)
     for rows in batch.row_tiles():
-        add_product_(out_nD[rows], batch.rows(view, rows), operand_DD)
+        add_product_(out_nD[rows], batch.rows(view, rows).mul_(scale), operand_DD)

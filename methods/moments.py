@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .kernels import RotationInvariantKernel
-from .products import add_product_, slices, tile_rows
+from .products import add_product_, as_operand, slices, tile_rows
 from .sphere import Field, Measured, Points
 
 
@@ -93,11 +93,11 @@ def _field(points: Points, powers: tuple[float, float, float], partners: list[Mo
     field = Field.zeros(points)
     field.factors = 2 * sum_slopes.expand(len(partners))
     for view, partner in enumerate(partners):
-        second = partner.second.to(points.products)
+        second, scale = as_operand(partner.second, points.products)
         for rows in _row_tiles(points):
             z_RD, pull_RD = points.rows(view, rows), field.pulls[view][rows]
             add_product_(pull_RD, z_RD, second)
-            pull_RD.mul_(2 * powers[2]).add_(partner.first, alpha=powers[1])
+            pull_RD.mul_(2 * powers[2] * scale).add_(partner.first, alpha=powers[1])
             field.radial[view, rows] = torch.linalg.vecdot(z_RD, pull_RD)
             pull_RD.mul_(points.local_scales[view, rows, None])
     return field

@@ -5,8 +5,8 @@ Two measures of V views on the sphere (see `sphere`), each O(tile²) memory besi
 - `pair_sums`: S = Σ φ(z_i·z_j) over pairs, in one pass for value and gradient. 3 N² D flop: N² D for the upper triangle
   of the inner products, 2 N² D for their gradient. φ is evaluated on a tile while it is at hand; nothing N x N is kept.
 - `row_sums`: S_i = Σ_j φ(z_i·z_j) a row, for InfoNCE. The gradient weighs a pair by both rows' sums, so a second pass
-  follows the first; inner products are kept between them while they take no more than the embeddings do (3 M² D flop
-  for M = VN rows), and recomputed beyond (4 M² D).
+  follows the first; inner products are kept between them while they take no more than half of what the embeddings do
+  (3 M² D flop for M = VN rows), and recomputed beyond (4 M² D).
 
 Sharded over W ranks each rank does its own rows against all: 4 N² D / W flop, N D elements received a view.
 """
@@ -105,12 +105,12 @@ def pair_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel
 def row_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel) -> Measured:
     """S_i^a = Σ_b Σ_{j≠i} φ(z_i^a·z_j^b), one a row (V, N): over all views of all other images."""
     kept: list[Tensor | None] = []
-    room = sum(view.numel() for view in points.views) if gradient else 0
+    room = sum(view.numel() for view in points.views) // 2 if gradient else 0
     sums_Vn = torch.zeros_like(points.inverse_norms, dtype=torch.float64)
     for tile in tiles(points, within=True, across=True):
         t_RC = cosines(points, tile)
         kept.append(t_RC if t_RC.numel() <= room else None)
-        room -= t_RC.numel()
+        room -= t_RC.numel() if kept[-1] is not None else 0
         value_RC, _ = _evaluate(kernel, tile, t_RC, exclude=True)
         _add_row_sums_(sums_Vn, points, tile, value_RC)
     return points.ranks.gather_last(sums_Vn), partial(_row_field, points, kernel, kept)

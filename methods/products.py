@@ -56,14 +56,22 @@ def _panels(count: int) -> Iterator[slice]:
 
 
 def add_product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:
-    """out += weights · b; the weights are float32 and are brought into the type of b."""
+    """out += weights · b; the weights come in the working type and are brought into the type of b."""
     if b_MD.dtype == out.dtype:
         return torch.addmm(out, weights_NM, b_MD, out=out)
-    if b_MD.dtype == torch.bfloat16:
-        return out.add_(_wide_product(weights_NM.to(b_MD.dtype), b_MD))
-    # float16 has five bits of exponent: bring the largest weight to 1 first.
-    scale = weights_NM.abs().amax().clamp_min(torch.finfo(weights_NM.dtype).tiny)
-    return out.addcmul_(_wide_product((weights_NM / scale).to(b_MD.dtype), b_MD), scale)
+    operand_NM, scale = as_operand(weights_NM, b_MD.dtype)
+    return out.add_(_wide_product(operand_NM, b_MD).mul_(scale))
+
+
+def as_operand(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | float]:
+    """(m, s) with matrix = s m and m in the type of matrix products.
+
+    In half precision the largest entry of m is 1: float16 has no room for the small weights of a large batch.
+    """
+    if matrix.dtype == dtype:
+        return matrix, 1.0
+    scale = matrix.abs().amax().clamp_min(torch.finfo(matrix.dtype).tiny)
+    return (matrix / scale).to(dtype), scale
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:
