@@ -91,7 +91,7 @@ def accounted(ids: Iterable[str]) -> dict[str, str]:
     if not wanted:
         return {}
     try:
-        lines = call("sacct", "-X", "-n", "-P", "--array", "-o", "JobID,State", "-j", wanted).splitlines()
+        lines = call("sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", wanted).splitlines()
     except UserError:
         return {}
     pairs = (line.split("|", 1) for line in lines if "|" in line)

@@ -116,6 +116,7 @@ def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, h
 
     Raises :class:`UserError` in Slurm's own words where it refuses; then nothing of what was refused is left behind.
     """
+    runs = runs.resolve()
     was_there = runs.exists()
     check_owner(suite, runs)
     with _alone(runs):

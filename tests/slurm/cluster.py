@@ -55,7 +55,7 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=1
 KillWait=2
-MinJobAge=3600
+MinJobAge={forget}
 SlurmctldTimeout=30
 SlurmdTimeout={node_timeout}
 InactiveLimit=0
@@ -121,10 +121,11 @@ _GRANTS = "create user slurm@'127.0.0.1' identified by 'slurm'; grant all on slu
 class Cluster:
     """One cluster in one folder. ``accounting`` adds slurmdbd with MariaDB, so that sacct answers."""
 
-    def __init__(self, folder: Path, *, accounting: bool = False, base_port: int | None = None) -> None:
+    def __init__(self, folder: Path, *, accounting: bool = False, forget_seconds: int = 3600) -> None:
         self.folder = folder
         self.accounting = accounting
-        self.base_port = base_port or free_ports(NODES + 4)
+        self.forget_seconds = forget_seconds
+        self.base_port = free_ports(NODES + 4)
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     @staticmethod
@@ -198,6 +199,7 @@ class Cluster:
             "sql": first + NODES + 2,
             "requeue": _REQUEUE_SECONDS,
             "node_timeout": 15,
+            "forget": self.forget_seconds,
         }
         accounting = _ACCOUNTING.format(**values) if self.accounting else ""
         self.configuration.write_text(_CONFIGURATION.format(**values, accounting=accounting))

@@ -91,6 +91,7 @@ def test_a_run_that_is_always_killed_is_given_up(stage: Stage) -> None:
     assert record.status == "failed"
     assert record.message.startswith("ended 3 times at step 0 without getting further: killed by SIG")
     assert len(run.ends()) == 3
+    run.wait_for_state("FAILED")
     assert survey(run.runs)[run.folder.name].state == "failed"
     refused = broken.finish()
     assert refused.status == "failed"
