@@ -43,8 +43,16 @@ def build_encoder(run: Run, channels: int) -> Encoder:
 
 def _backbone(spec: BackboneSpec, channels: int) -> tuple[nn.Module, int]:
     network, feature_dim = _small_cnn(spec, channels) if spec.name == "small_cnn" else _resnet(spec, channels)
-    # Convolutions are faster with the channels last, on the CPU as on tensor cores; the input follows the weights.
-    return network.to(memory_format=torch.channels_last), feature_dim
+    return _channels_last(network), feature_dim
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """Convolutions are faster with the channels last, on the CPU as on tensor cores; the input follows the weights."""
+    # Not Module.to, which cannot convert fake tensors.
+    for param in network.parameters():
+        if param.ndim == 4:
+            param.data = param.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def _resnet(spec: BackboneSpec, channels: int) -> tuple[nn.Module, int]:

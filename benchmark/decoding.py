@@ -72,7 +72,8 @@ class Decoder:
         self._schedule[:] = schedule
         for made in self._loader:
             if isinstance(made, UserError):
-                raise made
+                # A new one: this frame would keep `made`, and `made` this frame with its processes.
+                raise UserError(str(made))
             yield [tensor.to(self._device, non_blocking=True) for tensor in made]
 
 

@@ -120,14 +120,15 @@ def _jitter(operation: ColourJitter, x: Tensor, draws: Draws) -> Tensor:
     chosen_N = draws.chosen(operation.p)
     order_N4 = draws.uniform(0, 1, 4).argsort(dim=1)
     changes = (
-        (colour.adjust_brightness, draws.uniform(*_around_one(operation.brightness))),
-        (colour.adjust_contrast, draws.uniform(*_around_one(operation.contrast))),
-        (colour.adjust_saturation, draws.uniform(*_around_one(operation.saturation))),
-        (colour.adjust_hue, draws.uniform(-operation.hue, operation.hue)),
+        (operation.brightness, colour.adjust_brightness, draws.uniform(*_around_one(operation.brightness))),
+        (operation.contrast, colour.adjust_contrast, draws.uniform(*_around_one(operation.contrast))),
+        (operation.saturation, colour.adjust_saturation, draws.uniform(*_around_one(operation.saturation))),
+        (operation.hue, colour.adjust_hue, draws.uniform(-operation.hue, operation.hue)),
     )
     for place in range(4):
-        for which, (change, factor_N) in enumerate(changes):
-            x = _on_some(x, chosen_N & (order_N4[:, place] == which), change, factor_N)
+        for which, (strength, change, factor_N) in enumerate(changes):
+            if strength > 0:
+                x = _on_some(x, chosen_N & (order_N4[:, place] == which), change, factor_N)
     return x
 
 
@@ -140,7 +141,7 @@ def _blur(operation: GaussianBlur, x: Tensor, draws: Draws) -> Tensor:
 
     def blur(x: Tensor, sigma_N: Tensor) -> Tensor:
         matrix = resample.blur_matrix(sigma_N, x.shape[-1], radius)
-        return resample.separable(x, matrix, matrix)
+        return resample.separable(x, matrix, matrix).clamp_(max=1)
 
     return _on_some(x, draws.chosen(operation.p), blur, draws.uniform(*operation.sigma))
 

@@ -97,7 +97,11 @@ _SIMCLR_VIEW = (
 )
 _SIMCLR_SMALL_VIEW = (RandomResizedCrop(), HorizontalFlip(), ColourJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grayscale())
 _AUH_VIEW = (RandomResizedCrop(), HorizontalFlip(), ColourJitter(0.4, 0.4, 0.4, 0.4), Grayscale())
-_GREY_VIEW = (CentralCrop(), Affine(degrees=15, shear=10, translate=0.1, zoom=(0.8, 1.2)))
+_GREY_VIEW = (
+    CentralCrop(),
+    Affine(degrees=15, shear=10, translate=0.1, zoom=(0.8, 1.2)),
+    ColourJitter(0.4, 0.4, 0.0, 0.0, p=0.8),
+)
 
 RECIPES = {
     recipe.name: recipe

@@ -36,7 +36,7 @@ def _arrays(path: Path) -> dict[str, NDArray]:
     if not path.is_file():
         raise UserError(f"data.source npz:{path}: there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             if missing:
                 raise UserError(f"{path} has no array {missing[0]}, must hold {', '.join(names)}")
