@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -44,7 +44,7 @@ def evaluate(
     check(data, run)
     with frozen(encoder):
         extractor = Extractor(encoder.backbone, data, run.evaluation.batch_size, torch.device(device), workers)
-        return list(_Evaluation(extractor, run, "backbone").metrics(encoder))
+        return list(_Evaluation(extractor, run, "backbone", encoder).metrics())
 
 
 def evaluate_pixels(data: DataSet, run: Run, *, workers: int = 0) -> list[Metric]:
@@ -53,7 +53,7 @@ def evaluate_pixels(data: DataSet, run: Run, *, workers: int = 0) -> list[Metric
     flatten = nn.Flatten()
     with frozen(flatten):
         extractor = Extractor(flatten, data, run.evaluation.batch_size, torch.device("cpu"), workers)
-        return list(_Evaluation(extractor, run, "pixels").metrics(None))
+        return list(_Evaluation(extractor, run, "pixels").metrics())
 
 
 def check(data: DataSet, run: Run) -> None:
@@ -77,15 +77,19 @@ class _Evaluation:
     extractor: Extractor
     run: Run
     features: str
+    encoder: Encoder | None = None
 
-    def metrics(self, encoder: Encoder | None) -> Iterator[Metric]:
-        """Of all probes of the run; of the embedding where there is an ``encoder``."""
-        probes = {"knn": self._knn, "logistic": self._logistic, "linear": self._linear, "fewshot": self._fewshot}
+    def metrics(self) -> Iterator[Metric]:
+        """Of all probes of the run; of the embedding where there is an encoder."""
+        probes = {
+            "knn": self._knn,
+            "logistic": self._logistic,
+            "linear": self._linear,
+            "fewshot": self._fewshot,
+            "embedding": self._embedding,
+        }
         for probe in self.run.evaluation.probes:
-            if probe != "embedding":
-                yield from probes[probe]()
-            elif encoder is not None:
-                yield from self._geometry(encoder)
+            yield from probes[probe]()
 
     @cached_property
     def _bank(self) -> Features:
@@ -120,10 +124,13 @@ class _Evaluation:
         yield Metric(metric="logistic_top1", protocol={"C": c, **self._place()}, value=self._problem.accuracy(c))
 
     def _fewshot(self) -> Iterator[Metric]:
+        yield from self._few_labels(self._problem, self.features)
+
+    def _few_labels(self, problem: Problem, features: str) -> Iterator[Metric]:
         spec = self.run.evaluation
-        how = {"draws": spec.draws, "probe": f"logistic C={spec.logistic_c:g}", **self._place()}
+        how = {"draws": spec.draws, "probe": f"logistic C={spec.logistic_c:g}", **self._place(features)}
         for labels in sorted(set(spec.labels_per_class)):
-            found = few_labels(self._problem, labels, c=spec.logistic_c, draws=spec.draws)
+            found = few_labels(problem, labels, c=spec.logistic_c, draws=spec.draws)
             if found is not None:
                 protocol = {"labels_per_class": labels, **how}
                 yield Metric(metric="fewshot_top1", protocol=protocol, value=found.mean, sd=found.sd)
@@ -143,11 +150,26 @@ class _Evaluation:
         for k in (1, 5) if data.classes >= TOP5_CLASSES else (1,):
             yield Metric(metric=f"linear_top{k}", protocol=protocol, value=linear.top(head, self._queries, k))
 
+    def _embedding(self) -> Iterator[Metric]:
+        """Of what the loss sees: few labels on it, where few labels are asked for, and its geometry."""
+        if self.encoder is None:
+            return
+        if "fewshot" in self.run.evaluation.probes:
+            bank, queries = (self._embedded(features, self.encoder) for features in (self._bank, self._queries))
+            yield from self._few_labels(Problem.of(bank, queries), "embedding")
+        yield from self._geometry(self.encoder)
+
+    def _embedded(self, features: Features, encoder: Encoder) -> Features:
+        return replace(features, x=self._projected(features.x, encoder))
+
+    def _projected(self, features_ND: Tensor, encoder: Encoder) -> Tensor:
+        return torch.cat([encoder.projector(part) for part in features_ND.split(self.extractor.batch_size)]).float()
+
     def _geometry(self, encoder: Encoder) -> Iterator[Metric]:
         images = _evaluated(self.extractor.data, self.run)
         rows = _evenly_spaced(len(images), GEOMETRY_IMAGES)
         features_ND = self._queries.x[torch.from_numpy(rows).to(self.extractor.device)]
-        z_ND = torch.cat([encoder.projector(part) for part in features_ND.split(self.extractor.batch_size)]).float()
+        z_ND = self._projected(features_ND, encoder)
         aligned = geometry.alignment(self._pairs(encoder, images.subset(rows)))
         place = {"images": len(rows), **self._place("embedding")}
         protocol = {"augmentation": self.run.augmentation, **place}
