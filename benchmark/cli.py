@@ -34,6 +34,7 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a setting, e.g. epochs=10; a list (embedding_dim=512,2048) becomes an axis. May be repeated.",
 )
+download_option = click.option("--download", is_flag=True, help="Fetch the data set where it is missing.")
 runs_argument = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 
@@ -75,29 +76,38 @@ def main() -> None:
 @click.argument("suite")
 @click.option("--out", type=click.Path(path_type=Path), help="Runs folder.  [default: runs/SUITE]")
 @set_option
+@download_option
 @click.option("--retry", type=click.Choice(["failed"]), help="Redo what failed, diverged or ran out of memory.")
-def run(suite: str, out: Path | None, assignments: tuple[str, ...], retry: str | None) -> None:
+def run(suite: str, out: Path | None, assignments: tuple[str, ...], download: bool, retry: str | None) -> None:
     """Train and evaluate every run of SUITE (a name or a YAML file) that has no record yet; write tables and plots."""
     from benchmark.suite import load_suite
 
-    loaded = load_suite(suite, assignments)
+    loaded = load_suite(suite, [*assignments, *_fetching(download)])
     folder = out or Path("runs") / loaded.name
     finished = _execute(loaded, folder, retry=retry is not None)
     if finished is None:
         return
-    from results.report import write
+    from results.report import is_current, write
 
-    for path in write(folder):
-        click.echo(f"wrote {path}")
+    if is_current(folder):
+        click.echo(f"tables and plots in {folder} are up to date")
+    else:
+        for path in write(folder):
+            click.echo(f"wrote {path}")
     raise SystemExit(0 if finished else 1)
+
+
+def _fetching(download: bool) -> list[str]:
+    return ["download=true"] if download else []
 
 
 @main.command()
 @click.argument("suite")
 @click.option("--out", type=click.Path(path_type=Path), help="Runs folder.  [default: runs/SUITE-tune]")
 @set_option
+@download_option
 @format_option
-def tune(suite: str, out: Path | None, assignments: tuple[str, ...], format_: str) -> None:
+def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: bool, format_: str) -> None:
     """Choose each method's hyper-parameters on the tune split, with the same budget for every method."""
     from benchmark.suite import parse_overrides, read_suite, suite_path
     from benchmark.tune import choose, scores, tuning_suite, write_choice
@@ -105,7 +115,9 @@ def tune(suite: str, out: Path | None, assignments: tuple[str, ...], format_: st
 
     path = suite_path(suite)
     file = read_suite(path)
-    candidates = tuning_suite(file, parse_overrides(assignments), name=path.stem, where=path.name)
+    candidates = tuning_suite(
+        file, parse_overrides([*assignments, *_fetching(download)]), name=path.stem, where=path.name
+    )
     folder = out or Path("runs") / candidates.name
     if _execute(candidates, folder, retry=False, quiet=format_ != "plain") is None:
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from results import plots
 from results.collect import Collection, collect
 from results.formats import format_table
-from results.record import write_atomically
+from results.record import RECORD_NAME, write_atomically
 from results.summary import COSTS, summarise
 from results.tables import Table, accuracy, cost, figures, join, unfinished
 
@@ -20,6 +20,15 @@ def write(folder: Path) -> list[Path]:
     """
     collection = collect([folder])
     return [*_write_tables(collection, folder / "tables"), *plots.write(collection, folder / "plots")]
+
+
+def is_current(folder: Path) -> bool:
+    """Whether what :func:`write` wrote last is newer than every record of the folder."""
+    written = [path for name in ("tables", "plots") for path in (folder / name).glob("*")]
+    records = list(folder.glob(f"*/{RECORD_NAME}"))
+    if not written or not records:
+        return False
+    return min(path.stat().st_mtime_ns for path in written) > max(path.stat().st_mtime_ns for path in records)
 
 
 def _write_tables(collection: Collection, folder: Path) -> list[Path]:

@@ -125,7 +125,7 @@ def test_every_suite_that_comes_with_spherebench_expands(name: str) -> None:
         ("base_lr: 1e-3", "lr: 1e-3", r"tiny\.yaml: defaults\.optimizer\.lr: unknown key; allowed are name, base_lr"),
         ("grid:", "grids:", r"tiny\.yaml: grids: unknown key; allowed are description, defaults, grid"),
         ("[sfrik_l2, vicreg]", "[sfrik_l9]", r"tiny\.yaml: method 'sfrik_l9' is not known; there are .*sfrik_l2"),
-        ("covariance_weight: 2.0", "covariance_weight: -2.0", r"tiny\.yaml: methods\.vicreg\.loss.*covariance_weight.*-2"),
+        ("covariance_weight: 2.0", "covariance_weight: -2.0", r"methods\.vicreg\.loss.*covariance_weight.*-2"),
         ("covariance_weight: 2.0", "kernel: rbf", r"tiny\.yaml: methods\.vicreg\.loss.*kernel.*covariance_weight"),
         ("embedding_dim: [8, 16]", "embedding_dim: [1]", r"tiny\.yaml: grid\.embedding_dim: is 1, should be greater"),
         ("embedding_dim: [8, 16]", "embedding_dim: []", r"tiny\.yaml: grid\.embedding_dim: is empty"),
