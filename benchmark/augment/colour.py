@@ -40,23 +40,22 @@ def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
     """
     if x_NCHW.shape[1] == 1:
         return x_NCHW
-    least, value = torch.aminmax(x_NCHW, dim=1, keepdim=True)
-    chroma = value - least
-    sixths = _hue_in_sixths(x_NCHW, value, chroma) + 6 * _broadcast(shift_N)
+    red, green, blue = x_NCHW.split(1, dim=1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    sixths = _hue_in_sixths(red, green, blue, value, chroma) + 6 * _broadcast(shift_N)
     offset = torch.tensor([5.0, 3.0, 1.0], device=x_NCHW.device).view(1, 3, 1, 1)
     k_NCHW = (sixths + offset).remainder_(6)
     weight = torch.minimum(k_NCHW, 4 - k_NCHW).clamp_(0, 1)
     return torch.addcmul(value, weight, chroma, value=-1)
 
 
-def _hue_in_sixths(x_NCHW: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
-    red, green, blue = x_NCHW.split(1, dim=1)
-    from_blue = torch.where(value == green, blue - red, red - green)
-    side = torch.where(value == green, 2.0, 4.0)
-    is_red = value == red
-    difference = torch.where(is_red, green - blue, from_blue)
+def _hue_in_sixths(red: Tensor, green: Tensor, blue: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
+    is_red, is_green = value == red, value == green
+    difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
+    side = torch.where(is_green, 2.0, 4.0).masked_fill_(is_red, 0.0)
     # A grey pixel has no hue: its differences are all zero, whatever they are divided by.
-    return difference / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + side.masked_fill_(is_red, 0.0)
+    return difference / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + side
 
 
 def _blend(base: Tensor, x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
