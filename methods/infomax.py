@@ -45,17 +45,17 @@ def vicreg(
     wanted, batch = wants_gradient(views), Batch.of(views, group)
     form = choose_form(form, covariance_costs(batch.count, batch.width, batch.ranks.world))
     square_sum_of = dual_covariance if form == "dual" else primal_covariance
-    covariance_weight = 2 * covariance_weight / (len(views) * batch.width)
+    share = 2 * covariance_weight / (len(views) * batch.width)  # what a view's Σ Cov² weighs
     with closed_form(views[0]):
         gradients = batch.buffers() if wanted else None
         variances_VD = batch.square_deviations / (batch.count - 1)
-        terms, slopes_VD = _spread_terms(variances_VD, variance_weight, covariance_weight)
+        terms, slopes_VD = _spread_terms(variances_VD, variance_weight, share)
         for view in range(len(views)):
             square_sum, add_gradient_ = square_sum_of(batch, view)
-            terms["covariance"] = terms["covariance"] + covariance_weight * square_sum
+            terms["covariance"] = terms["covariance"] + share * square_sum
             if gradients is not None:
                 scale = batch.ranks.world / (batch.count - 1)
-                add_gradient_(gradients[view], 4 * covariance_weight * scale, 2 * scale * slopes_VD[view])
+                add_gradient_(gradients[view], 4 * share * scale, 2 * scale * slopes_VD[view])
         terms = {"alignment": _alignment(batch, align_weight, gradients), **terms}
     return assemble(views, terms, gradients, form)
 
@@ -78,33 +78,31 @@ def barlow_twins(
     with closed_form(views[0]):
         points = Standardised(batch)
         square_sum, add_gradient_ = (dual_correlation if form == "dual" else primal_correlation)(points)
-        off_diagonal_weight = off_diagonal_weight / len(points.pairs)
-        terms, slopes_PD = _diagonal_terms(points.diagonals(), off_diagonal_weight)
-        terms["off_diagonal"] = terms["off_diagonal"] + off_diagonal_weight * square_sum
+        share = off_diagonal_weight / len(points.pairs)  # what a pair's Σ R² weighs
+        terms, slopes_PD = _diagonal_terms(points.diagonals(), share)
+        terms["off_diagonal"] = terms["off_diagonal"] + share * square_sum
         gradients = batch.buffers() if wanted else None
         if gradients is not None:
-            add_gradient_(gradients, off_diagonal_weight * batch.ranks.world, slopes_PD * batch.ranks.world)
+            add_gradient_(gradients, share * batch.ranks.world, slopes_PD * batch.ranks.world)
     return assemble(views, terms, gradients, form)
 
 
-def _spread_terms(
-    variances_VD: Tensor, variance_weight: float, covariance_weight: float
-) -> tuple[dict[str, Tensor], Tensor]:
+def _spread_terms(variances_VD: Tensor, variance_weight: float, share: float) -> tuple[dict[str, Tensor], Tensor]:
     """The hinge on the variances, what the diagonal takes from Σ Cov², and their derivative."""
 
     def terms_of(variances_VD: Tensor) -> dict[str, Tensor]:
         hinge = torch.relu(1 - (variances_VD + VARIANCE_EPSILON).sqrt()).mean()
-        return {"variance": variance_weight * hinge, "covariance": -covariance_weight * variances_VD.square().sum()}
+        return {"variance": variance_weight * hinge, "covariance": -share * variances_VD.square().sum()}
 
     return _with_slope(terms_of, variances_VD)
 
 
-def _diagonal_terms(diagonals_PD: Tensor, off_diagonal_weight: float) -> tuple[dict[str, Tensor], Tensor]:
+def _diagonal_terms(diagonals_PD: Tensor, share: float) -> tuple[dict[str, Tensor], Tensor]:
     """Σ (1 − R_dd)², averaged over pairs of views, what the diagonal takes from Σ R², and their derivative."""
 
     def terms_of(diagonals_PD: Tensor) -> dict[str, Tensor]:
         on_diagonal = (1 - diagonals_PD).square().sum() / len(diagonals_PD)
-        return {"on_diagonal": on_diagonal, "off_diagonal": -off_diagonal_weight * diagonals_PD.square().sum()}
+        return {"on_diagonal": on_diagonal, "off_diagonal": -share * diagonals_PD.square().sum()}
 
     return _with_slope(terms_of, diagonals_PD)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 def check_dimension(dim: int) -> int:
     """The dimension D of the ambient space, as an int; the sphere S^(D−1) needs D ≥ 2. Raises ValueError."""
     if int(dim) != dim or dim < 2:
-        raise ValueError(f"the dimension of the sphere's space must be a whole number of at least 2, not {dim!r}")
+        raise ValueError(f"the embedding dimension must be a whole number of at least 2, not {dim!r}")
     return int(dim)
 
 

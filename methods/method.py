@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .kernels import RotationInvariantKernel, kernel_parameters, make_kernel
+from .legendre import check_dimension
 from .loss import Loss
 from .options import check_option
 
@@ -56,6 +57,7 @@ class Method:
         Raises ValueError, in one sentence, on an unknown option or kernel, a value out of range, or both conventions of
         the alignment at once.
         """
+        check_dimension(embedding_dim)
         allowed = self.allowed(options)
         for name, value in options.items():
             if name not in allowed:

@@ -1,6 +1,9 @@
 """Every registered method, on tiny data: finite, right derivative, no order in the batch, collapse costs."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,6 +141,21 @@ def test_mmd_takes_every_kernel(kernel, make_views):
 def test_bad_options_are_refused_in_a_sentence(name, options, message):
     with pytest.raises(ValueError, match=message):
         registry.get(name).resolve(options, 64)
+
+
+def test_a_dimension_below_two_is_refused():
+    with pytest.raises(ValueError, match="embedding dimension must be a whole number of at least 2, not 1"):
+        registry.get("vicreg").resolve({}, 1)
+
+
+def test_importing_the_package_imports_no_torch():
+    code = "import sys, methods; assert 'torch' not in sys.modules; from methods import sfrik; assert callable(sfrik)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error():
+    with pytest.raises(ImportError, match="cannot import name 'byol'"):
+        from methods import byol  # noqa: F401
 
 
 def test_an_unknown_method_lists_what_there_is():
