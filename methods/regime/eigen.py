@@ -6,10 +6,9 @@ Eigenpairs are returned in decreasing order, only those above a floor, and at mo
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh
+from scipy.linalg import eigh, eigh_tridiagonal, lapack
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 DENSE_SIZE = 3000
@@ -41,13 +40,38 @@ def largest_pairs(H_PP: np.ndarray, floor: float, count: int | None = None) -> P
     The matrix is overwritten. Beyond DENSE_SIZE only the vectors that are returned are computed.
     """
     size = len(H_PP)
-    options: dict[str, Any] = {"driver": "evd"}
     if count is not None and 4 * count <= size:
-        options = {"subset_by_index": (size - count, size - 1)}
-    elif size > DENSE_SIZE:
-        options = {"subset_by_value": (floor, np.inf)}
-    values, vectors = eigh(H_PP, overwrite_a=True, check_finite=False, **options)
+        span = (size - count, size - 1)
+        values, vectors = eigh(H_PP, subset_by_index=span, overwrite_a=True, check_finite=False)
+    elif size <= DENSE_SIZE:
+        values, vectors = eigh(H_PP, driver="evd", overwrite_a=True, check_finite=False)
+    else:
+        values, vectors = _pairs_above(H_PP, floor)
     return _cut(values, vectors, floor, count)
+
+
+def _pairs_above(H_PP: np.ndarray, floor: float) -> Pairs:
+    """The same by way of H = Q T Qᵀ, T tridiagonal, in H's own memory: LAPACK's driver would take a second matrix."""
+    size = len(H_PP)
+    H_PP, diagonal, beside, tau, _ = lapack.dsytrd(
+        np.asfortranarray(H_PP), lower=1, lwork=int(lapack.dsytrd_lwork(size, lower=1)[0]), overwrite_a=1
+    )
+    top = np.abs(diagonal).max() + 2 * np.abs(beside).max()
+    values, V_Pk = eigh_tridiagonal(diagonal, beside, select="v", select_range=(floor, max(top, floor) + 1.0))
+    if len(values):
+        reflectors = _without_first_row(H_PP)
+        work = int(lapack.dormqr("L", "N", reflectors, tau, V_Pk[1:], -1)[1][0])
+        V_Pk[1:] = lapack.dormqr("L", "N", reflectors, tau, V_Pk[1:], work)[0]
+    return values, V_Pk
+
+
+def _without_first_row(H_PP: np.ndarray) -> np.ndarray:
+    """Return H[1:, :-1] in column order, moved together within H's memory: the reflectors that make up Q."""
+    size = len(H_PP)
+    flat = H_PP.ravel(order="K")
+    for column in range(size - 1):
+        flat[column * (size - 1) : (column + 1) * (size - 1)] = flat[column * size + 1 : (column + 1) * size]
+    return flat[: (size - 1) ** 2].reshape(size - 1, size - 1, order="F")
 
 
 def lanczos_pairs(

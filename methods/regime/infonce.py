@@ -46,27 +46,31 @@ class InfoNCE:
         """Return G = ΦHΦᵀ."""
         return self.phi @ H_PP @ self.phi.T
 
-    def value_and_residual(self, G_NN: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return f(G) and E = (∂f/∂G + its transpose)/2."""
+    def value_and_share(self, G_NN: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return f(G) and the shares P_ik = w_i exp G_ik / Σ_{l∈C(i)} exp G_il; ∂f/∂G is P − w."""
         row_weight_N = degrees(self.weight)
         P_NN = G_NN.copy()
         np.fill_diagonal(P_NN, np.where(self.weight.diagonal() > 0, G_NN.diagonal(), -np.inf))
         largest_N = P_NN.max(axis=1)
-        np.exp(P_NN - largest_N[:, None], out=P_NN)
+        P_NN -= largest_N[:, None]
+        np.exp(P_NN, out=P_NN)
         total_N = P_NN.sum(axis=1)
-        value = row_weight_N @ (largest_N + np.log(total_N)) - self.weight.multiply(G_NN).sum()
         P_NN *= (row_weight_N / total_N)[:, None]
-        E_NN = P_NN - self.weight
-        return float(value), (E_NN + E_NN.T) / 2
+        value = row_weight_N @ (largest_N + np.log(total_N)) - self.weight.multiply(G_NN).sum()
+        return float(value), P_NN
 
-    def gradient(self, E_NN: np.ndarray) -> np.ndarray:
-        """Return ∂f/∂H = ΦᵀEΦ."""
-        return self.phi.T @ (E_NN @ self.phi)
+    def slope(self, P_NN: np.ndarray) -> np.ndarray:
+        """Return ∂f/∂H, the symmetric part of Φᵀ(P − w)Φ."""
+        half_PP = self.phi.T @ (P_NN @ self.phi - self.weight @ self.phi)
+        return (half_PP + half_PP.T) / 2
+
+    def pull(self, P_NN: np.ndarray, z_Nd: np.ndarray) -> np.ndarray:
+        """Return ∂f/∂z at G = zzᵀ."""
+        return P_NN @ z_Nd + P_NN.T @ z_Nd - 2 * (self.weight @ z_Nd)
 
     def ascent_at_zero(self) -> np.ndarray:
         """Return −∂f/∂H at H = 0; its largest eigenvalue is the smallest λ for which H = 0 is optimal."""
-        _, E_NN = self.value_and_residual(np.zeros((len(self.phi),) * 2))
-        return -self.gradient(E_NN)
+        return -self.slope(self.value_and_share(np.zeros((len(self.phi),) * 2))[1])
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def minimise_convex(loss: InfoNCE, ridge: float, tol: float, max_iter: int) -> M
     """Minimise f(ΦHΦᵀ) + λ tr H over H = WᵀW ⪰ 0, of whatever rank the optimum has.
 
     FISTA finds the support of H quickly and its entries slowly; every few iterations its point is therefore handed to
-    L-BFGS over factors of the same rank, and goes on from there. What is returned is certified: its objective is at
+    L-BFGS over factors of the same rank, and goes on from there. The gap is of first order in the slope where the
+    objective is of second, hence tol² for L-BFGS. What is returned is certified: its objective is at
     most a fraction ``tol`` above the optimum (``optimality_gap``), or a ConvergenceWarning says what was reached.
     """
     size = loss.phi.shape[1]
@@ -102,7 +107,7 @@ def minimise_convex(loss: InfoNCE, ridge: float, tol: float, max_iter: int) -> M
     step = 1.0 / _smoothness(loss)
     for n_iter in range(SWEEP, max_iter + SWEEP, SWEEP):
         point, step = fista_sweep(loss, point, ridge, step)
-        found = replace(minimise_factor(loss, leading_factor(point.H), ridge), n_iter=n_iter)
+        found = replace(minimise_factor(loss, leading_factor(point.H), ridge, 1e-3 * tol**2), n_iter=n_iter)
         point = Iterate(found.W.T @ found.W, loss.gram(found.W.T @ found.W))
         gap = optimality_gap(loss, point, ridge)
         if gap <= tol * found.objective:
@@ -117,16 +122,17 @@ def minimise_convex(loss: InfoNCE, ridge: float, tol: float, max_iter: int) -> M
     return found
 
 
-def minimise_low_rank(loss: InfoNCE, ridge: float, rank: int, n_init: int, rng: np.random.RandomState) -> Minimum:
+def minimise_low_rank(
+    loss: InfoNCE, ridge: float, rank: int, tol: float, n_init: int, rng: np.random.RandomState
+) -> Minimum:
     """Minimise f(ΦWᵀWΦᵀ) + λ‖W‖² over W of ``rank`` rows: the best of ``n_init`` local minima.
 
     The first start is the leading directions of −∂f/∂H at 0, the others are normal; all have tr ΦWᵀWΦᵀ = N.
     """
-    ascent_PP = loss.ascent_at_zero()
-    directions = eigh(ascent_PP, subset_by_index=(max(len(ascent_PP) - rank, 0), len(ascent_PP) - 1))[1].T
-    starts = [directions, *(rng.standard_normal(directions.shape) for _ in range(n_init - 1))]
+    directions_dP = largest_pairs(loss.ascent_at_zero(), -np.inf, rank)[1].T
+    starts = [directions_dP, *(rng.standard_normal(directions_dP.shape) for _ in range(n_init - 1))]
     scaled = (W * np.sqrt(len(loss.phi)) / np.linalg.norm(loss.phi @ W.T) for W in starts)
-    return min((minimise_factor(loss, W, ridge) for W in scaled), key=lambda found: found.objective)
+    return min((minimise_factor(loss, W, ridge, 1e-3 * tol) for W in scaled), key=lambda found: found.objective)
 
 
 def fista_sweep(loss: InfoNCE, start: Iterate, ridge: float, step: float) -> tuple[Iterate, float]:
@@ -158,16 +164,15 @@ def _smoothness(loss: InfoNCE) -> float:
 
 def _proximal_step(loss: InfoNCE, at: Iterate, ridge: float, step: float) -> tuple[Iterate, float]:
     """One projected gradient step; the step length grows each time and is halved until the model bounds the loss."""
-    value, E_NN = loss.value_and_residual(at.G)
-    P_PP = loss.gradient(E_NN)
-    P_PP.flat[:: len(P_PP) + 1] += ridge
+    value, P_NN = loss.value_and_share(at.G)
+    slope_PP = loss.slope(P_NN) + ridge * np.eye(len(at.H))
     step *= 2.0
     while True:
-        H_PP = project_psd(at.H - step * P_PP)
+        H_PP = project_psd(at.H - step * slope_PP)
         new = Iterate(H_PP, loss.gram(H_PP))
         change = H_PP - at.H
-        model = value + np.vdot(P_PP, change) - ridge * np.trace(change) + np.vdot(change, change) / (2 * step)
-        if loss.value_and_residual(new.G)[0] <= model + 1e-14 * abs(value):
+        model = value + np.vdot(slope_PP, change) - ridge * np.trace(change) + np.vdot(change, change) / (2 * step)
+        if loss.value_and_share(new.G)[0] <= model + 1e-14 * abs(value):
             return new, step
         step /= 2.0
 
@@ -182,28 +187,30 @@ def project_psd(H_PP: np.ndarray) -> np.ndarray:
 def optimality_gap(loss: InfoNCE, at: Iterate, ridge: float) -> float:
     """Return a bound on objective − optimum at H.
 
-    With P = ∂f/∂H + λI, convexity gives objective − optimum ≤ ⟨P, H − H*⟩ ≤ ⟨P, H⟩ + max(0, −λ_min P)·tr H*, and a
+    With S = ∂f/∂H + λI, convexity gives objective − optimum ≤ ⟨S, H − H*⟩ ≤ ⟨S, H⟩ + max(0, −λ_min S)·tr H*, and a
     lower bound of f gives tr H* ≤ (objective − bound)/λ.
     """
-    value, E_NN = loss.value_and_residual(at.G)
+    value, P_NN = loss.value_and_share(at.G)
     objective = value + ridge * float(np.trace(at.H))
-    P_PP = loss.gradient(E_NN)
-    P_PP.flat[:: len(P_PP) + 1] += ridge
-    lowest = float(eigh(P_PP, eigvals_only=True, subset_by_index=(0, 0))[0])
-    return float(np.vdot(P_PP, at.H)) + max(0.0, -lowest) * (objective - loss.lower_bound) / ridge
+    slope_PP = loss.slope(P_NN) + ridge * np.eye(len(at.H))
+    lowest = float(eigh(slope_PP, eigvals_only=True, subset_by_index=(0, 0))[0])
+    return float(np.vdot(slope_PP, at.H)) + max(0.0, -lowest) * (objective - loss.lower_bound) / ridge
 
 
-def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float) -> Minimum:
-    """Return the local minimum of f(ΦWᵀWΦᵀ) + λ‖W‖² that L-BFGS reaches from ``start_dP``."""
+def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float, ftol: float) -> Minimum:
+    """Return the local minimum of f(ΦWᵀWΦᵀ) + λ‖W‖² that L-BFGS reaches from ``start_dP``.
+
+    It stops where an iteration lowers the objective by less than a fraction ``ftol``.
+    """
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         W_dP = flat.reshape(start_dP.shape)
         z_Nd = loss.phi @ W_dP.T
-        value, E_NN = loss.value_and_residual(z_Nd @ z_Nd.T)
-        gradient = 2 * (E_NN @ z_Nd).T @ loss.phi + 2 * ridge * W_dP
+        value, P_NN = loss.value_and_share(z_Nd @ z_Nd.T)
+        gradient = loss.pull(P_NN, z_Nd).T @ loss.phi + 2 * ridge * W_dP
         return value + ridge * float(np.vdot(W_dP, W_dP)), gradient.ravel()
 
-    options = {"maxiter": 500, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 20}
+    options = {"maxiter": 500, "ftol": ftol, "gtol": 1e-10, "maxcor": 20}
     found = minimize(objective, start_dP.ravel(), jac=True, method="L-BFGS-B", options=options)
     W_dP = found.x.reshape(start_dP.shape)
     return Minimum(leading_factor(W_dP.T @ W_dP, len(W_dP)), float(found.fun), int(found.nit))

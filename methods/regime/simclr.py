@@ -21,8 +21,9 @@ class KernelSimCLR(KernelSSL):
 
     There is no closed form. With n_components None the program is convex in H = WᵀW and is solved to a certified
     relative gap ``tol`` in at most ``max_iter`` iterations of FISTA. With n_components it is not convex: L-BFGS over W
-    finds a local minimum, the best of ``n_init`` starts. ``ridge`` must be positive: without it the scale of
-    z grows without end. O(N²) memory; a row without relations is its own positive. ``eigenvalues_``: those of H.
+    finds local minima to about ``tol``, of which the best of ``n_init`` is kept. ``ridge`` must be positive: without it
+    the scale of z grows without end. O(N²) memory and time a step; a row without relations is its own positive.
+    ``eigenvalues_``: those of H.
     """
 
     def __init__(
@@ -83,4 +84,4 @@ class KernelSimCLR(KernelSSL):
         if self.n_components is None:
             return minimise_convex(loss, ridge, self.tol, self.max_iter)
         rng = check_random_state(self.random_state)
-        return minimise_low_rank(loss, ridge, self.n_components, self.n_init, rng)
+        return minimise_low_rank(loss, ridge, self.n_components, self.tol, self.n_init, rng)
