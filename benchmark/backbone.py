@@ -48,10 +48,11 @@ def _backbone(spec: BackboneSpec, channels: int) -> tuple[nn.Module, int]:
 
 def _channels_last(network: nn.Module) -> nn.Module:
     """Convolutions are faster with the channels last, on the CPU as on tensor cores; the input follows the weights."""
-    # Not Module.to, which cannot convert fake tensors.
+    # Not Module.to, which cannot convert fake tensors; and cloned, since weights of one input channel are contiguous in
+    # both formats, while their strides decide which one the convolution's output has.
     for param in network.parameters():
         if param.ndim == 4:
-            param.data = param.data.contiguous(memory_format=torch.channels_last)
+            param.data = param.data.clone(memory_format=torch.channels_last)
     return network
 
 
