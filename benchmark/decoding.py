@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +50,10 @@ class Decoder:
 
     def __init__(self, images: Dataset, workers: int, device: torch.device) -> None:
         self._device = device
-        # The one list that the loader reads its batches from, filled anew for every pass: a new loader would start
-        # its processes again.
-        self._schedule: list[Sequence[Any]] = []
+        self._schedule = _Schedule()
         self._loader = DataLoader(
             _Guarded(images),
-            batch_sampler=self._schedule,  # type: ignore[arg-type]
+            batch_sampler=self._schedule,
             collate_fn=_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -64,17 +62,27 @@ class Decoder:
             generator=torch.Generator(),
         )
 
-    def batches(self, schedule: Sequence[Sequence[Any]]) -> Iterable[list[Tensor]]:
+    def batches(self, schedule: Iterable[list[Any]]) -> Iterator[list[Tensor]]:
         """One list of uint8 tensors (n, C, H, W) on the device for every batch of ``schedule``.
 
         Raises the :class:`UserError` of the first image that cannot be read.
         """
-        self._schedule[:] = schedule
+        self._schedule.batches = schedule
         for made in self._loader:
             if isinstance(made, UserError):
                 # A new one: this frame would keep `made`, and `made` this frame with its processes.
                 raise UserError(str(made))
             yield [tensor.to(self._device, non_blocking=True) for tensor in made]
+
+
+@dataclass
+class _Schedule:
+    """What a loader is to make, given anew for every pass: a new loader would start its processes again."""
+
+    batches: Iterable[list[Any]] = ()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter(self.batches)
 
 
 @dataclass(frozen=True)

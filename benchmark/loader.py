@@ -8,7 +8,6 @@ mid-epoch changes a view: images in memory by (seed, epoch, step, view) over the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -54,7 +53,7 @@ class ViewLoader:
         self._rows = slice(rank * local, (rank + 1) * local)
         device = torch.device(device)
         self._normalise = _Normalise(mean, std, device)
-        self._maker: _Maker = (
+        self._maker: _ViewsInMemory | _ViewsFromFiles = (
             _ViewsFromFiles(images, recipe, image_size, seed, workers, device)
             if images.pixels is None
             else _ViewsInMemory(images.pixels.to(device), recipe, image_size, seed, batch_size, self._rows)
@@ -79,13 +78,8 @@ def _check_batch(batch_size: int, images: int, world_size: int) -> None:
         raise UserError(f"batch_size is {batch_size}, must be a multiple of the number of processes, {world_size}")
 
 
-class _Maker(Protocol):
-    def views(self, epoch: int, first_step: int, indices_SN: Tensor) -> Iterator[Sequence[Tensor]]:
-        """Float views in [0, 1], on the device, of the images of each step."""
-
-
 class _ViewsInMemory:
-    """Whole batches at once, where the pixels lie."""
+    """Whole batches at once, where the pixels lie; float views in [0, 1]."""
 
     def __init__(
         self, pixels: Tensor, recipe: Recipe, image_size: int, seed: int, batch_size: int, rows: slice
@@ -106,7 +100,7 @@ class _ViewsInMemory:
 
 
 class _ViewsFromFiles:
-    """Image by image in the loading processes, which send bytes."""
+    """Image by image in the loading processes, which send bytes; float views in [0, 1]."""
 
     def __init__(
         self, images: ImageSet, recipe: Recipe, image_size: int, seed: int, workers: int, device: torch.device
@@ -114,7 +108,7 @@ class _ViewsFromFiles:
         self._decoder = Decoder(RandomViews(images, recipe, image_size, seed), workers, device)
 
     def views(self, epoch: int, first_step: int, indices_SN: Tensor) -> Iterator[Sequence[Tensor]]:
-        schedule = [[(epoch, index) for index in indices] for indices in indices_SN.tolist()]
+        schedule = ([(epoch, index) for index in indices_N.tolist()] for indices_N in indices_SN)
         for views in self._decoder.batches(schedule):
             yield [view_NCHW.float().div_(255) for view_NCHW in views]
 
@@ -157,7 +151,7 @@ def _plain_bytes(
     images: ImageSet, chunks: list[Tensor], image_size: int, device: torch.device, workers: int
 ) -> Iterator[Tensor]:
     if images.pixels is None:
-        schedule = [indices_N.tolist() for indices_N in chunks]
+        schedule = (indices_N.tolist() for indices_N in chunks)
         for (x_NCHW,) in Decoder(PlainImages(images, image_size), workers, device).batches(schedule):
             yield x_NCHW
     else:

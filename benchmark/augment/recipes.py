@@ -25,12 +25,14 @@ class RandomResizedCrop:
 
 @dataclass(frozen=True)
 class HorizontalFlip:
+    """With probability ``p``, left for right."""
+
     p: float = 0.5
 
 
 @dataclass(frozen=True)
 class ColourJitter:
-    """In random order: brightness, contrast and saturation times U(1-x, 1+x), hue plus U(-x, x) turns."""
+    """With probability ``p``, in random order: brightness, contrast and saturation by U(1-x, 1+x), hue by U(-x, x)."""
 
     brightness: float
     contrast: float
@@ -41,12 +43,14 @@ class ColourJitter:
 
 @dataclass(frozen=True)
 class Grayscale:
+    """With probability ``p``, luma in all channels."""
+
     p: float = 0.2
 
 
 @dataclass(frozen=True)
 class GaussianBlur:
-    """Blur by a Gaussian of U(``sigma``) pixels."""
+    """With probability ``p``, blur by a Gaussian of U(``sigma``) pixels."""
 
     p: float
     sigma: tuple[float, float] = (0.1, 2.0)
@@ -54,7 +58,7 @@ class GaussianBlur:
 
 @dataclass(frozen=True)
 class Solarize:
-    """Invert the pixels of the upper half of the range."""
+    """With probability ``p``, invert the pixels of the upper half of the range."""
 
     p: float
 
