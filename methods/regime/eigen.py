@@ -6,6 +6,7 @@ Eigenpairs are returned in decreasing order, only those above a floor, and at mo
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 from scipy.linalg import eigh, eigh_tridiagonal, lapack
@@ -23,9 +24,10 @@ Pairs = tuple[np.ndarray, np.ndarray]
 def largest_eigenvalue(M_PP: np.ndarray) -> float:
     """Return λ_max of a symmetric matrix."""
     size = len(M_PP)
-    if size <= 200:
-        return float(eigh(M_PP, eigvals_only=True, subset_by_index=(size - 1, size - 1), check_finite=False)[0])
-    return float(eigsh(M_PP, k=1, which="LA", v0=start_vector(size), return_eigenvectors=False)[0])
+    if size > 200:
+        with suppress(ArpackNoConvergence):
+            return float(eigsh(M_PP, k=1, which="LA", v0=start_vector(size), tol=1e-10, return_eigenvectors=False)[0])
+    return float(eigh(M_PP, eigvals_only=True, subset_by_index=(size - 1, size - 1), check_finite=False)[0])
 
 
 def symmetric_pairs(H_PP: np.ndarray, floor: float, count: int | None) -> Pairs:

@@ -1,6 +1,6 @@
 """Finite-dimensional features φ(x) in R^p with φ(x)ᵀφ(y) = k(x, y), exactly or approximately.
 
-Every solver works on Φ (N x p) with ΦΦᵀ = K [MATH of the kernel regime: the closed forms hold for any such Φ]:
+The closed forms hold for any Φ (N x p) with ΦΦᵀ = K:
 - landmarks x_1..x_p with Cholesky K_pp = F Fᵀ give φ(x) = F⁻¹ k(landmarks, x): Nyström, and exact where every row is a
   landmark, for then Φ = F itself. No kernel matrix is ever inverted;
 - random Fourier features (Rahimi and Recht, NeurIPS 2007) give K only in expectation.
@@ -105,14 +105,17 @@ def pivoted_cholesky(K_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (L, order) with K[order][:, order] = L Lᵀ, L (N, r) lower trapezoidal, r the numerical rank.
 
     Diagonal pivoting stops where no pivot is above N·eps times the largest. ``K_NN`` is overwritten.
-    Raises ValueError where a kernel that is not positive definite shows itself by a negative diagonal.
+    Raises ValueError where the kernel shows itself not positive definite by a negative diagonal of what is left.
     """
-    L_NN, pivots_N, rank, info = lapack.dpstrf(K_NN.T, lower=1, overwrite_a=1)
-    if info < 0 or rank == 0:
-        raise ValueError("the base kernel is not positive definite: its matrix has no positive diagonal entry")
+    diagonal_N = K_NN.diagonal().copy()
+    L_NN, pivots_N, rank, _ = lapack.dpstrf(K_NN.T, lower=1, overwrite_a=1)
+    L_Nr, order_N = L_NN[:, :rank], pivots_N - 1
     for column in range(1, rank):
-        L_NN[:column, column] = 0.0
-    return L_NN[:, :rank], pivots_N - 1
+        L_Nr[:column, column] = 0.0
+    lowest = (diagonal_N[order_N[rank:]] - np.einsum("nr,nr->n", L_Nr[rank:], L_Nr[rank:])).min(initial=0.0)
+    if rank == 0 or lowest < -1e-5 * diagonal_N.max():  # a matrix computed in single precision passes
+        raise ValueError(f"the base kernel is not positive definite: its matrix leaves {lowest:g} on a diagonal")
+    return L_Nr, order_N
 
 
 def exact_features(kernel: KernelLike, X_ND: np.ndarray) -> tuple[LandmarkFeatures, np.ndarray, np.ndarray]:

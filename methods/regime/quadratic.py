@@ -15,11 +15,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
 from .base import ROWS, KernelSSL, Solution, extend
-from .eigen import Pairs, break_ties, fix_signs
+from .eigen import Pairs, break_ties, fix_signs, largest_eigenvalue
 from .features import Features
 from .insample import target_eigenpairs
 from .kernels import resolve_kernel
 from .moments import Moments, Sums, add_outer
+from .pencil import solve_pencil
 from .relations import component_chunks
 
 ILL_CONDITIONED = 1e12
@@ -66,11 +67,15 @@ class QuadraticSSL(KernelSSL):
 
     def _critical_ridge(self, moments: Moments) -> float:
         """Return the smallest λ at which z = 0 is optimal."""
-        raise NotImplementedError
+        return 2 * largest_eigenvalue(moments.target)
 
     def _directions(self, moments: Moments, ridge: float) -> Pairs:
         """Return (μ, U) of the loss's eigenproblem at ridge λ, μ decreasing; may overwrite the moments' matrices."""
-        raise NotImplementedError
+        return solve_pencil(moments.gram, moments.target, ridge, self._bound(moments.sums), self.n_components)
+
+    def _bound(self, sums: Sums) -> float:
+        """Return a bound on the eigenvalues of the target."""
+        return sums.norm_bound
 
     def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
         """Return the factors by which the directions U become the rows of W."""

@@ -45,9 +45,10 @@ def knn_graph(X_ND: np.ndarray, n_neighbors: int) -> sp.csr_array:
 def temporal_graph(n_rows: int, window: int = 1, sequence: np.ndarray | None = None) -> sp.csr_array:
     """Return the graph that relates rows at most ``window`` steps apart, within one ``sequence`` label where given."""
     label_N = np.zeros(n_rows) if sequence is None else np.asarray(sequence)
-    steps = [np.arange(n_rows - lag)[label_N[lag:] == label_N[: n_rows - lag]] for lag in range(1, window + 1)]
-    pairs = np.concatenate([np.stack([start, start + lag], axis=1) for lag, start in enumerate(steps, 1)])
-    return pair_graph(pairs, n_rows)
+    lags = range(1, min(window, n_rows - 1) + 1)
+    starts = [np.flatnonzero(label_N[lag:] == label_N[:-lag]) for lag in lags]
+    pairs = [np.stack([start, start + lag], axis=1) for lag, start in zip(lags, starts, strict=True)]
+    return pair_graph(np.concatenate([np.empty((0, 2), dtype=int), *pairs]), n_rows)
 
 
 def without_loops(A: sp.sparray) -> sp.csr_array:

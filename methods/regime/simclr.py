@@ -71,7 +71,10 @@ class KernelSimCLR(KernelSSL):
     def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
         offset_P = phi_NP.mean(axis=0) if self.center else np.zeros(phi_NP.shape[1])
         loss = InfoNCE.of(phi_NP - offset_P, target_NN)
-        ridge = self.ridge * largest_eigenvalue(loss.ascent_at_zero())
+        critical = largest_eigenvalue(loss.ascent_at_zero())
+        if critical <= 10 * np.finfo(float).eps * np.vdot(phi_NP, phi_NP):
+            raise self._nothing_to_embed()
+        ridge = self.ridge * critical
         found = self._minimise(loss, ridge)
         self.n_iter_ = found.n_iter
         self._check_rank(len(found.W))

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from .eigen import Pairs, largest_eigenvalue
-from .moments import Moments, Sums
-from .pencil import solve_pencil
+from .moments import Sums
 from .quadratic import QuadraticSSL
 from .relations import check_symmetric_graph, normalised_adjacency
 
@@ -73,13 +71,6 @@ class KernelSpectral(QuadraticSSL):
     @property
     def _kernel_free(self) -> bool:
         return not self.center
-
-    def _critical_ridge(self, moments: Moments) -> float:
-        return 2 * largest_eigenvalue(moments.target)
-
-    def _directions(self, moments: Moments, ridge: float) -> Pairs:
-        bound = moments.sums.norm_bound
-        return solve_pencil(moments.gram, moments.target, ridge, bound, self.n_components)
 
     def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
         return sums.target_square - float(mu_d @ mu_d)

@@ -10,9 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.utils import check_scalar
 
-from .eigen import Pairs, largest_eigenvalue
-from .moments import Moments, Sums
-from .pencil import solve_pencil
+from .moments import Sums
 from .quadratic import QuadraticSSL
 from .relations import laplacian, smallest_clique
 
@@ -77,11 +75,8 @@ class KernelVICReg(QuadraticSSL):
     def _kernel_free(self) -> bool:
         return True
 
-    def _critical_ridge(self, moments: Moments) -> float:
-        return 2 * largest_eigenvalue(moments.target)
-
-    def _directions(self, moments: Moments, ridge: float) -> Pairs:
-        return solve_pencil(moments.gram, moments.target, ridge, 1.0, self.n_components)
+    def _bound(self, sums: Sums) -> float:
+        return 1.0
 
     def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
         return (self.n_components or len(mu_d)) - float(mu_d @ mu_d)

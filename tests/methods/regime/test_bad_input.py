@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
 
-from methods.regime import ESTIMATORS, KernelBarlowTwins, KernelSpectral, KernelVICReg, Polynomial
+from methods.regime import ESTIMATORS, KernelBarlowTwins, KernelSimCLR, KernelSpectral, KernelVICReg, Polynomial
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_ill_conditioned_kernel_is_told_where_no_ridge_tames_it(cls, repeat, 
         cls(3, base_kernel=kernel, ridge=1e-3).fit(rows, groups=groups)
 
 
-@pytest.mark.parametrize("cls", [KernelVICReg, KernelBarlowTwins])
+@pytest.mark.parametrize("cls", [KernelVICReg, KernelBarlowTwins, KernelSimCLR])
 @pytest.mark.parametrize("value", [1.0, 0.1])
 @pytest.mark.parametrize("ridge", [1e-3, 1e-8])
 def test_rows_that_are_all_alike_leave_nothing_to_embed(cls, value, ridge):

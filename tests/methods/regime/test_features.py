@@ -34,9 +34,10 @@ def test_directions_below_rounding_are_dropped(rows):
     assert len(features.source.numbers) == 10
 
 
-def test_a_matrix_without_positive_diagonal_is_no_kernel():
-    with pytest.raises(ValueError, match="not positive definite"):
-        pivoted_cholesky(-np.eye(3))
+@pytest.mark.parametrize("matrix", [-np.eye(3), np.array([[1.0, 2.0], [2.0, 1.0]])])
+def test_a_matrix_that_is_not_positive_definite_is_no_kernel(matrix):
+    with pytest.raises(ValueError, match=r"not positive definite: its matrix leaves -?\d on a diagonal"):
+        pivoted_cholesky(matrix)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -67,6 +67,8 @@ def test_time_relates_steps_within_a_window_and_a_sequence():
     expected = clique_graph(np.array([0, 0, 0, 1, 1])).toarray()
     np.testing.assert_array_equal(graph, expected)
     np.testing.assert_array_equal(temporal_graph(4).toarray(), np.eye(4, k=1) + np.eye(4, k=-1))
+    np.testing.assert_array_equal(temporal_graph(2, window=9).toarray(), [[0, 1], [1, 0]])
+    assert temporal_graph(1).nnz == 0
 
 
 def test_laplacian_and_normalised_adjacency():
