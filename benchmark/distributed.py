@@ -35,21 +35,13 @@ class Process:
         """Whether this process writes the files and evaluates."""
         return self.rank == 0
 
-    def share(self, batch_size: int) -> int:
-        """This process's part of a global batch. Raises :class:`UserError` where it does not divide evenly."""
-        if batch_size % self.world_size:
-            raise UserError(
-                f"batch_size is {batch_size}, must be a multiple of the number of processes, which is {self.world_size}"
-            )
-        return batch_size // self.world_size
-
-    def agree(self, flag: bool) -> bool:
-        """Whether ``flag`` holds on any process; the same answer on all of them."""
+    def highest(self, level: int) -> int:
+        """The highest ``level`` of any process; the same answer on all of them."""
         if self.group is None:
-            return flag
-        votes = torch.tensor([float(flag)], device=self.device)
-        dist.all_reduce(votes, group=self.group)
-        return bool(votes.item())
+            return level
+        levels = torch.tensor([level], device=self.device)
+        dist.all_reduce(levels, op=dist.ReduceOp.MAX, group=self.group)
+        return int(levels.item())
 
     def told(self, value: T | None) -> T:
         """The main process's ``value``, on every process: decisions that look at files are taken once."""

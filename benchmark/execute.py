@@ -93,7 +93,7 @@ def _outcome(
 ) -> Outcome:
     try:
         if run.method in BASELINES:
-            return _baseline(run, data, process)
+            return _baseline(run, data, process, execution)
         return _trained(run, data, folder, process, execution, requests)
     except Diverged as error:
         return Outcome("diverged", str(error))
@@ -125,12 +125,15 @@ def _last_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
 
 
-def _baseline(run: Run, data: DataSet, process: Process) -> Outcome:
+def _baseline(run: Run, data: DataSet, process: Process, execution: Execution) -> Outcome:
+    if not process.is_main:
+        return Outcome("done")
     began = time.perf_counter()
     if run.method == "raw_pixels":
-        metrics = evaluate_pixels(data, run)
+        metrics = evaluate_pixels(data, run, workers=execution.workers)
     else:
-        metrics = evaluate(build_encoder(run, data.channels).to(process.device), data, run, process.device)
+        encoder = build_encoder(run, data.channels).to(process.device)
+        metrics = evaluate(encoder, data, run, process.device, workers=execution.workers)
     return Outcome("done", metrics=tuple(metrics), cost=Cost(evaluation_seconds=time.perf_counter() - began))
 
 
@@ -143,7 +146,7 @@ def _trained(
     if not process.is_main:
         return Outcome("done")
     began = time.perf_counter()
-    metrics = evaluate(training.encoder, data, run, process.device)
+    metrics = evaluate(training.encoder, data, run, process.device, workers=execution.workers)
     seconds = time.perf_counter() - began
     return Outcome("done", metrics=tuple(metrics), cost=_cost(training, seconds), form=training.state.form)
 

@@ -46,7 +46,7 @@ class ViewLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        _check_batch(batch_size, len(images), world_size)
+        check_batch(batch_size, len(images), world_size)
         self.steps_per_epoch = len(images) // batch_size
         self._images, self._batch_size, self._seed = len(images), batch_size, seed
         local = batch_size // world_size
@@ -71,7 +71,8 @@ class ViewLoader:
         return order[: self.steps_per_epoch * self._batch_size].view(-1, self._batch_size)[:, self._rows]
 
 
-def _check_batch(batch_size: int, images: int, world_size: int) -> None:
+def check_batch(batch_size: int, images: int, world_size: int) -> None:
+    """Raise :class:`UserError` where an epoch would hold no whole batch, or a batch does not divide over the ranks."""
     if batch_size > images:
         raise UserError(f"batch_size is {batch_size}, must be at most the number of training images, which is {images}")
     if batch_size % world_size:

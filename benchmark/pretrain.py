@@ -35,6 +35,8 @@ AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 # The first steps of an attempt warm caches up; the step whose memory is counted is slowed down by the counting.
 _COUNTED_STEP = 1
 _WARM_UP_STEPS = 3
+# What may be wanted after a step, in the order of precedence.
+_GO_ON, _SAVE, _STOP = 0, 1, 2
 
 
 class Diverged(Exception):
@@ -112,15 +114,19 @@ class Pretraining:
             ends_epoch = self.state.step % self.steps_per_epoch == 0
             if ends_epoch or self.state.step % self.execution.log_every == 0:
                 self._log(epoch, loss, progress, ends_epoch)
-            stop = self.process.agree(asked_to_stop())
-            due = time.perf_counter() - self._saved > self.execution.checkpoint_seconds
-            if stop or self.process.agree(due and self.process.is_main):
+            wanted = self._wanted(asked_to_stop())
+            if wanted != _GO_ON:
                 self._pause_clock()
                 self.save()
                 self.clock.tick()
-            if stop:
+            if wanted == _STOP:
                 raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
         self._pause_clock()
+
+    def _wanted(self, asked: bool) -> int:
+        """What happens after this step: the most that any process wants, told in one collective."""
+        due = self.process.is_main and time.perf_counter() - self._saved > self.execution.checkpoint_seconds
+        return self.process.highest(_STOP if asked else _SAVE if due else _GO_ON)
 
     def _counted_step(self, views: tuple[Tensor, ...]) -> Loss:
         """One step; the second one of a run under the memory counter."""

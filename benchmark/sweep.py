@@ -8,9 +8,10 @@ from pathlib import Path
 
 from benchmark.data import DataSet, load
 from benchmark.distributed import Process
-from benchmark.errors import UserError
+from benchmark.evaluate import check as check_evaluation
 from benchmark.execute import execute
-from benchmark.folder import all_done, alone, check_owner, claim_folder, pending
+from benchmark.folder import all_done, alone, check_owner, claim_folder, is_pending, pending, read_record
+from benchmark.loader import check_batch
 from benchmark.run import BASELINES, DataSpec, Execution, Run
 from benchmark.signals import Requests
 from benchmark.suite import Suite
@@ -37,19 +38,21 @@ def execute_suite(
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
     data = DataCache(suite.execution)
     for cell in cells:
-        check_batch(cell.run, data.get(cell.run.data), process)
+        check_data(cell.run, data.get(cell.run.data), process)
     if process.is_main:
         claim_folder(suite, folder)
     for place, cell in enumerate(cells):
         requests.next_run()
-        if process.agree(requests.suite_must_end):
+        if process.highest(requests.suite_must_end):
             break
-        with alone(folder / cell.run.id, process) as mine:
-            if mine:
-                record = execute(cell, suite, folder / cell.run.id, data.get(cell.run.data), process, requests)
-                report(f"[{place + 1}/{len(cells)}] {summary(record)}")
+        run_folder = folder / cell.run.id
+        with alone(run_folder, process) as mine:
+            # Another program may hold the run, or have ended it since `missing` was found.
+            if mine and process.told(is_pending(read_record(run_folder), retry) if process.is_main else None):
+                told = summary(execute(cell, suite, run_folder, data.get(cell.run.data), process, requests))
             else:
-                report(f"[{place + 1}/{len(cells)}] {cell.run.id}  is being run by another program; left to it")
+                told = f"{cell.run.id}  is another program's; left to it"
+        report(f"[{place + 1}/{len(cells)}] {told}")
     return all_done(suite, folder) if process.is_main else None
 
 
@@ -77,13 +80,9 @@ class DataCache:
         return self._data
 
 
-def check_batch(run: Run, data: DataSet, process: Process) -> None:
-    """Raise :class:`UserError` where a batch is larger than the training set or does not divide over the processes."""
+def check_data(run: Run, data: DataSet, process: Process) -> None:
+    """Raise :class:`UserError` where the run cannot be evaluated on the data, or its batch does not fit them."""
+    check_evaluation(data, run)
     if run.method in BASELINES:
         return
-    process.share(run.batch_size)
-    if run.batch_size > len(data.train):
-        raise UserError(
-            f"batch_size is {run.batch_size}, must be at most the {len(data.train)} training images of {data.name}: "
-            "a larger batch is never whole and would be dropped"
-        )
+    check_batch(run.batch_size, len(data.train), process.world_size)

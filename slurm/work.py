@@ -11,7 +11,7 @@ from benchmark.execute import execute
 from benchmark.folder import alone, is_pending, read_record
 from benchmark.signals import Requests
 from benchmark.suite import Cell, Suite
-from benchmark.sweep import DataCache, check_batch, summary
+from benchmark.sweep import DataCache, check_data, summary
 from results.record import Record
 from slurm.manifest import Submission
 from slurm.packing import suite_of
@@ -31,7 +31,7 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
         data = DataCache(suite.execution)
         for index in indices:
             codes.append(_guarded(submission, index, suite, this, data, requests))
-            if this.agree(requests.suite_must_end):
+            if this.highest(requests.suite_must_end):
                 break
     return ASKED if len(codes) < len(indices) else max(codes)
 
@@ -74,7 +74,7 @@ def _carry_out(
         record = this.told(read_record(folder) if this.is_main else None)
         if is_pending(record, submission.retry):
             images = data.get(cell.run.data)
-            check_batch(cell.run, images, this)
+            check_data(cell.run, images, this)
             requests.next_run()
             record = execute(cell, suite, folder, images, this, requests)
             print(summary(record), flush=True)
