@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from numbers import Real
 from typing import Any
 
@@ -18,11 +18,16 @@ def _number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _weights(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) > 0 and all(_number(b) and b >= 0 for b in value)
+def _numbers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_number, value))
+
+
+def _one_of(names: Collection[str]) -> Check:
+    return (lambda value: isinstance(value, str) and value in names, ", ".join(names))
 
 
 _WEIGHT: Check = (lambda value: _number(value) and value >= 0, "a finite number, not negative")
+_POSITIVE: Check = (lambda value: _number(value) and value > 0, "a finite number above 0")
 _CHECKS: dict[str, Check] = {
     "align_weight": _WEIGHT,
     "published_sim_coeff": _WEIGHT,
@@ -30,7 +35,10 @@ _CHECKS: dict[str, Check] = {
     "variance_weight": _WEIGHT,
     "covariance_weight": _WEIGHT,
     "off_diagonal_weight": _WEIGHT,
-    "weights": (_weights, "a list b_1, b_2, … of finite numbers, none negative"),
+    "weights": (
+        lambda value: _numbers(value) and min(value) >= 0,
+        "a list b_1, b_2, … of finite numbers, none negative",
+    ),
     "scale": (
         lambda value: _number(value) and 0 < value <= AUH_LARGEST_SCALE,
         f"a number above 0 and at most {AUH_LARGEST_SCALE:g}",
@@ -39,14 +47,20 @@ _CHECKS: dict[str, Check] = {
         lambda value: _number(value) and value >= SMALLEST_TEMPERATURE,
         f"a number of at least {SMALLEST_TEMPERATURE}",
     ),
-    "statistic": (lambda value: value in STATISTICS, " or ".join(STATISTICS)),
+    "statistic": _one_of(STATISTICS),
     "log": (lambda value: isinstance(value, bool), "true or false"),
-    "kernel": (lambda value: value in MAKERS, ", ".join(MAKERS)),
+    "kernel": _one_of(MAKERS),
+    "s": _POSITIVE,
+    "tau": _POSITIVE,
+    "p": (lambda value: _number(value) and 0 < value < 2, "a number strictly between 0 and 2"),
+    "ceiling": (lambda value: value is None or _number(value), "a finite number, or null for the smallest"),
+    "constant": _WEIGHT,
+    "coefficients": (_numbers, "a list a_0, a_1, … of finite numbers"),
 }
 
 
 def check_option(method: str, name: str, value: Any) -> None:
-    """Raise ValueError, saying what is allowed, where a value will not do; kernels check their own parameters."""
-    holds, allowed = _CHECKS.get(name, (lambda _: True, ""))
+    """Raise ValueError, saying what is allowed, where a value will not do."""
+    holds, allowed = _CHECKS[name]
     if not holds(value):
         raise ValueError(f"method {method!r}: {name} must be {allowed}, not {value!r}")

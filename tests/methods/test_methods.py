@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from methods import registry
+from methods.kernels import MAKERS
+from methods.options import check_option
 
 COUNT, WIDTH = 12, 6
 PRIMAL = {"sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins"}
@@ -134,13 +136,27 @@ def test_mmd_takes_every_kernel(kernel, make_views):
         ("mmd", {"kernel": "gauss"}, "kernel must be legendre, rbf"),
         ("mmd", {"kernel": "heat"}, "missing a required argument: 'tau'"),
         ("mmd", {"kernel": "heat", "s": 1.0}, "no option 's'"),
-        ("mmd", {"s": -1.0}, "must be positive"),
-        ("mmd", {"statistic": "W"}, "statistic must be V or U"),
+        ("mmd", {"s": -1.0}, "s must be a finite number above 0, not -1.0"),
+        ("mmd", {"s": "wide"}, "s must be"),
+        ("mmd", {"kernel": ["rbf"]}, "kernel must be"),
+        ("mmd", {"kernel": "distance", "p": 2}, "strictly between"),
+        ("mmd", {"kernel": "polynomial", "coefficients": [0, -1]}, "not a positive definite kernel"),
+        ("mmd", {"statistic": "W"}, "statistic must be V, U"),
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(name, options, message):
     with pytest.raises(ValueError, match=message):
         registry.get(name).resolve(options, 64)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_option_has_a_check(name):
+    method = registry.get(name)
+    kernels = list(MAKERS) if "kernel" in method.defaults else [None]
+    for kernel in kernels:
+        for option in method.allowed({"kernel": kernel} if kernel else {}):
+            with pytest.raises(ValueError, match=f"{option} must be"):
+                check_option(name, option, float("nan"))
 
 
 def test_a_dimension_below_two_is_refused():
