@@ -45,6 +45,18 @@ def test_streaming_goes_on_after_fit_and_after_a_look(basis, problem):
     assert np.abs(first @ first.T - whole).max() > 1e-3
 
 
+def test_batches_may_have_images_of_any_number_of_views(problem):
+    """Five images of two views, then two images of ten: the largest eigenvalue of the target grows on the way."""
+    given = problem(n_images=30, n_views=1)
+    groups = np.concatenate([np.repeat(np.arange(5), 2), np.repeat([5, 6], 10)])
+    for order in (slice(0, 10), slice(10, 30)), (slice(10, 30), slice(0, 10)):
+        stream = KernelSpectral(base_kernel=given.kernel, basis=given.rows[::3])
+        for part in order:
+            stream.partial_fit(given.rows[part], groups=groups[part])
+        batch = KernelSpectral(base_kernel=given.kernel, basis=given.rows[::3]).fit(given.rows, groups=groups)
+        np.testing.assert_allclose(stream.kernel(given.new), batch.kernel(given.new), atol=1e-10)
+
+
 def test_fit_starts_anew_after_streaming(problem):
     given = problem(n_images=12)
     fresh = KernelSpectral(base_kernel=given.kernel, basis=given.rows[:10]).fit(given.rows, groups=given.groups)
