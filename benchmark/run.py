@@ -33,7 +33,7 @@ class DataSpec(Spec):
 
     tune_fraction: float = Field(0.1, gt=0, lt=1)
     image_size: int | None = Field(None, ge=8, description="side in pixels after augmentation; None: as stored")
-    limit: int | None = Field(None, ge=2, description="keep the first so many training images, for a cut budget")
+    limit: int | None = Field(None, ge=2, description="train on so many images, stratified, for a cut budget")
 
     @field_validator("source")
     @classmethod
