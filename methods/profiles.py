@@ -4,8 +4,7 @@ Every coefficient follows from one formula (Rodrigues; integrate by parts l time
 
     b_l = dim(l, D) · 2^(−l) Γ(D/2)/Γ(l + D/2) · E_{D+2l}[φ^(l)(t)]
 
-where E_D averages over t = u·v for u uniform on S^(D−1). A profile is a frozen value with three methods:
-`value_and_derivative(t, dim)` on a tensor of inner products, `coefficients(max_degree, dim)` and `at_one(dim)`.
+where E_D averages over t = u·v for u uniform on S^(D−1). A profile is a frozen value with the methods of `Profile`.
 """
 
 from __future__ import annotations
