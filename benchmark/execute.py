@@ -28,6 +28,10 @@ from benchmark.titles import title
 from results.record import RECORD_NAME, Cost, Metric, Record, Status
 
 
+# What may happen to one process of several and not to the others.
+_ALONE: tuple[Status, ...] = ("failed", "out-of-memory")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a run produced: a status, and what is known by then."""
@@ -61,6 +65,9 @@ def execute(cell: Cell, suite: Suite, folder: Path, data: DataSet, process: Proc
     )
     if process.is_main:
         _write_record(record, folder)
+    if outcome.status in _ALONE and process.group is not None:
+        # The other processes wait for this one in a collective: only its end tells them.
+        raise SystemExit(f"process {process.rank} of {process.world_size}: {outcome.status}: {outcome.message}")
     process.wait()
     return record
 
