@@ -27,7 +27,6 @@ from benchmark.suite import Cell, Suite
 from benchmark.titles import title
 from results.record import RECORD_NAME, Cost, Metric, Record, Status
 
-
 # What may happen to one process of several and not to the others.
 _ALONE: tuple[Status, ...] = ("failed", "out-of-memory")
 
