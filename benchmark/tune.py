@@ -32,7 +32,9 @@ def tuning_suite(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: s
         for method in tuning.candidates
     ]
     cells = tuple(cell for suite in suites for cell in suite.cells)
-    return replace(suites[0], cells=cells, protocol={**suites[0].protocol, "axes": [], "tune": tuning.metric})
+    # The choice is written into the suite's `methods`: that must not make the folder of candidates another suite's.
+    protocol = {**suites[0].protocol, "axes": [], "methods": {}, "tune": tuning.metric}
+    return replace(suites[0], cells=cells, protocol=protocol)
 
 
 def _tuning(file: SuiteFile, where: str) -> Tuning:

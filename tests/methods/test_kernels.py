@@ -171,7 +171,7 @@ def test_value_at_one_is_the_sum_of_all_coefficients():
 
 weights = st.lists(st.floats(0, 100), min_size=1, max_size=9)
 dimensions = st.integers(2, 2000)
-factors = st.floats(0, 50)
+factors = st.floats(0, 50, allow_subnormal=False)
 
 
 def close(a, b):
