@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from .loss import product_dtype, working_dtype
-from .products import add_product_, add_upper_gram_, mirror_, slices, tile_rows
+from .products import add_product_, add_upper_gram_, inner, mirror_, slices, tile_rows
 from .sharding import Ranks
 from .sphere import row_slices
 
@@ -108,9 +108,9 @@ class Batch:
         return mirror_(gram_nN) if alone else gram_nN
 
     def buffers(self) -> list[Tensor]:
-        """Zeros for a gradient a view, in the working type."""
-        return [torch.zeros_like(view, dtype=self.dtype) for view in self.views]
+        """Room for a gradient a view, in the working type, not yet written."""
+        return [torch.empty_like(view, dtype=self.dtype) for view in self.views]
 
-    def total(self, matrix: Tensor) -> Tensor:
-        """Sum of the entries of this rank's share of a matrix, over all ranks, float64."""
-        return self.ranks.sum_(matrix.sum(dtype=torch.float64))
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """⟨a, b⟩ of two matrices that the ranks hold by rows, float64."""
+        return self.ranks.sum_(inner(a, b))

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from .columns import Batch
-from .products import add_product_, as_operand
+from .products import add_product_, as_operand, inner, product_
 
 STANDARD_EPSILON = 1e-5  # inside the square root of the batch standardisation, as in BatchNorm
 
-# Σ_{a<b} Σ_{dd'} R² (float64), and add_(out, α, β_PD): the gradient of α Σ R² + Σ_p β_p·diag R_p with respect to x.
+# Σ_{a<b} Σ_{dd'} R² (float64), and write_(out, α, β_PD): the gradient of α Σ R² + Σ_p β_p·diag R_p by x.
 SquareSum = tuple[Tensor, Callable[[list[Tensor], float, Tensor], None]]
 
 
@@ -62,11 +62,11 @@ def dual_correlation(points: Standardised) -> SquareSum:
     """Through the Gram matrices, over blocks of columns."""
     batch = points.batch
     grams = [batch.gram(points.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
-    square_sum = torch.stack([batch.total(grams[a] * grams[b]) for a, b in points.pairs]).sum() / batch.count**2
-    return square_sum, partial(_add_dual_, points, grams)
+    square_sum = torch.stack([batch.inner(grams[a], grams[b]) for a, b in points.pairs]).sum() / batch.count**2
+    return square_sum, partial(_write_dual_, points, grams)
 
 
-def _add_dual_(points: Standardised, grams: list[Tensor], out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
+def _write_dual_(points: Standardised, grams: list[Tensor], out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
     """dL/dA_a = 2α/N² Σ_{b≠a} K_b A_a + 1/N Σ_{b≠a} A_b diag β_ab, K_b = A_b A_bᵀ."""
     batch = points.batch
     partners = [_others(grams, view).mul_(2 * alpha / batch.count**2) for view in batch.indices]
@@ -74,7 +74,7 @@ def _add_dual_(points: Standardised, grams: list[Tensor], out: list[Tensor], alp
         blocks = [points.columns(view, cols) for view in batch.indices]
         slopes = [gradient[:, cols] for gradient in out]
         for slope_nC, partner_nN, block_NC in zip(slopes, partners, blocks, strict=True):
-            add_product_(slope_nC, partner_nN, block_NC.to(batch.products))
+            product_(slope_nC, partner_nN, block_NC.to(batch.products))
         own = [block_NC[batch.own] for block_NC in blocks]
         for (a, b), beta_C in zip(points.pairs, beta_PD[:, cols], strict=True):
             slopes[a].addcmul_(own[b], beta_C, value=1 / batch.count)
@@ -99,11 +99,11 @@ def primal_correlation(points: Standardised) -> SquareSum:
             add_product_(correlation_DD, blocks[a].T, blocks[b].to(batch.products))
     for correlation_DD in correlations:
         batch.ranks.sum_(correlation_DD).div_(batch.count)
-    square_sum = torch.stack([matrix.square().sum(dtype=torch.float64) for matrix in correlations]).sum()
-    return square_sum, partial(_add_primal_, points, correlations)
+    square_sum = torch.stack([inner(matrix, matrix) for matrix in correlations]).sum()
+    return square_sum, partial(_write_primal_, points, correlations)
 
 
-def _add_primal_(
+def _write_primal_(
     points: Standardised, correlations: list[Tensor], out: list[Tensor], alpha: float, beta_PD: Tensor
 ) -> None:
     """dL/dA = 1/N B Gᵀ and dL/dB = 1/N A G with G = dL/dR = 2α R + diag β."""
@@ -112,7 +112,7 @@ def _add_primal_(
     operands = [as_operand(slope_DD, batch.products) for slope_DD in correlations]
     for rows in batch.row_tiles():
         blocks = [points.rows(view, rows) for view in batch.indices]
-        slopes = [gradient[rows] for gradient in out]
+        slopes = [gradient[rows].zero_() for gradient in out]
         for (a, b), (operand_DD, scale) in zip(points.pairs, operands, strict=True):
             add_product_(slopes[a], blocks[b] * (scale / batch.count), operand_DD.T)
             add_product_(slopes[b], blocks[a] * (scale / batch.count), operand_DD)

@@ -16,6 +16,7 @@ from .correlation import Standardised, dual_correlation, primal_correlation
 from .covariance import dual_covariance, primal_covariance
 from .forms import choose_form, correlation_costs, covariance_costs
 from .loss import Loss, assemble, check_views, closed_form, wants_gradient
+from .products import inner
 from .sphere import row_slices
 
 VARIANCE_EPSILON = 1e-4  # inside the square root of VICReg's standard deviation
@@ -51,11 +52,11 @@ def vicreg(
         variances_VD = batch.square_deviations / (batch.count - 1)
         terms, slopes_VD = _spread_terms(variances_VD, variance_weight, share)
         for view in range(len(views)):
-            square_sum, add_gradient_ = square_sum_of(batch, view)
+            square_sum, write_gradient_ = square_sum_of(batch, view)
             terms["covariance"] = terms["covariance"] + share * square_sum
             if gradients is not None:
                 scale = batch.ranks.world / (batch.count - 1)
-                add_gradient_(gradients[view], 4 * share * scale, 2 * scale * slopes_VD[view])
+                write_gradient_(gradients[view], 4 * share * scale, 2 * scale * slopes_VD[view])
         terms = {"alignment": _alignment(batch, align_weight, gradients), **terms}
     return assemble(views, terms, gradients, form)
 
@@ -77,13 +78,13 @@ def barlow_twins(
     form = choose_form(form, correlation_costs(batch.count, batch.width, batch.ranks.world))
     with closed_form(views[0]):
         points = Standardised(batch)
-        square_sum, add_gradient_ = (dual_correlation if form == "dual" else primal_correlation)(points)
+        square_sum, write_gradient_ = (dual_correlation if form == "dual" else primal_correlation)(points)
         share = off_diagonal_weight / len(points.pairs)  # what a pair's Σ R² weighs
         terms, slopes_PD = _diagonal_terms(points.diagonals(), share)
         terms["off_diagonal"] = terms["off_diagonal"] + share * square_sum
         gradients = batch.buffers() if wanted else None
         if gradients is not None:
-            add_gradient_(gradients, share * batch.ranks.world, slopes_PD * batch.ranks.world)
+            write_gradient_(gradients, share * batch.ranks.world, slopes_PD * batch.ranks.world)
     return assemble(views, terms, gradients, form)
 
 
@@ -126,7 +127,7 @@ def _alignment(batch: Batch, weight: float, gradients: list[Tensor] | None) -> T
         middle = torch.stack(blocks).mean(0) if count > 2 else (blocks[0] + blocks[1]).div_(2)
         for view, block in enumerate(blocks):
             deviation = block - middle
-            total += deviation.square().sum(dtype=torch.float64)
+            total += inner(deviation, deviation)
             if gradients is not None:
                 gradients[view][rows].add_(deviation, alpha=scale)
     return batch.ranks.sum_(total) * (2 * weight / (batch.count * (count - 1)))

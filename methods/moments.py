@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .kernels import RotationInvariantKernel
-from .products import add_product_, as_operand, slices, tile_rows
+from .products import add_product_, as_operand, inner, slices, tile_rows
 from .sphere import Field, Measured, Points
 
 
@@ -36,8 +36,7 @@ class Moments:
         """Σ_ij φ(z_i·z'_j) for the points of two sets of moments, float64."""
         constant, linear, square = powers
         first = torch.dot(self.first.double(), other.first.double())
-        second = torch.linalg.vecdot(self.second, other.second).sum(dtype=torch.float64)
-        return constant * count**2 + linear * first + square * second
+        return constant * count**2 + linear * first + square * inner(self.second, other.second)
 
 
 def has_primal(kernel: RotationInvariantKernel) -> bool:

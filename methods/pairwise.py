@@ -96,7 +96,7 @@ def pair_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel
     for tile in tiles(points, within=not across, across=across):
         t_RC = cosines(points, tile)
         value_RC, slope_RC = _evaluate(kernel, tile, t_RC, exclude=tile.a == tile.b)
-        sums[0 if across else tile.a] += value_RC.sum(dtype=torch.float64) * (2 if tile.mirrored else 1)
+        sums[0 if across else tile.a] += value_RC.sum(1).sum(dtype=torch.float64) * (2 if tile.mirrored else 1)
         if field is not None:
             add_pull_(field, points, tile, slope_RC, t_RC)
     return points.ranks.sum_(sums), partial(_weighted, field)
@@ -118,9 +118,9 @@ def row_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel)
 
 def _add_row_sums_(sums_Vn: Tensor, points: Points, tile: Tile, value_RC: Tensor) -> None:
     own = points.own.start
-    sums_Vn[tile.a, tile.rows.start - own : tile.rows.stop - own] += value_RC.sum(1, dtype=torch.float64)
+    sums_Vn[tile.a, tile.rows.start - own : tile.rows.stop - own] += value_RC.sum(1)
     if tile.mirrored:
-        sums_Vn[tile.b, tile.cols] += value_RC.sum(0, dtype=torch.float64)
+        sums_Vn[tile.b, tile.cols] += value_RC.sum(0)
 
 
 def _row_field(points: Points, kernel: RotationInvariantKernel, kept: list[Tensor | None], slopes_VN: Tensor) -> Field:

@@ -55,8 +55,16 @@ def _panels(count: int) -> Iterator[slice]:
     return slices(count, max(64, -(-count // PANELS)))
 
 
+def product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:
+    """out = weights · b; the weights come in the working type and are brought into the type of b."""
+    if b_MD.dtype == out.dtype:
+        return torch.mm(weights_NM, b_MD, out=out)
+    operand_NM, scale = as_operand(weights_NM, b_MD.dtype)
+    return out.copy_(_wide_product(operand_NM, b_MD).mul_(scale))
+
+
 def add_product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:
-    """out += weights · b; the weights come in the working type and are brought into the type of b."""
+    """out += weights · b, likewise."""
     if b_MD.dtype == out.dtype:
         return torch.addmm(out, weights_NM, b_MD, out=out)
     operand_NM, scale = as_operand(weights_NM, b_MD.dtype)
@@ -79,3 +87,8 @@ def _wide_product(a: Tensor, b: Tensor) -> Tensor:
     if a.device.type == "cuda":
         return torch.mm(a, b, out_dtype=torch.float32)
     return torch.mm(a.float(), b.float())  # exact products, summed in float32, as the GPU does
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """⟨a, b⟩ of two matrices: row by row in their type, the rows added up in float64."""
+    return torch.linalg.vecdot(a, b).sum(dtype=torch.float64)

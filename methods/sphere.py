@@ -183,6 +183,7 @@ def _inverse_norms(view: Tensor) -> Tensor:
 
 
 def row_slices(view: Tensor) -> Iterator[slice]:
-    """Rows few enough that a few working copies of them stay in the cache (CPU) or cost little memory (CUDA)."""
-    elements = 2**18 if view.device.type == "cpu" else 2**24
+    """Rows in eight blocks or more, so that working copies take little memory; smaller ones where there is a cache."""
+    largest = 2**20 if view.device.type == "cpu" else 2**24
+    elements = max(2**16, min(largest, view.numel() // 8))
     return slices(view.shape[0], max(1, elements // view.shape[1]))
