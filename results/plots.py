@@ -130,7 +130,7 @@ def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
         parts = [part for part in key.split(", ") if not all(part in other for other in others)]
     else:
         parts = [part for part in key.split(", ") if part.startswith(_KNOWN_BY.get(metric, "\0"))]
-    return ", ".join(parts).replace("_", " ")
+    return "\n".join(parts).replace("_", " ")
 
 
 def _references(axis: Axes, untrained: pd.DataFrame, scale: float) -> None:

@@ -1,0 +1,46 @@
+"""The README keeps its word: its snippet runs, and its table is the committed records'."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_snippet_is_ten_lines_and_trains() -> None:
+    (snippet,) = (block for block in _blocks("python") if "from methods import" in block)
+    assert len([line for line in snippet.splitlines() if line.strip()]) == 10
+    names: dict = {}
+    exec(snippet, names)
+    assert names["loss"].value.item() < names["first"].value.item()
+
+
+def test_the_kernel_regime_in_four_lines() -> None:
+    from sklearn.datasets import load_digits
+
+    (snippet,) = (block for block in _blocks("python") if "from methods.regime import" in block)
+    names: dict = {"images": load_digits().images[:300] / 16}
+    exec(snippet, names)
+    assert names["z"].shape == (300, 16)
+
+
+def test_the_table_is_made_from_the_committed_records() -> None:
+    from results.collect import collect
+    from results.tables import render
+
+    shown = re.search(r"<!-- table: (\S+) (\S+) -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)
+    assert shown is not None
+    folder, metric, table = shown.groups()
+    accuracy = render(collect([ROOT / folder]), "md", metric)
+    assert table.strip() in accuracy
+
+
+def test_every_file_the_readme_points_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
