@@ -152,7 +152,7 @@ def _trained(
     if not process.is_main:
         return Outcome("done")
     began = time.perf_counter()
-    metrics = evaluate(training.encoder, data, run, process.device, workers=execution.workers)
+    metrics = evaluate(training.step.encoder, data, run, process.device, workers=execution.workers)
     seconds = time.perf_counter() - began
     return Outcome("done", metrics=tuple(metrics), cost=_cost(training, seconds), form=training.state.form)
 

@@ -8,9 +8,9 @@ import torch
 
 from benchmark.clock import quartiles
 from benchmark.memory import PeakMemory
-from benchmark.pretrain import AUTOCAST
 from benchmark.randomness import generator
 from benchmark.run import Run
+from benchmark.step import AUTOCAST
 from methods import registry
 from results.record import Quartiles
 

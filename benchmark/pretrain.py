@@ -16,21 +16,17 @@ from torch import Tensor
 
 from benchmark import checkpoint
 from benchmark.augment import recipe
-from benchmark.backbone import Encoder, build_encoder
 from benchmark.clock import StepClock
 from benchmark.data import DataSet
 from benchmark.distributed import Process
 from benchmark.loader import ViewLoader
 from benchmark.memory import PeakMemory
-from benchmark.optim import build_optimizer, learning_rate
-from benchmark.parallel import embed_views
+from benchmark.optim import learning_rate
 from benchmark.progress import Progress
 from benchmark.run import Execution, Run
-from methods import registry
+from benchmark.step import TrainingStep
 from methods.loss import Loss
 from results.record import write_atomically
-
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # The first steps of an attempt warm caches up; the step whose memory is counted is slowed down by the counting.
 _COUNTED_STEP = 1
@@ -63,12 +59,8 @@ class Pretraining:
 
     def __init__(self, run: Run, data: DataSet, folder: Path, process: Process, execution: Execution) -> None:
         self.run, self.folder, self.process, self.execution = run, folder, process, execution
-        self.method = registry.get(run.method)
         self.loader = _view_loader(run, data, process, execution)
-        self.encoder: Encoder = build_encoder(run, data.channels).to(process.device)
-        self.views = embed_views(self.encoder, run.joint_forward, process)
-        self.optimizer = build_optimizer(run.optimizer, self.encoder)
-        self.scaler = torch.amp.GradScaler(process.device.type, enabled=run.precision == "fp16")
+        self.step = TrainingStep(run, data.channels, process)
         self.state = State()
         self.clock = StepClock(process.device)
         # One clock over all epochs: an epoch may be shorter than the time between two checkpoints.
@@ -104,7 +96,7 @@ class Pretraining:
         self.save()
 
     def _train_epoch(self, epoch: int, progress: Progress, asked_to_stop: Callable[[], bool]) -> None:
-        self.encoder.train()
+        self.step.encoder.train()
         self.clock.tick()
         for views in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
             loss = self._counted_step(views)
@@ -132,27 +124,17 @@ class Pretraining:
         """One step; the second one of a run under the memory counter."""
         if self.state.step != min(_COUNTED_STEP, self.total_steps - 1):
             return self._step(views)
-        with PeakMemory(self.encoder, self.optimizer, *views, device=self.process.device) as memory:
+        with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
             loss = self._step(views)
         self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
         return loss
 
     def _step(self, views: tuple[Tensor, ...]) -> Loss:
         self._set_learning_rate()
-        with self._autocast():
-            embeddings = self.views(views)
-        loss = self.method(embeddings, **self.run.loss, form=self.run.form, group=self.process.group)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss.value).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        loss = self.step(views)
         self._finite &= torch.isfinite(loss.value.detach())
         self.state.form = loss.form
         return loss
-
-    def _autocast(self) -> torch.autocast:
-        dtype = AUTOCAST[self.run.precision]
-        return torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32)
 
     def _set_learning_rate(self) -> None:
         rate = learning_rate(
@@ -162,7 +144,7 @@ class Pretraining:
             spec=self.run.optimizer,
             batch_size=self.run.batch_size,
         )
-        for group in self.optimizer.param_groups:
+        for group in self.step.optimizer.param_groups:
             group["lr"] = rate
 
     def _log(self, epoch: int, loss: Loss, progress: Progress, ends_epoch: bool) -> None:
@@ -178,7 +160,7 @@ class Pretraining:
             "total_steps": self.total_steps,
             "loss": loss.value.item(),
             "terms": terms,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": speed,
         }
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -215,9 +197,9 @@ class Pretraining:
         return {
             "run": self.run.digest,
             "state": asdict(self.state),
-            "encoder": self.encoder.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "encoder": self.step.encoder.state_dict(),
+            "optimizer": self.step.optimizer.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
         }
 
     def _restore(self) -> None:
@@ -227,9 +209,9 @@ class Pretraining:
         snapshot = checkpoint.load(newest, self.process.device) if newest else None
         if snapshot is not None and snapshot["run"] == self.run.digest:
             self.state = State(**snapshot["state"])
-            self.encoder.load_state_dict(snapshot["encoder"])
-            self.optimizer.load_state_dict(snapshot["optimizer"])
-            self.scaler.load_state_dict(snapshot["scaler"])
+            self.step.encoder.load_state_dict(snapshot["encoder"])
+            self.step.optimizer.load_state_dict(snapshot["optimizer"])
+            self.step.scaler.load_state_dict(snapshot["scaler"])
         if self.process.is_main:
             _cut_log(self.folder / "metrics.jsonl", self.state.step)
 

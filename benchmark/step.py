@@ -1,0 +1,55 @@
+"""One training step, the same for a training run, for measuring its cost, and for predicting it without a device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.backbone import Encoder, build_encoder
+from benchmark.distributed import Process
+from benchmark.optim import build_optimizer
+from benchmark.parallel import embed_views
+from benchmark.run import Run
+from methods import registry
+from methods.loss import Loss
+
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainingStep:
+    """A Run's network, loss and optimiser on one process, and what a step does with them.
+
+    ``forward``, ``backward`` and ``update`` in this order are a step; calling it does all three.
+    """
+
+    def __init__(self, run: Run, channels: int, process: Process) -> None:
+        self.run, self.process = run, process
+        self.method = registry.get(run.method)
+        self.encoder: Encoder = build_encoder(run, channels).to(process.device)
+        self.views = embed_views(self.encoder, run.joint_forward, process)
+        self.optimizer = build_optimizer(run.optimizer, self.encoder)
+        self.scaler = torch.amp.GradScaler(process.device.type, enabled=run.precision == "fp16")
+
+    def __call__(self, views: tuple[Tensor, ...]) -> Loss:
+        """A whole step on the views (n, C, H, W) of this process."""
+        loss = self.forward(views)
+        self.backward(loss)
+        self.update()
+        return loss
+
+    def forward(self, views: tuple[Tensor, ...]) -> Loss:
+        """The loss of the views, with the gradient of the embeddings, which the losses compute along with the value."""
+        dtype = AUTOCAST[self.run.precision]
+        with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            embeddings = self.views(views)
+        return self.method(embeddings, **self.run.loss, form=self.run.form, group=self.process.group)
+
+    def backward(self, loss: Loss) -> None:
+        """Gradients of the parameters, averaged over the processes."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss.value).backward()
+
+    def update(self) -> None:
+        """The optimiser's step; none where half precision overflowed."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
