@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmark.augment import Recipe
-from benchmark.augment.sample import central_crop, transform
+from benchmark.augment.centre import central_crop
 from benchmark.data import ImageSet
 from benchmark.errors import UserError
 from benchmark.seeded import seeded
@@ -21,6 +21,9 @@ class RandomViews(Dataset):
     """(epoch, image) to its views, uint8 (C, H, W) each, drawn by (seed, epoch, image, view)."""
 
     def __init__(self, images: ImageSet, recipe: Recipe, image_size: int, seed: int) -> None:
+        # Here, since importing torchvision takes seconds: images in memory do without.
+        from benchmark.augment.sample import transform
+
         self._images, self._seed = images, seed
         self._transforms = [transform(operations, image_size) for operations in recipe.views]
 

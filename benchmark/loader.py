@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.augment import Recipe, batch
-from benchmark.augment.sample import central_crop
+from benchmark.augment.centre import central_crop
 from benchmark.data import ImageSet
 from benchmark.decoding import Decoder, PlainImages, RandomViews
 from benchmark.errors import UserError

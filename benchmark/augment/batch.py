@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmark.augment import colour, resample
+from benchmark.augment.centre import central_crop
 from benchmark.augment.recipes import (
     Affine,
     CentralCrop,
@@ -25,7 +26,6 @@ from benchmark.augment.recipes import (
     RandomResizedCrop,
     Solarize,
 )
-from benchmark.augment.sample import blur_radius, central_crop
 
 CROP_ATTEMPTS = 10
 
@@ -137,10 +137,8 @@ def _around_one(strength: float) -> tuple[float, float]:
 
 
 def _blur(operation: GaussianBlur, x: Tensor, draws: Draws) -> Tensor:
-    radius = blur_radius(operation.sigma[1])
-
     def blur(x: Tensor, sigma_N: Tensor) -> Tensor:
-        matrix = resample.blur_matrix(sigma_N, x.shape[-1], radius)
+        matrix = resample.blur_matrix(sigma_N, x.shape[-1], operation.radius)
         return resample.separable(x, matrix, matrix).clamp_(max=1)
 
     return _on_some(x, draws.chosen(operation.p), blur, draws.uniform(*operation.sigma))

@@ -55,6 +55,11 @@ class GaussianBlur:
     p: float
     sigma: tuple[float, float] = (0.1, 2.0)
 
+    @property
+    def radius(self) -> int:
+        """Half the width of the kernel, in pixels: three standard deviations hold 99.7 % of a Gaussian."""
+        return max(1, round(3 * self.sigma[1]))
+
 
 @dataclass(frozen=True)
 class Solarize:

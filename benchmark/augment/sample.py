@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from benchmark.augment.centre import central_crop
 from benchmark.augment.recipes import (
     Affine,
     CentralCrop,
@@ -21,7 +22,6 @@ from benchmark.augment.recipes import (
     Solarize,
 )
 
-RESIZE_OVER_CROP = 256 / 224
 BICUBIC, BILINEAR = v2.InterpolationMode.BICUBIC, v2.InterpolationMode.BILINEAR
 
 
@@ -30,22 +30,9 @@ def transform(operations: tuple[Operation, ...], image_size: int) -> v2.Compose:
     return v2.Compose([_torchvision(operation, image_size) for operation in operations])
 
 
-def central_crop(x_CHW: Tensor, image_size: int) -> Tensor:
-    """Evaluation's view of images (..., C, H, W): see :class:`CentralCrop`."""
-    if tuple(x_CHW.shape[-2:]) == (image_size, image_size):
-        return x_CHW
-    resized = F.resize(x_CHW, [round(image_size * RESIZE_OVER_CROP)], interpolation=BICUBIC, antialias=True)
-    return F.center_crop(resized, [image_size, image_size])
-
-
-def blur_radius(sigma: float) -> int:
-    """Half the width of the kernel, in pixels: three standard deviations hold 99.7 % of a Gaussian."""
-    return max(1, round(3 * sigma))
-
-
-def _random_blur(x_CHW: Tensor, sigma: tuple[float, float]) -> Tensor:
+def _random_blur(x_CHW: Tensor, blur: GaussianBlur) -> Tensor:
     """One axis after the other: a fifth of the time of torchvision's two-dimensional kernel at 224 pixels."""
-    width, drawn = 2 * blur_radius(sigma[1]) + 1, torch.empty(1).uniform_(*sigma).item()
+    width, drawn = 2 * blur.radius + 1, torch.empty(1).uniform_(*blur.sigma).item()
     blurred = x_CHW.float()
     for kernel in ([width, 1], [1, width]):
         blurred = F.gaussian_blur(blurred, kernel, [drawn, drawn])
@@ -64,8 +51,8 @@ def _torchvision(operation: Operation, image_size: int) -> object:
             return v2.RandomApply([v2.ColorJitter(brightness, contrast, saturation, hue)], p)
         case Grayscale(p):
             return v2.RandomGrayscale(p)
-        case GaussianBlur(p, sigma):
-            return v2.RandomApply([partial(_random_blur, sigma=sigma)], p)
+        case GaussianBlur(p):
+            return v2.RandomApply([partial(_random_blur, blur=operation)], p)
         case Solarize(p):
             return v2.RandomSolarize(threshold=128, p=p)
         case Affine(degrees, shear, translate, zoom):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmark.data.images import ImageSet, PixelImages
 from benchmark.data.own import read_tree
@@ -25,13 +27,22 @@ T = TypeVar("T")
 
 def _digits(root: Path, download: bool) -> Stored:
     """1,797 digits of 8 x 8 pixels in 17 shades, of which a stratified 500 are for testing."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = channels_first(np.rint(digits.images * (255 / 16)).astype(np.uint8))
-    images = PixelImages(pixels, digits.target.astype(np.int64))
+    table = _digits_table()
+    pixels = channels_first(np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8))
+    images = PixelImages(pixels, table[:, -1].astype(np.int64))
     test, train = stratified(images.labels, DIGITS_TEST_IMAGES)
     return _stored("digits", images.subset(train), images.subset(test))
+
+
+def _digits_table() -> NDArray[np.float64]:
+    """The file that ``sklearn.datasets.load_digits`` reads: pixels and label, a row an image (1797, 65).
+
+    Read without scikit-learn, whose import takes seconds: a job that is preempted in training needs nothing of it.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
 
 
 def _official_arrays(name: str, torchvision_name: str, root: Path, download: bool) -> Stored:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -47,6 +46,9 @@ class Problem:
 
     def accuracy(self, c: float, rows: NDArray[np.int64] | slice = slice(None)) -> float:
         """Of multinomial logistic regression with inverse ridge ``c`` on the bank's ``rows``, on the queries."""
+        # Here, since importing scikit-learn takes seconds that a job which is preempted in training would waste.
+        from sklearn.linear_model import LogisticRegression
+
         model = LogisticRegression(C=c, tol=_TOLERANCE, max_iter=_MAX_ITERATIONS)
         bank_MD, queries_ND = self.bank[rows], self.queries
         if len(bank_MD) < bank_MD.shape[1]:

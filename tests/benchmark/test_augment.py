@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from benchmark.augment import RECIPES, batch, colour, recipe, resample, sample
+from benchmark.augment.centre import central_crop
 from benchmark.augment.recipes import (
     Affine,
     CentralCrop,
@@ -246,9 +247,9 @@ def test_crops_lie_inside_the_image_and_fall_back_to_its_centre(height: int, wid
 
 
 def test_the_central_crop_leaves_an_image_of_the_right_size_alone() -> None:
-    assert torch.equal(sample.central_crop(picture(16), 16), picture(16))
+    assert torch.equal(central_crop(picture(16), 16), picture(16))
     resized = F.resize(picture(64)[:, :, :48], [37], interpolation=InterpolationMode.BICUBIC, antialias=True)
     expected = F.center_crop(resized, [32, 32])
-    assert torch.equal(sample.central_crop(picture(64)[:, :, :48], 32), expected)
+    assert torch.equal(central_crop(picture(64)[:, :, :48], 32), expected)
     views = batch.view((CentralCrop(),), picture(64)[None, :, :, :48], 32, draws(1, "centre"))
     torch.testing.assert_close(views[0], expected / 255, atol=0.01, rtol=0)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from benchmark.data import DataSet, check_source, datasets_table, load
 from benchmark.data.splits import first_of_each_class, hold_out, stratified
@@ -55,13 +56,15 @@ def test_no_image_is_in_two_splits() -> None:
     data = read("digits")
     rows = torch.cat([images.pixels.flatten(1) for images in (data.train, data.tune, data.test)])
     assert len(rows) == 1797
-    assert len(rows.unique(dim=0)) == len(torch.from_numpy(load_all_digits()).unique(dim=0))
+    assert len(rows.unique(dim=0)) == len(torch.from_numpy(load_digits().data).unique(dim=0))
 
 
-def load_all_digits() -> np.ndarray:
-    from sklearn.datasets import load_digits
-
-    return load_digits().data
+def test_digits_are_those_of_scikit_learn() -> None:
+    data, digits = read("digits"), load_digits()
+    labels = {image.tobytes(): label for image, label in zip(digits.data, digits.target, strict=True)}
+    for images in (data.train, data.tune, data.test):
+        shades_ND = (images.pixels.flatten(1).double() * 16 / 255).round().numpy()
+        assert [labels[image.tobytes()] for image in shades_ND] == images.labels.tolist()
 
 
 def test_pixels_of_digits_use_the_whole_range_and_its_mean_is_as_listed() -> None:

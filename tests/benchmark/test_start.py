@@ -1,0 +1,37 @@
+"""What a job loads before it trains: nothing that takes seconds and is not needed yet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TRAINS = """
+import sys
+from pathlib import Path
+
+import torch
+
+import slurm.work
+from benchmark.data import load
+from benchmark.distributed import Process
+from benchmark.pretrain import Pretraining
+from benchmark.suite import load_suite
+
+suite = load_suite("digits", ["epochs=1"])
+run = suite.cells[0].run
+data = load(run.data, suite.execution)
+Pretraining(run, data, Path(sys.argv[1]), Process(torch.device("cpu")), suite.execution).train(lambda: False)
+print(*sorted({"torchvision", "sklearn", "scipy", "pandas", "matplotlib"} & set(sys.modules)))
+"""
+
+
+def test_training_on_digits_needs_neither_torchvision_nor_scikit_learn(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TRAINS, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "checkpoints").glob("*.pt")), "it did not train"
+    assert done.stdout.strip() == ""
