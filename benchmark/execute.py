@@ -29,6 +29,7 @@ from results.record import RECORD_NAME, Cost, Metric, Record, Status
 
 # What may happen to one process of several and not to the others.
 _ALONE: tuple[Status, ...] = ("failed", "out-of-memory")
+ERROR_NAME = "error.txt"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def execute(cell: Cell, suite: Suite, folder: Path, data: DataSet, process: Proc
     """Carry out one Run to its record; every status but a :class:`UserError` ends in one."""
     started = now()
     if process.is_main:
-        _begin_attempt(folder)
+        _begin_attempt(folder)  # and only then may any process fail, and say so in the folder
     process.wait()
     outcome = _outcome(cell.run, data, folder, process, suite.execution, requests)
     record = Record(
@@ -83,6 +84,7 @@ def _begin_attempt(folder: Path) -> None:
     record = read_record(folder)
     with full_disk_told(folder):
         attempts.start(folder)
+    (folder / ERROR_NAME).unlink(missing_ok=True)
     if record is not None and record.status in RETRIED:
         start_afresh(folder)
 
@@ -109,10 +111,10 @@ def _outcome(
         raise
     except (MemoryError, RuntimeError) as error:
         if _is_out_of_memory(error):
-            return Outcome("out-of-memory", _last_line(error))
-        return _failed(error, folder)
+            return _failed("out-of-memory", error, folder)
+        return _failed("failed", error, folder)
     except Exception as error:
-        return _failed(error, folder)
+        return _failed("failed", error, folder)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -120,10 +122,26 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _failed(error: Exception, folder: Path) -> Outcome:
-    text = "".join(traceback.format_exception(error))
-    (folder / "error.txt").write_text(text, encoding="utf-8")
-    return Outcome("failed", _last_line(error))
+def _failed(status: Status, error: Exception, folder: Path) -> Outcome:
+    """Leave the traceback in ``error.txt``. Of several processes the first to fail is told of.
+
+    The others fail as well, once they find its connections closed.
+    """
+    outcome = Outcome(status, _last_line(error))
+    path = folder / ERROR_NAME
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(f"{outcome.status}: {outcome.message}\n\n{''.join(traceback.format_exception(error))}")
+    except FileExistsError:
+        return _noted(path.read_text(encoding="utf-8")) or outcome
+    return outcome
+
+
+def _noted(text: str) -> Outcome | None:
+    """What the first line of ``error.txt`` says; None where it is not yet written."""
+    first, _, _ = text.partition("\n\n")
+    found = [status for status in _ALONE if first.startswith(f"{status}: ")]
+    return Outcome(found[0], first.removeprefix(f"{found[0]}: ")) if found else None
 
 
 def _last_line(error: BaseException) -> str:

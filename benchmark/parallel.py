@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.distributed import Process
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """y = Σ_r x_r, on every process. Every process's loss depends on y, so that dL/dx_r = Σ_s dL_s/dy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _summed(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        return _summed(gradient)
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of all processes' ``x``, of one shape on all of them; carries gradients, once."""
+    total: Tensor = _SumOverProcesses.apply(x)
+    return total
 
 
 class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
@@ -28,9 +55,9 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
         axes = [axis for axis in range(input.dim()) if axis != 1]
         x = input.float() if input.dtype in {torch.float16, torch.bfloat16} else input
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = all_reduce(x.sum(axes)) / count
+        mean = sum_over_processes(x.sum(axes)) / count
         centred = x - _per_channel(mean, x)
-        variance = all_reduce(centred.square().sum(axes)) / count
+        variance = sum_over_processes(centred.square().sum(axes)) / count
         self._update_running(mean.detach(), variance.detach() * count / (count - 1))
         y = centred * _per_channel((variance + self.eps).rsqrt() * self.weight, x) + _per_channel(self.bias, x)
         return y.to(input.dtype)
@@ -88,5 +115,11 @@ def embed_views(encoder: nn.Module, joint: bool, process: Process) -> nn.Module:
         return Views(encoder, joint)
     views = Views(synchronise_batch_norm(encoder, process.device), joint)
     devices = [process.device] if process.device.type == "cuda" else None
-    # Every process computes the same running statistics, so there is nothing to broadcast.
-    return DistributedDataParallel(views, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(views, device_ids=devices, gradient_as_bucket_view=True, **_no_broadcast())
+
+
+def _no_broadcast() -> dict[str, Any]:
+    """Every process computes the same running statistics: there is nothing to broadcast before a forward pass."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    # Newer versions of torch call it so, and warn of the old name.
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}

@@ -1,0 +1,107 @@
+"""Several processes on this host that do one suite together, as torchrun or Slurm would start them.
+
+``python tests/benchmark/ranks.py SUITE OUT WORLD...`` does the suite once with each number of processes, into
+``OUT/WORLD``, and leaves there what they find of batch normalisation. ``--fail RANK`` does it with two processes, of
+which that one breaks in the third step, into ``OUT/failing-RANK``. All are forked from one that has imported torch,
+which is what takes the time. Ends with 1 where a process did not end as it should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmark import pretrain
+from benchmark.distributed import Process, process
+from benchmark.loader import ViewLoader, Views
+from benchmark.signals import Requests
+from benchmark.suite import load_suite
+from benchmark.sweep import execute_suite
+from tests.benchmark import batch_norm
+
+ROOT = Path(__file__).parents[2]
+BREAKS = "the third batch is not to be had"
+
+
+class BreakingLoader(ViewLoader):
+    """Gives two batches of an epoch and no third."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Views]:
+        for step, views in enumerate(super().epoch(epoch, first_step)):
+            if step == 2:
+                raise ValueError(BREAKS)
+            yield views
+
+
+def run(*arguments: str | Path, seconds: float = 200) -> subprocess.CompletedProcess[str]:
+    """This module as a program."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    # The first convolution of grey images has its gradient in another layout than its weights: 9 numbers a channel.
+    tolerated = "ignore:Grad strides do not match"
+    command = [sys.executable, "-W", "error", "-W", tolerated, __file__, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+
+
+def together(world: int, work: Callable[[Process], object], failing: int | None = None) -> list[int | None]:
+    """Let so many processes ``work``; returns their exit codes. The one named ``failing`` gets broken loaders."""
+    fork = multiprocessing.get_context("fork")
+    port = _free_port()
+    ranks = [fork.Process(target=_join, args=(work, rank, world, port, rank == failing)) for rank in range(world)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    return [rank.exitcode for rank in ranks]
+
+
+def _join(work: Callable[[Process], object], rank: int, world: int, port: int, breaks: bool) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+    if breaks:
+        pretrain.ViewLoader = BreakingLoader
+    with process("cpu") as this:
+        work(this)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def main(arguments: Sequence[str]) -> bool:
+    """Whether all ended as they should."""
+    # DistributedDataParallel imports it on first use: once for all forks.
+    importlib.import_module("torch._dynamo")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("suite")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("worlds", type=int, nargs="+")
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--fail", type=int, action="append", default=[])
+    given = parser.parse_args(arguments)
+    suite = load_suite(given.suite, given.set)
+
+    def work(this: Process, name: str) -> None:
+        execute_suite(suite, given.out / name, this, Requests(), retry=False, report=print)
+        batch_norm.leave(this, given.out)
+
+    well = [together(world, partial(work, name=str(world))) == [0] * world for world in given.worlds]
+    ill = [together(2, partial(work, name=f"failing-{rank}"), rank) == [1, 1] for rank in given.fail]
+    return all(well) and all(ill)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(sys.argv[1:]) else 1)
