@@ -17,8 +17,7 @@ from benchmark.data import DataSet, ImageSet
 from benchmark.errors import UserError
 from benchmark.probes import geometry, linear
 from benchmark.probes.features import Extractor, Features, frozen
-from benchmark.probes.knn import weighted_knn
-from benchmark.probes.logistic import Problem, few_labels
+from benchmark.probes.frozen import FrozenProbes
 from benchmark.run import Run
 from results.record import Metric, ProtocolValue
 
@@ -61,13 +60,19 @@ def check(data: DataSet, run: Run) -> None:
     classes = len(np.unique(data.labelled.labels))
     if classes < 2:
         raise UserError(f"data.source {data.name}: its labelled training images have {classes} class, must have two")
-    images, split = len(_evaluated(data, run)), run.evaluation.split
+    images, split = len(evaluated(data, run)), run.evaluation.split
     if images < 2:
         raise UserError(f"evaluation.split {split}: {data.name} has {images} images in it, must have two or more")
 
 
-def _evaluated(data: DataSet, run: Run) -> ImageSet:
+def evaluated(data: DataSet, run: Run) -> ImageSet:
+    """The images that ``run`` is measured on."""
     return data.test if run.evaluation.split == "test" else data.tune
+
+
+def place(run: Run, features: str) -> dict[str, ProtocolValue]:
+    """The end of every protocol: what was looked at, on which images, and when."""
+    return {"features": features, "split": run.evaluation.split, "epoch": run.epochs}
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +86,14 @@ class _Evaluation:
 
     def metrics(self) -> Iterator[Metric]:
         """Of all probes of the run; of the embedding where there is an encoder."""
-        probes = {
-            "knn": self._knn,
-            "logistic": self._logistic,
-            "linear": self._linear,
-            "fewshot": self._fewshot,
-            "embedding": self._embedding,
-        }
+        own = {"linear": self._linear, "embedding": self._embedding}
         for probe in self.run.evaluation.probes:
-            yield from probes[probe]()
+            yield from own[probe]() if probe in own else getattr(self._frozen, probe)()
+
+    @cached_property
+    def _frozen(self) -> FrozenProbes:
+        data = self.extractor.data
+        return FrozenProbes(self._bank, self._queries, self.run.evaluation, data.classes, self._place())
 
     @cached_property
     def _bank(self) -> Features:
@@ -97,43 +101,10 @@ class _Evaluation:
 
     @cached_property
     def _queries(self) -> Features:
-        return self.extractor.features(_evaluated(self.extractor.data, self.run))
-
-    @cached_property
-    def _problem(self) -> Problem:
-        return Problem.of(self._bank, self._queries)
+        return self.extractor.features(evaluated(self.extractor.data, self.run))
 
     def _place(self, features: str | None = None) -> dict[str, ProtocolValue]:
-        """The end of every protocol: what was looked at, on which images, and when."""
-        return {
-            "features": features or self.features,
-            "split": self.run.evaluation.split,
-            "epoch": self.run.epochs,
-        }
-
-    def _knn(self) -> Iterator[Metric]:
-        spec, classes = self.run.evaluation, self.extractor.data.classes
-        temperature = spec.knn_temperature
-        found = weighted_knn(self._bank, self._queries, ks=spec.knn_k, temperature=temperature, classes=classes)
-        for k, value in found.items():
-            protocol = {"k": k, "T": temperature, "similarity": "cosine", **self._place()}
-            yield Metric(metric="knn_top1", protocol=protocol, value=value)
-
-    def _logistic(self) -> Iterator[Metric]:
-        c = self.run.evaluation.logistic_c
-        yield Metric(metric="logistic_top1", protocol={"C": c, **self._place()}, value=self._problem.accuracy(c))
-
-    def _fewshot(self) -> Iterator[Metric]:
-        yield from self._few_labels(self._problem, self.features)
-
-    def _few_labels(self, problem: Problem, features: str) -> Iterator[Metric]:
-        spec = self.run.evaluation
-        how = {"draws": spec.draws, "probe": f"logistic C={spec.logistic_c:g}", **self._place(features)}
-        for labels in sorted(set(spec.labels_per_class)):
-            found = few_labels(problem, labels, c=spec.logistic_c, draws=spec.draws)
-            if found is not None:
-                protocol = {"labels_per_class": labels, **how}
-                yield Metric(metric="fewshot_top1", protocol=protocol, value=found.mean, sd=found.sd)
+        return place(self.run, features or self.features)
 
     def _linear(self) -> Iterator[Metric]:
         spec, data = self.run.evaluation, self.extractor.data
@@ -156,7 +127,8 @@ class _Evaluation:
             return
         if "fewshot" in self.run.evaluation.probes:
             bank, queries = (self._embedded(features, self.encoder) for features in (self._bank, self._queries))
-            yield from self._few_labels(Problem.of(bank, queries), "embedding")
+            seen = replace(self._frozen, bank=bank, queries=queries, place=self._place("embedding"))
+            yield from seen.fewshot()
         yield from self._geometry(self.encoder)
 
     def _embedded(self, features: Features, encoder: Encoder) -> Features:
@@ -166,7 +138,7 @@ class _Evaluation:
         return torch.cat([encoder.projector(part) for part in features_ND.split(self.extractor.batch_size)]).float()
 
     def _geometry(self, encoder: Encoder) -> Iterator[Metric]:
-        images = _evaluated(self.extractor.data, self.run)
+        images = evaluated(self.extractor.data, self.run)
         rows = _evenly_spaced(len(images), GEOMETRY_IMAGES)
         features_ND = self._queries.x[torch.from_numpy(rows).to(self.extractor.device)]
         z_ND = self._projected(features_ND, encoder)

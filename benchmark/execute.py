@@ -100,6 +100,8 @@ def _outcome(
     run: Run, data: DataSet, folder: Path, process: Process, execution: Execution, requests: Requests
 ) -> Outcome:
     try:
+        if run.regime is not None:
+            return _closed_form(run, data, folder, process)
         if run.method in BASELINES:
             return _baseline(run, data, process, execution)
         return _trained(run, data, folder, process, execution, requests)
@@ -159,6 +161,27 @@ def _baseline(run: Run, data: DataSet, process: Process, execution: Execution) -
         encoder = build_encoder(run, data.channels).to(process.device)
         metrics = evaluate(encoder, data, run, process.device, workers=execution.workers)
     return Outcome("done", metrics=tuple(metrics), cost=Cost(evaluation_seconds=time.perf_counter() - began))
+
+
+def _closed_form(run: Run, data: DataSet, folder: Path, process: Process) -> Outcome:
+    from benchmark.regime.fit import fit
+    from benchmark.regime.measure import measure, write_picture, write_spectrum
+
+    if not process.is_main:
+        return Outcome("done")
+    fitted = fit(run, data)
+    began = time.perf_counter()
+    metrics = tuple(measure(fitted.embedding, data, run))
+    with full_disk_told(folder):
+        write_spectrum(fitted.embedding, data, run, folder)
+        write_picture(fitted.embedding, data, run, folder)
+    cost = Cost(
+        peak_bytes_step=fitted.peak_bytes,
+        memory_counter="numpy arrays",
+        train_seconds=fitted.seconds,
+        evaluation_seconds=time.perf_counter() - began,
+    )
+    return Outcome("done", metrics=metrics, cost=cost)
 
 
 def _trained(

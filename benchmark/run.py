@@ -7,7 +7,10 @@ import json
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from benchmark.regime.spec import BASE_KERNELS, KERNEL_METHODS, RegimeSpec, resolve_loss
+from benchmark.spec import SettingError, Spec
 
 # Raised whenever a change of the code changes the numbers of an unchanged Run: part of every hash.
 PROTOCOL_VERSION = 1
@@ -17,13 +20,20 @@ Form = Literal["auto", "primal", "dual"]
 # Rows to compare with, which train nothing: the images' pixels, and the network as it was initialised.
 BASELINES = ("raw_pixels", "untrained")
 
-Probe = Literal["logistic", "linear", "knn", "fewshot", "embedding"]
+Probe = Literal["logistic", "linear", "knn", "fewshot", "fewshot_svm", "fewshot_ridge", "embedding"]
 
-
-class Spec(BaseModel):
-    """A validated value: no unknown keys, no changes after construction, no silent conversions from text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+# Fields of training, which a Run in the kernel regime has not: whatever a suite says, they hold these values there,
+# and its record does not tell them. A closed form sees the data once: one epoch; a base kernel is not fitted: none.
+_NO_TRAINING: dict[str, Any] = {
+    "batch_size": 2,
+    "precision": "fp32",
+    "form": "auto",
+    "joint_forward": False,
+    "augmentation": "grey",
+    "backbone": {"name": "small_cnn"},
+    "projector": {},
+    "optimizer": {"name": "sgd", "base_lr": 1.0},
+}
 
 
 class DataSpec(Spec):
@@ -115,6 +125,20 @@ class Run(Spec):
     projector: ProjectorSpec = ProjectorSpec()
     optimizer: OptimizerSpec
     evaluation: EvaluationSpec = EvaluationSpec()
+    regime: RegimeSpec | None = Field(None, description="the kernel regime's settings; of its methods only")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trains_nothing_in_the_kernel_regime(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("method") in KERNEL_METHODS:
+            return {**fields, **_NO_TRAINING, "epochs": 0 if fields["method"] in BASE_KERNELS else 1}
+        return fields
+
+    @model_serializer(mode="wrap")
+    def _what_concerns_the_method(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = dump(self)
+        unused = ("regime",) if self.regime is None else _NO_TRAINING
+        return {name: value for name, value in fields.items() if name not in unused}
 
     @field_validator("augmentation")
     @classmethod
@@ -128,6 +152,10 @@ class Run(Spec):
 
         Raises ``ValueError`` where an option is not the method's, or its value is not allowed.
         """
+        if self.method in KERNEL_METHODS:
+            return self._resolved_in_the_kernel_regime()
+        if self.regime is not None:
+            return self.model_copy(update={"regime": None}).resolved()
         if self.method in BASELINES:
             probes = tuple(probe for probe in self.evaluation.probes if probe != "embedding")
             evaluation = self.evaluation.model_copy(update={"probes": probes})
@@ -140,6 +168,21 @@ class Run(Spec):
 
         loss = registry.get(self.method).resolve(self.loss, self.embedding_dim)
         return self.model_copy(update={"loss": dict(loss)})
+
+    def _resolved_in_the_kernel_regime(self) -> Run:
+        if self.regime is None:
+            raise SettingError("regime", f"must be given for {self.method}")
+        few = ("fewshot_svm", "fewshot_ridge")
+        measured = few if self.method == "base_kernel_augmented" else (*few, "fewshot", "knn", "logistic")
+        probes = tuple(probe for probe in self.evaluation.probes if probe in measured)
+        return self.model_copy(
+            update={
+                "loss": resolve_loss(self.method, self.loss),
+                "embedding_dim": None if self.method in BASE_KERNELS else self.embedding_dim,
+                "evaluation": self.evaluation.model_copy(update={"probes": probes}),
+                "regime": self.regime.resolved(self.method),
+            }
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -160,6 +203,8 @@ class Execution(Spec):
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: int = Field(0, ge=0, description="data loading processes; 0 loads in the training process")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
-    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints")
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="least time between two checkpoints; half of it at an epoch's end, the cleaner place"
+    )
     data_root: str = Field("data", description="where torchvision's data sets lie")
     download: bool = False

@@ -19,8 +19,10 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from benchmark.errors import UserError
+from benchmark.regime import KERNEL_BASELINES, KERNEL_METHODS
 from benchmark.run import BASELINES, Execution, Run, Spec
 from benchmark.settings import Settings, fault, holds, lookup, merge, nest, parse_yaml, read_yaml
+from benchmark.spec import SettingError
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -182,11 +184,13 @@ def _product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _baseline_axes(baselines: Sequence[str], grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    # A baseline has no loss: of the axes only those that change its data, network or seed concern it.
+    # A baseline has no loss: of the axes only those that change its data, network, draws or seed concern it.
     data = {axis: values for axis, values in grid.items() if axis.startswith("data.")}
     network = {axis: values for axis, values in grid.items() if axis == "seed" or axis.startswith("backbone.")}
+    draws = {axis: values for axis, values in grid.items() if axis == "seed"}
+    own = {"untrained": network, **dict.fromkeys(KERNEL_BASELINES, draws)}
     for baseline in baselines:
-        yield from _product({"method": [baseline], **data, **(network if baseline == "untrained" else {})})
+        yield from _product({"method": [baseline], **data, **own.get(baseline, {})})
 
 
 def _skip_reason(skips: Sequence[Skip], settings: Settings) -> str | None:
@@ -203,7 +207,7 @@ def _as_list(value: Any) -> list[Any]:
 def _check_method_names(file: SuiteFile, grid: Mapping[str, list[Any]], where: str) -> None:
     from methods import registry
 
-    known = [*registry.names(), *BASELINES]
+    known = [*registry.names(), *BASELINES, *KERNEL_METHODS]
     for key in (*file.methods, *grid.get("method", ()), *file.baselines):
         if key not in known:
             raise UserError(f"{where}: method {key!r} is not known; there are {', '.join(known)}")
@@ -244,7 +248,8 @@ class Layers:
         try:
             return run.resolved()
         except ValueError as error:
-            raise UserError(f"{self.place(axes, 'loss')}: {error}") from error
+            key = error.key if isinstance(error, SettingError) else "loss"
+            raise UserError(f"{self.place(axes, key)}: {error}") from error
 
     def place(self, axes: Settings, key: str) -> str:
         """The last layer that sets ``key``: the one to change."""

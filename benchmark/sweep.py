@@ -12,6 +12,7 @@ from benchmark.evaluate import check as check_evaluation
 from benchmark.execute import execute
 from benchmark.folder import all_done, alone, check_owner, claim_folder, is_pending, pending, read_record
 from benchmark.loader import check_batch
+from benchmark.regime.rows import check as check_rows
 from benchmark.run import BASELINES, DataSpec, Execution, Run
 from benchmark.signals import Requests
 from benchmark.suite import Suite
@@ -82,7 +83,8 @@ class DataCache:
 
 def check_data(run: Run, data: DataSet, process: Process) -> None:
     """Raise :class:`UserError` where the run cannot be evaluated on the data, or its batch does not fit them."""
+    check_rows(data, run)
     check_evaluation(data, run)
-    if run.method in BASELINES:
+    if run.method in BASELINES or run.regime is not None:
         return
     check_batch(run.batch_size, len(data.train), process.world_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmark.regime import kernel_title
 from methods import registry
 
 _BASELINES = {"raw_pixels": "Raw pixels", "untrained": "Untrained network"}
@@ -9,4 +10,4 @@ _BASELINES = {"raw_pixels": "Raw pixels", "untrained": "Untrained network"}
 
 def title(method: str) -> str:
     """A method's or baseline's name in tables."""
-    return _BASELINES.get(method) or registry.get(method).title
+    return _BASELINES.get(method) or kernel_title(method) or registry.get(method).title

@@ -1,8 +1,7 @@
-"""Figures: accuracy over embedding dimension, the trade-off of time and memory, and loss curves."""
+"""Figures: accuracy over embedding dimension, time against memory, loss curves; and the kernel regime's own."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -13,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results import style
+from results import regime, style
 from results.collect import Collection
 from results.curves import loss_curves
-from results.record import write_atomically
+from results.kernels import neighbourhoods
 from results.summary import COSTS, metric_title, select, summarise
 from results.tables import MIB, short_source
 
@@ -35,28 +34,13 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     return [
         path
         for source in sources
-        for name, draw in _FIGURES.items()
-        for path in _write(draw(collection, summary, source), folder, _file_name(name, source, len(sources)))
+        for name, draw in (_KERNEL_FIGURES if regime.concerns(summary, source) else _FIGURES).items()
+        for path in style.save(draw(collection, summary, source), folder, _file_name(name, source, len(sources)))
     ]
 
 
 def _file_name(name: str, source: str, sources: int) -> str:
     return name if sources == 1 else f"{re.sub(r'[^A-Za-z0-9.-]+', '-', short_source(source))}_{name}"
-
-
-def _write(figure: Figure | None, folder: Path, name: str) -> list[Path]:
-    from matplotlib import pyplot as plt
-
-    if figure is None:
-        return []
-    paths = []
-    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, metadata=metadata)
-        paths.append(folder / f"{name}.{kind}")
-        write_atomically(paths[-1], content.getvalue())
-    plt.close(figure)
-    return paths
 
 
 def accuracy(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
@@ -197,8 +181,18 @@ _TRADEOFFS = {
     "Training step": ("step_seconds", "peak_bytes_step"),
     "Loss and its gradient": ("loss_seconds", "peak_bytes_loss"),
 }
-_FIGURES: dict[str, Callable[[Collection, pd.DataFrame, str], Figure | None]] = {
+_Draw = Callable[[Collection, pd.DataFrame, str], Figure | None]
+_FIGURES: dict[str, _Draw] = {
     "accuracy": accuracy,
     "tradeoff": tradeoff,
+    "loss_curves": loss_curves,
+}
+_KERNEL_FIGURES: dict[str, _Draw] = {
+    "few_labels": regime.few_labels,
+    "views": regime.over_views,
+    "images": regime.over_images,
+    "ridge_rank": regime.ridge_rank,
+    "spectrum": regime.spectrum,
+    "neighbourhoods": neighbourhoods,
     "loss_curves": loss_curves,
 }

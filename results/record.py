@@ -1,6 +1,7 @@
 """The record of one run: the only thing the harness and the tables share.
 
-A run folder holds ``record.json`` (this schema), ``metrics.jsonl`` (one line a logged step) and checkpoints.
+A run folder holds ``record.json`` (this schema), ``metrics.jsonl`` (one line a logged step) and checkpoints; in the
+kernel regime, ``spectrum.json`` and ``kernel.npz``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_fie
 
 SCHEMA_VERSION: Final = 1
 RECORD_NAME = "record.json"
+# Beside the record of a run in the kernel regime: the embedding's spectrum, and the kernel's picture in the plane.
+SPECTRUM_NAME = "spectrum.json"
+KERNEL_NAME = "kernel.npz"
 
 Status = Literal["done", "failed", "diverged", "out-of-memory", "interrupted"]
 ProtocolValue = str | int | float
@@ -70,7 +74,7 @@ class Cost(Frozen):
     images_per_second: float | None = None
     peak_bytes_step: int | None = None
     peak_bytes_loss: int | None = None
-    memory_counter: Literal["tensor storages", "cuda allocator"] | None = None
+    memory_counter: Literal["tensor storages", "cuda allocator", "numpy arrays"] | None = None
     train_seconds: float = 0.0
     evaluation_seconds: float = 0.0
 

@@ -164,7 +164,9 @@ def _cost_table(table: pd.DataFrame) -> Table:
     rows = [_cost_row(own) for _, own in ordered.groupby("configuration", sort=False)]
     used = {name for row in rows for name, cell in row.items() if cell not in ("", NOT_RUN)}
     rows = [{name: cell for name, cell in row.items() if name in used} for row in rows]
-    counted = " ".join(sorted({row.rsplit("memory=")[-1] for row in table["protocol"].dropna() if "memory=" in row}))
+    counted = " and ".join(
+        sorted({row.rsplit("memory=")[-1] for row in table["protocol"].dropna() if "memory=" in row})
+    )
     memory = f" Memory counted by {counted}." if counted else ""
     note = f"Mean ± 95 % t-interval over n seeds of each run's median.{memory} {NOT_RUN}: not measured."
     return Table(f"{short_source(source)}: cost; {machine}", rows, [note])
@@ -181,7 +183,7 @@ def _cost_row(own: pd.DataFrame) -> dict[str, str]:
     rows = {row["metric"]: row for _, row in own.iterrows()}
     return {
         "Method": first["label"],
-        "D": str(first["embedding_dim"]),
+        "D": "" if pd.isna(first["embedding_dim"]) else str(first["embedding_dim"]),
         "Form": first["loss_form"] or NOT_RUN,
         "n": str(own["n"].max()),
         **{heading: _cost_cell(rows.get(name), factor) for heading, (name, factor) in _COST_COLUMNS.items()},

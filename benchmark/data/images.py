@@ -80,6 +80,24 @@ class FileImages:
         return FileImages(self.paths[indices], self.labels[indices])
 
 
+@dataclass(frozen=True, eq=False)
+class Points:
+    """No images but points (N, D), float64: toy data for kernels, which see rows of numbers."""
+
+    rows: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    pixels: None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, index: int) -> Tensor:
+        raise UserError("points have no images: only kernel methods take them")
+
+    def subset(self, indices: NDArray[np.int64]) -> Points:
+        return Points(self.rows[indices], self.labels[indices])
+
+
 def _decode(path: str) -> Tensor:
     from PIL import Image
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.data.images import ImageSet, PixelImages
+from benchmark.data.images import ImageSet, PixelImages, Points
 from benchmark.data.own import read_tree
 from benchmark.data.sources import IMAGENET20_PER_CLASS, SOURCES
 from benchmark.data.splits import first_of_each_class, stratified
@@ -21,6 +21,7 @@ from benchmark.data.stored import Stored, channels_first
 from benchmark.errors import UserError
 
 DIGITS_TEST_IMAGES = 500
+SPIRALS, SPIRAL_POINTS, SPIRAL_TURNS, SPIRAL_NOISE = 3, 125, 1.0, 0.02
 
 T = TypeVar("T")
 
@@ -43,6 +44,24 @@ def _digits_table() -> NDArray[np.float64]:
     assert package is not None
     assert package.origin is not None
     return np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+
+
+def _spirals(root: Path, download: bool) -> Stored:
+    """Three arms in the unit disc, each 125 points to train on and 125 to test on, evenly spaced and jittered.
+
+    Always the same points: NumPy's legacy generator never changes its stream (NEP 19).
+    """
+    random = np.random.RandomState(0)
+    return Stored(_arms(random), _arms(random), SPIRALS, 0, (), ())
+
+
+def _arms(random: np.random.RandomState) -> Points:
+    labels = np.repeat(np.arange(SPIRALS), SPIRAL_POINTS)
+    # Evenly spaced along an arm whose length grows with the square of its radius.
+    radius = np.sqrt(np.tile(np.linspace(0.03, 1.0, SPIRAL_POINTS), SPIRALS))
+    angle = 2 * np.pi * (SPIRAL_TURNS * radius + labels / SPIRALS)
+    rows = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return Points(rows + SPIRAL_NOISE * random.randn(*rows.shape), labels)
 
 
 def _official_arrays(name: str, torchvision_name: str, root: Path, download: bool) -> Stored:
@@ -116,6 +135,7 @@ def _unreadable(name: str, root: Path, reason: str, advice: str) -> UserError:
 
 READERS: dict[str, Callable[[Path, bool], Stored]] = {
     "digits": _digits,
+    "spirals": _spirals,
     "mnist": partial(_official_arrays, "mnist", "MNIST"),
     "fashionmnist": partial(_official_arrays, "fashionmnist", "FashionMNIST"),
     "cifar10": partial(_official_arrays, "cifar10", "CIFAR10"),

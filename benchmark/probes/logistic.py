@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,10 +74,16 @@ def few_labels(problem: Problem, labels_per_class: int, *, c: float, draws: int)
 
     None where some class has fewer labelled images: it cannot be measured.
     """
-    labels_M = problem.bank_labels
+    return over_draws(problem.bank_labels, labels_per_class, draws, lambda rows: problem.accuracy(c, rows))
+
+
+def over_draws(
+    labels_M: NDArray[np.int64], labels_per_class: int, draws: int, accuracy: Callable[[NDArray[np.int64]], float]
+) -> FewLabels | None:
+    """Any classifier's ``accuracy`` of the rows it is given to learn from, over the same draws of them."""
     if np.unique(labels_M, return_counts=True)[1].min() < labels_per_class:
         return None
-    values = [problem.accuracy(c, rows) for rows in few_label_draws(labels_M, labels_per_class, draws)]
+    values = [accuracy(rows) for rows in few_label_draws(labels_M, labels_per_class, draws)]
     return FewLabels(statistics.mean(values), statistics.stdev(values) if draws > 1 else 0.0)
 
 
