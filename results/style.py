@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
+
+from results.record import write_atomically
 
 COLUMN = 3.4  # inches: one column of a two-column page; a page's width is twice this and the gap
 GREY = "0.45"
@@ -60,6 +65,22 @@ class Look:
         return self.line(ecolor=(*self.color, 0.45), elinewidth=0.7, capsize=1.5, capthick=0.7)
 
 
+def save(figure: Figure | None, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and PDF, the same bytes for the same figure; nothing where there is none."""
+    from matplotlib import pyplot as plt
+
+    if figure is None:
+        return []
+    paths = []
+    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, metadata=metadata)
+        paths.append(folder / f"{name}.{kind}")
+        write_atomically(paths[-1], content.getvalue())
+    plt.close(figure)
+    return paths
+
+
 def cross(color: tuple[float, float, float]) -> dict[str, Any]:
     """Keywords of ``Axes.plot`` for a run that did not come to its end."""
     return {"color": color, "marker": "x", "markeredgewidth": 1.4, "linestyle": "", "clip_on": False}
@@ -105,11 +126,16 @@ def log_axes(axis: Axes) -> None:
     axis.set_xscale("log")
     axis.set_yscale("log")
     for scale in (axis.xaxis, axis.yaxis):
-        low, high = scale.get_view_interval()
-        steps = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
-        scale.set_major_locator(LogLocator(subs=steps))
-        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        scale.set_minor_locator(NullLocator())
+        plain_numbers(scale)
+
+
+def plain_numbers(scale: Axis) -> None:
+    """Plain numbers as the ticks of a logarithmic axis, more of them where the range is short."""
+    low, high = scale.get_view_interval()
+    steps = (1.0,) if high > 500 * low else (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    scale.set_major_locator(LogLocator(subs=steps))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_locator(NullLocator())
 
 
 def sizes(count: int) -> list[float]:
