@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -34,7 +35,8 @@ class Picture:
     def read(cls, folder: Path) -> Picture | None:
         """What the run in ``folder`` wrote as ``kernel.npz``; None where it did not, or it is damaged."""
         try:
-            with np.load(folder / KERNEL_NAME) as found:
+            # From memory: of a damaged file NumPy leaves the handle open.
+            with np.load(io.BytesIO((folder / KERNEL_NAME).read_bytes())) as found:
                 parts = {name: found[name] for name in ("points", "labels", "origin", "base", "induced")}
                 return cls(**parts, edge=float(found["edge"]))
         except (OSError, ValueError, KeyError, BadZipFile):

@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, ScalarFo
 from results import style
 from results.collect import Collection
 from results.record import SPECTRUM_NAME
+from results.summary import natural
 
 # Axes over which there is a figure of lines: the column, and what the axis is called.
 OVER = {"regime.n_views": "Views of each image $m$", "data.limit": "Training images"}
@@ -38,7 +39,8 @@ def few_labels(collection: Collection, summary: pd.DataFrame, source: str) -> Fi
     chosen = _largest(_few_label_rows(summary, source))
     if chosen.empty:
         return None
-    names = list(dict.fromkeys(chosen["name"]))[::-1]
+    order = chosen.assign(untrained=chosen["epochs"] == 0, natural=natural(chosen["name"]))
+    names = list(dict.fromkeys(order.sort_values(["untrained", "natural"])["name"]))[::-1]
     probes = list(dict.fromkeys(chosen["probe"]))
     looks = style.looks(probes)
     figure, axes = style.grid(chosen["labels"].nunique(), height=0.5 + 0.2 * len(names))

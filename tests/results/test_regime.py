@@ -1,0 +1,144 @@
+"""The kernel regime's figures: each shown only where the records hold the data, and showing the tables' means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from results import plots, regime, style
+from results.collect import Collection, collect
+from results.kernels import Picture, neighbourhoods
+from results.record import KERNEL_NAME, SPECTRUM_NAME, Metric, Record
+from results.summary import summarise
+
+Make = Callable[..., Record]
+Write = Callable[..., Path]
+Drawn = tuple[Collection, pd.DataFrame]
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    style.use_style()
+    yield
+    plt.close("all")
+
+
+def _kernel(make: Make, method: str, value: float, seed: int = 0, dim: int | None = 16, **spec: Any) -> Record:
+    """A record whose few-label accuracy at one label is ``value`` + 0.01 by SVM, and 0.1 more by ridge."""
+    settings = {"kernel": {"name": "rbf", "gamma": 0.1}, "n_views": 16, "ridge": 0.01, **spec}
+    place: dict[str, Any] = {"features": "kernel", "split": "test", "epoch": 0 if method == "base_kernel" else 1}
+    metrics = [
+        Metric(
+            metric="fewshot_top1",
+            protocol={"labels_per_class": labels, "draws": 10, "probe": probe, **place},
+            value=value + more + labels / 100,
+            sd=0.02,
+        )
+        for probe, more in (("svm C=10", 0.0), ("kernel ridge alpha=0.3", 0.1))
+        for labels in (1, 5)
+    ]
+    axes = {f"regime.{key}": settings[key] for key in spec}
+    run = {"regime": settings, "epochs": place["epoch"]}
+    return make(method, dim, seed, title=method.replace("_", " "), run=run, axes=axes, metrics=tuple(metrics))
+
+
+def _drawn(records: Iterable[Record], write: Write) -> Drawn:
+    collection = collect([write(records)])
+    return collection, summarise(collection)
+
+
+def test_trained_runs_alone_have_none_of_these(digits: Path) -> None:
+    collection = collect([digits])
+    assert not regime.concerns(summarise(collection), "digits")
+
+
+def test_few_labels_marks_each_probe_on_the_rows_of_the_methods(make_record: Make, write_runs: Write) -> None:
+    records = [_kernel(make_record, "kernel_a", 0.7, seed) for seed in range(3)]
+    records += [_kernel(make_record, "base_kernel", 0.5, dim=None), make_record("vicreg", 64)]
+    figure = regime.few_labels(*_drawn(records, write_runs), "digits")
+    assert figure is not None
+    one, five, *_ = figure.axes
+    assert [one.get_title(), five.get_title()] == ["1 label a class", "5 labels a class"]
+    assert [text.get_text() for text in one.get_yticklabels()] == ["base kernel", "VICReg", "kernel a"]
+    (svm,) = [bar.lines[0] for bar in one.containers if len(bar.lines[0].get_xdata()) == 2][:1]
+    assert sorted(svm.get_xdata()) == pytest.approx([51.0, 71.0])
+
+
+def test_accuracy_over_views_has_a_line_a_method_and_levels(make_record: Make, write_runs: Write) -> None:
+    records = [
+        _kernel(make_record, "kernel_a", 0.6 + views / 100, seed, n_views=views) for views in (2, 8) for seed in (0, 1)
+    ]
+    records.append(_kernel(make_record, "base_kernel", 0.5, dim=None, n_views=1))
+    drawn = _drawn(records, write_runs)
+    figure = regime.over_views(*drawn, "digits")
+    assert figure is not None
+    (line,) = [bar.lines[0] for bar in figure.axes[0].containers]
+    assert list(line.get_xdata()) == [2, 8]
+    assert list(line.get_ydata()) == pytest.approx([63.0, 69.0])
+    assert 51.0 in [pytest.approx(level.get_ydata()[0]) for level in figure.axes[0].lines]
+    assert regime.over_images(*drawn, "digits") is None
+    assert regime.ridge_rank(*drawn, "digits") is None
+
+
+def test_the_heat_map_tells_every_cell_and_the_base_kernel(make_record: Make, write_runs: Write) -> None:
+    cells = {(ridge, rank): 0.4 + 0.1 * ridge + rank / 1000 for ridge in (0.0, 0.1, 0.5) for rank in (4, 16, 64)}
+    records = [_kernel(make_record, "kernel_a", value, dim=rank, ridge=ridge) for (ridge, rank), value in cells.items()]
+    records.append(_kernel(make_record, "base_kernel", 0.45, dim=None, ridge=0.0))
+    figure = regime.ridge_rank(*_drawn(records, write_runs), "digits")
+    assert figure is not None
+    shown = {(text.get_position()[1], text.get_position()[0]): float(text.get_text()) for text in figure.axes[0].texts}
+    for row, ridge in enumerate((0.0, 0.1, 0.5)):
+        for column, rank in enumerate((4, 16, 64)):
+            assert shown[row, column] == pytest.approx(100 * cells[ridge, rank] + 1, abs=0.051)
+    assert figure.axes[0].get_title() == "1 label a class; base kernel 46.0"
+
+
+def test_the_spectrum_is_read_beside_the_record(tmp_path: Path, make_record: Make, write_runs: Write) -> None:
+    records = [_kernel(make_record, name, 0.6) for name in ("kernel_a", "kernel_b")]
+    drawn = _drawn(records, write_runs)
+    assert regime.spectrum(*drawn, "digits") is None
+    for record, shares in zip(records, ([0.9, 0.1, 0.0], [0.5, 0.5]), strict=True):
+        (tmp_path / "runs" / record.id / SPECTRUM_NAME).write_text(json.dumps({"eigenvalues": shares}))
+    figure = regime.spectrum(*drawn, "digits")
+    assert figure is not None
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[0.9, 0.1], [0.5, 0.5]]
+
+
+def _picture(folder: Path, induced: float) -> None:
+    grid = np.full((4, 4), induced, dtype=np.float16)
+    points = np.array([[0, 0], [1, 1]], dtype=np.float32)
+    arrays = {"points": points, "labels": np.array([0, 1], dtype=np.int8), "origin": points[0]}
+    np.savez(folder / KERNEL_NAME, **arrays, edge=np.float32(1), base=0 * grid, induced=grid)
+
+
+def test_the_kernels_picture_by_neighbourhood(tmp_path: Path, make_record: Make, write_runs: Write) -> None:
+    records = [_kernel(make_record, "kernel_a", 0.6, n_neighbors=count) for count in (2, 40, 5)]
+    drawn = _drawn(records, write_runs)
+    assert neighbourhoods(*drawn, "digits") is None
+    for record in records:
+        _picture(tmp_path / "runs" / record.id, record.run["regime"]["n_neighbors"] / 100)
+    figure = neighbourhoods(*drawn, "digits")
+    assert figure is not None
+    panels = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in panels] == ["Base kernel", "2 neighbours", "5 neighbours", "40 neighbours"]
+    assert [axis.images[0].get_array().mean() for axis in panels] == pytest.approx([0, 0.02, 0.05, 0.4], abs=1e-3)
+
+
+def test_a_damaged_picture_is_no_picture(tmp_path: Path) -> None:
+    (tmp_path / KERNEL_NAME).write_bytes(b"PK\x03\x04 and no more")
+    assert Picture.read(tmp_path) is None
+    assert Picture.read(tmp_path / "nowhere") is None
+    assert regime.read_spectrum(tmp_path) == []
+
+
+def test_the_figures_are_written_with_the_others(tmp_path: Path, make_record: Make, write_runs: Write) -> None:
+    records = [_kernel(make_record, "kernel_a", 0.6), make_record("vicreg", 64)]
+    collection, _ = _drawn(records, write_runs)
+    assert {path.name for path in plots.write(collection, tmp_path / "plots")} == {"few_labels.png", "few_labels.pdf"}
