@@ -33,6 +33,8 @@ _COUNTED_STEP = 1
 _WARM_UP_STEPS = 3
 # What may be wanted after a step, in the order of precedence.
 _GO_ON, _SAVE, _STOP = 0, 1, 2
+# An epoch's end is the cleaner place to go on from: there a checkpoint is due after this share of its interval.
+_DUE_AT_EPOCH_END = 0.5
 
 
 class Diverged(Exception):
@@ -106,7 +108,7 @@ class Pretraining:
             ends_epoch = self.state.step % self.steps_per_epoch == 0
             if ends_epoch or self.state.step % self.execution.log_every == 0:
                 self._log(epoch, loss, progress, ends_epoch)
-            wanted = self._wanted(asked_to_stop())
+            wanted = self._wanted(asked_to_stop(), ends_epoch)
             if wanted != _GO_ON:
                 self._pause_clock()
                 self.save()
@@ -115,9 +117,10 @@ class Pretraining:
                 raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
         self._pause_clock()
 
-    def _wanted(self, asked: bool) -> int:
+    def _wanted(self, asked: bool, ends_epoch: bool) -> int:
         """What happens after this step: the most that any process wants, told in one collective."""
-        due = self.process.is_main and time.perf_counter() - self._saved > self.execution.checkpoint_seconds
+        interval = self.execution.checkpoint_seconds * (_DUE_AT_EPOCH_END if ends_epoch else 1)
+        due = self.process.is_main and time.perf_counter() - self._saved > interval
         return self.process.highest(_STOP if asked else _SAVE if due else _GO_ON)
 
     def _counted_step(self, views: tuple[Tensor, ...]) -> Loss:
