@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmark.errors import UserError
 from slurm import sbatch
-from slurm.job import Task, margin_seconds
+from slurm.job import SIGNALS, Task, margin_seconds
 from slurm.manifest import Submission
 from slurm.queue import has_slurm, own_words
 
@@ -48,8 +48,13 @@ def _to_slurm(submission: Submission) -> tuple[str, ...]:
 
 
 def _in_this_process(submission: Submission) -> tuple[str, ...]:
-    with suppress(SystemExit):  # the records tell what became of the runs
-        _task(submission, *range(len(submission.entries)))()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with suppress(SystemExit):  # the records tell what became of the runs
+            _task(submission, *range(len(submission.entries)))()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return ()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from benchmark.signals import Requests
 from slurm.requeue import ASKED
 
-_SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Task:
     margin_seconds: float
 
     def __call__(self) -> None:
-        """Do it. Ends the process with a code that says what became of the runs, unless all are done."""
-        requests = Requests()
-        before = {number: signal.signal(number, self._asking(requests)) for number in _SIGNALS}
-        try:
-            from slurm.work import work
+        """Do it. Ends the process with a code that says what became of the runs, unless all are done.
 
-            code = work(Path(self.manifest), self.indices, requests)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        Signals go on being heard: where one of several tasks ends, srun terminates the others, which are ending too.
+        """
+        requests = Requests()
+        for number in SIGNALS:
+            signal.signal(number, self._asking(requests))
+        from slurm.work import work
+
+        code = work(Path(self.manifest), self.indices, requests)
         if code:
             sys.exit(code)
 
