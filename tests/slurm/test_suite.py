@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmark import attempts
+from results.collect import collect
 from results.record import RECORD_NAME, Record
+from results.summary import summarise
+from results.tables import accuracy, join, render
 from slurm.manifest import submissions
 from slurm.survey import survey
 from tests.slurm.cluster import wait_for
-from tests.slurm.stage import PATIENCE, ROOT, Stage, environment, write_suite
+from tests.slurm.stage import PATIENCE, ROOT, Stage, Watched, environment, write_suite
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hopeless(stage: Stage) -> tuple[Watched, Watched]:
+    """A run that is always killed, and one whose data are missing: submitted first, since requeueing takes its time."""
+    # Two seconds of processor time are over before torch is loaded: the kernel kills every attempt.
+    profile = stage.folder / "stingy.yaml"
+    profile.write_text("description: no time for anything\nsetup: [ulimit -St 2]\n")
+    killed = stage.watch("always-killed", cluster=str(profile))
+    return killed, stage.watch("always-broken", settings=["data.source=npz:missing.npz"])
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +45,7 @@ def twelve(stage: Stage) -> Path:
         ("method: [sfrik_l2]", "method: [sfrik_l2, auh, vicreg]"),
         ("embedding_dim: [16]", "embedding_dim: [16, 32]"),
         ("seed: [0]", "seed: [0, 1]"),
-        ("epochs: 100", "epochs: 2"),
+        ("epochs: 40", "epochs: 2"),
     )
 
 
@@ -58,22 +74,9 @@ def test_a_suite_to_tables_and_nothing_twice(stage: Stage, twelve: Path) -> None
     again = stage.command("submit", twelve, "--cluster", "slurm", "--out", "twelve")
     assert again.stdout == "left out 12: done\nnothing to submit\n"
     assert stage.command("status", "twelve").returncode == 0
-    _check_tables(stage, twelve, runs)
-
-
-def _check_tables(stage: Stage, suite: Path, runs: Path) -> None:
-    from benchmark.distributed import Process, resolve_device
-    from benchmark.signals import Requests
-    from benchmark.suite import load_suite
-    from benchmark.sweep import execute_suite
-    from results.collect import collect
-    from results.tables import render
-
-    here = stage.folder / "twelve-here"
-    here_suite = load_suite(str(suite))
-    execute_suite(here_suite, here, Process(resolve_device("cpu")), Requests(), retry=False, report=print)
+    here = replace(stage, suite=twelve).undisturbed("twelve-here")
     assert _accuracies(here) == _accuracies(runs)
-    tables = [render(collect([folder]), "csv", None).splitlines() for folder in (here, runs)]
+    tables = [render(collect([folder]), "csv").splitlines() for folder in (here, runs)]
     ours, theirs = [[line for line in table if ",fraction," in line] for table in tables]
     assert ours == theirs
     assert len(ours) >= 6
@@ -84,12 +87,8 @@ def _accuracies(runs: Path) -> dict[str, list[float]]:
     return {record.id: [metric.value for metric in record.metrics] for record in records}
 
 
-def test_a_run_that_is_always_killed_is_given_up(stage: Stage) -> None:
-    # Two seconds of processor time are over before torch is loaded: the kernel kills every attempt.
-    profile = stage.folder / "stingy.yaml"
-    profile.write_text("description: no time for anything\nsetup: [ulimit -St 2]\n")
-    run = stage.watch("always-killed", cluster=str(profile))
-    broken = stage.watch("always-broken", settings=["data.source=npz:missing.npz"])
+def test_a_run_that_is_always_killed_is_given_up(hopeless: tuple[Watched, Watched]) -> None:
+    run, broken = hopeless
     record = run.finish()
     assert record.status == "failed"
     assert record.message.startswith("ended 3 times at step 0 without getting further: killed by SIG")
@@ -161,12 +160,30 @@ def test_the_records_name_the_commit_that_was_submitted(stage: Stage) -> None:
 
 
 def test_the_page_for_users_from_clone_to_table(stage: Stage) -> None:
-    """Every line of the page's first block, with a smaller suite under the name of digits."""
-    write_suite(stage.folder, "digits", ("epochs: 100", "epochs: 1"))
+    """Every line of the page's first block, with a smaller suite under the name of digits; its log is followed."""
+    suite = write_suite(stage.folder, "digits", ("epochs: 40", "epochs: 1"), ("[knn,", "[fewshot, knn,"))
     block = (ROOT / "slurm" / "README.md").read_text().split("```bash\n")[1].split("```")[0]
-    lines = [line for line in block.splitlines() if line.startswith("spherebench ")]
+    lines = [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("spherebench ")]
     assert 4 <= len(lines) <= 10
-    for line in lines:
-        words = ["digits.yaml" if word == "digits" else word for word in shlex.split(line)[1:]]
-        done = stage.command(*words, *(["--every", "2"] if "--watch" in words else []))
-    assert "knn_top1" in done.stdout or "kNN" in done.stdout
+    words = [["digits.yaml" if word == "digits" else word for word in line] for line in lines]
+    (watch,) = [place for place, line in enumerate(words) if "--watch" in line]
+    for line in words[:watch]:
+        stage.command(*line)
+    with ThreadPoolExecutor(1) as pool:
+        log = pool.submit(_followed, stage, stage.folder / "runs" / "digits")
+        watched = stage.command(*words[watch], "--every", "2").stdout
+    assert re.search(r"^1 runs: 1 (pending|running)$", watched, re.MULTILINE)
+    assert watched.endswith("1 runs: 1 done\n")
+    assert "epoch 1/1" in log.result()
+    assert log.result().endswith("Exiting after successful completion\n")
+    (tables,) = words[watch + 1 :]
+    here = replace(stage, suite=suite).undisturbed("digits-here")
+    assert stage.command(*tables).stdout.startswith(join(accuracy(summarise(collect([here]))), "plain"))
+
+
+def _followed(stage: Stage, runs: Path) -> str:
+    """What `logs --follow` prints of the only run of ``runs``, from its beginning on until it ends by itself."""
+    wait_for(PATIENCE, lambda: list(runs.glob(f"*/{attempts.NAME}")), what="the run to begin")
+    (began,) = runs.glob(f"*/{attempts.NAME}")
+    assert not (began.parent / RECORD_NAME).exists(), "it has ended already"
+    return stage.command("logs", began.parent, "--follow").stdout
