@@ -44,3 +44,23 @@ def test_the_table_is_made_from_the_committed_records() -> None:
 def test_every_file_the_readme_points_to_is_there() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_search_of_the_kernel_regime_beats_chance_by_far() -> None:
+    text = (ROOT / "methods" / "regime" / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict = {}
+    exec(snippet, names)
+    assert set(names["search"].best_params_) == set(names["candidates"])
+    assert names["search"].best_score_ > 0.7
+
+
+def test_the_kernel_regimes_facts_name_tests_and_files_that_are_there() -> None:
+    folder = ROOT / "methods" / "regime"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    facts = (ROOT / "tests" / "methods" / "regime" / "test_facts.py").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)`", text)
+    assert len(named) == 7
+    assert [name for name in named if f"def {name}(" not in facts] == []
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (folder / target).exists(), target
