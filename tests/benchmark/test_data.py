@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from benchmark.data import DataSet, check_source, datasets_table, load
+from benchmark.data import DataSet, Points, check_source, datasets_table, load
 from benchmark.data.splits import first_of_each_class, hold_out, stratified
 from benchmark.data.stored import statistics
 from benchmark.errors import UserError
@@ -285,6 +285,20 @@ def test_images_of_other_modes_become_colour(tmp_path: Path) -> None:
         Image.open(path).convert(mode).save(path)
     data = read(f"folder:{tmp_path}", tune_fraction=0.5)
     assert [data.test.image(index).shape[0] for index in range(4)] == [3] * 4
+
+
+def test_spirals_are_points_always_the_same_on_three_arms() -> None:
+    data, again = read("spirals"), read("spirals")
+    assert isinstance(data.train, Points)
+    assert (len(data.train), len(data.labelled), len(data.test), data.classes) == (338, 338, 375, 3)
+    np.testing.assert_array_equal(data.test.rows, again.test.rows)
+    assert not np.array_equal(np.sort(data.test.rows[:, 0])[:338], np.sort(data.train.rows[:, 0]))
+    # An arm turned by a third of a circle is the next one, to the jitter.
+    turn = np.array([[np.cos(2 * np.pi / 3), np.sin(2 * np.pi / 3)], [-np.sin(2 * np.pi / 3), np.cos(2 * np.pi / 3)]])
+    first, second = (data.test.rows[data.test.labels == arm] for arm in (0, 1))
+    assert np.abs(first @ turn - second).max() < 0.15
+    with pytest.raises(UserError, match="points have no images"):
+        data.train.image(0)
 
 
 def test_an_unknown_source_lists_what_there_is() -> None:
