@@ -34,7 +34,6 @@ SOURCES = {
     source.name: source
     for source in (
         Source("digits", "1,297 + 500", 10, 8, "0 (scikit-learn's)", "nothing to get", (0.3061,), (0.3764,)),
-        Source("spirals", "375 + 375 points", 3, 0, "0 (generated)", "nothing to get; for kernel methods", (), ()),
         Source("mnist", "60,000 + 10,000", 10, 28, "55 MB", _DOWNLOAD, (0.1307,), (0.3081,)),
         Source("fashionmnist", "60,000 + 10,000", 10, 28, "55 MB", _DOWNLOAD, (0.2860,), (0.3530,)),
         Source(
@@ -70,6 +69,7 @@ SOURCES = {
             IMAGENET_MEAN,
             IMAGENET_STD,
         ),
+        Source("spirals", "375 + 375 points", 3, 0, "0 (generated)", "nothing to get; for kernel methods", (), ()),
     )
 }
 
