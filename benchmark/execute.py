@@ -8,17 +8,16 @@ import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from benchmark import attempts, checkpoint
 from benchmark.backbone import build_encoder
 from benchmark.clock import quartiles
+from benchmark.cost import losses
 from benchmark.data import DataSet
 from benchmark.distributed import Process
 from benchmark.errors import UserError, full_disk_told
 from benchmark.evaluate import evaluate, evaluate_pixels
 from benchmark.folder import RETRIED, read_record
-from benchmark.losscost import measure_loss
+from benchmark.memory import is_out_of_memory
 from benchmark.pretrain import Diverged, Interrupted, Pretraining
 from benchmark.provenance import now, provenance
 from benchmark.run import BASELINES, Execution, Run
@@ -112,16 +111,11 @@ def _outcome(
     except UserError:
         raise
     except (MemoryError, RuntimeError) as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return _failed("out-of-memory", error, folder)
         return _failed("failed", error, folder)
     except Exception as error:
         return _failed("failed", error, folder)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU allocator has no exception class of its own.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _failed(status: Status, error: Exception, folder: Path) -> Outcome:
@@ -201,7 +195,7 @@ def _trained(
 def _cost(training: Pretraining, evaluation_seconds: float) -> Cost:
     run, state, device = training.run, training.state, training.process.device
     step_seconds = quartiles(state.step_seconds)
-    loss_seconds, loss_bytes = measure_loss(run, device)
+    loss_seconds, loss_bytes = losses.measure(run, device)
     return Cost(
         step_seconds=step_seconds,
         loss_seconds=loss_seconds,

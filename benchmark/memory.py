@@ -78,6 +78,11 @@ class PeakMemory:
         return self._counter.peak - self._counter.baseline
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice; the CPU allocator has no exception class of its own."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 class _Storages(TorchDispatchMode):
     """Keeps the sizes of the live storages that the block's operations returned, and their running sum."""
 

@@ -25,7 +25,7 @@ class TrainingStep:
     def __init__(self, run: Run, channels: int, process: Process) -> None:
         self.run, self.process = run, process
         self.method = registry.get(run.method)
-        self.encoder: Encoder = build_encoder(run, channels).to(process.device)
+        self.encoder = _on_device(build_encoder(run, channels), process.device)
         self.views = embed_views(self.encoder, run.joint_forward, process)
         self.optimizer = build_optimizer(run.optimizer, self.encoder)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=run.precision == "fp16")
@@ -53,3 +53,8 @@ class TrainingStep:
         """The optimiser's step; none where half precision overflowed."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+
+def _on_device(encoder: Encoder, device: torch.device) -> Encoder:
+    # It is built on the CPU; Module.to cannot take fake tensors, not even to where they are.
+    return encoder if device.type == "cpu" else encoder.to(device)

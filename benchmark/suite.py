@@ -54,6 +54,7 @@ class SuiteFile(Spec):
     skip: list[Skip] = []
     tune: Tuning | None = None
     execution: Settings = {}
+    gpus: int = Field(1, ge=1, description="that a Run is meant for: what `spherebench plan` predicts")
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Suite:
     skipped: tuple[tuple[dict[str, Any], str], ...]
     execution: Execution
     protocol: Settings
+    gpus: int = 1
 
     @property
     def digest(self) -> str:
@@ -156,7 +158,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
             cells.append(Cell(layers.run(axes), axes))
     cells += [Cell(layers.run(axes), axes) for axes in _baseline_axes(file.baselines, grid)]
     protocol = {"name": name, "axes": sorted(grid), "set": scalars, **file.model_dump(include={"defaults", "methods"})}
-    return Suite(name, file.description, tuple(cells), tuple(skipped), execution, protocol)
+    return Suite(name, file.description, tuple(cells), tuple(skipped), execution, protocol, file.gpus)
 
 
 def _split_execution(

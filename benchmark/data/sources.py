@@ -23,6 +23,12 @@ class Source:
     how: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    trained_whole: bool = False  # its tune split is not taken from the images that are trained on
+
+    @property
+    def train_images(self) -> int:
+        """Images to train on: the first number of ``images``."""
+        return int(self.images.split()[0].replace(",", ""))
 
 
 _DOWNLOAD = "--download"
@@ -56,7 +62,7 @@ SOURCES = {
             (0.5071, 0.4865, 0.4409),
             (0.2673, 0.2564, 0.2762),
         ),
-        Source("stl10", "100,000 unlabelled, 5,000 + 8,000", 10, 96, "3.1 GB", _DOWNLOAD, *_STL10_STATISTICS),
+        Source("stl10", "100,000 unlabelled, 5,000 + 8,000", 10, 96, "3.1 GB", _DOWNLOAD, *_STL10_STATISTICS, True),
         Source("imagenette", "9,469 + 3,925", 10, 128, "100 MB", _DOWNLOAD, IMAGENET_MEAN, IMAGENET_STD),
         Source("imagenet", "1,281,167 + 50,000", 1000, 224, "150 GB", _IMAGENET, IMAGENET_MEAN, IMAGENET_STD),
         Source(
@@ -68,6 +74,7 @@ SOURCES = {
             _IMAGENET,
             IMAGENET_MEAN,
             IMAGENET_STD,
+            trained_whole=True,
         ),
         Source("spirals", "375 + 375 points", 3, 0, "0 (generated)", "nothing to get; for kernel methods", (), ()),
     )

@@ -1,0 +1,1 @@
+"""What losses and training steps cost: measured beside the published forms of the same thing, in one run."""

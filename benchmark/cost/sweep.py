@@ -1,0 +1,57 @@
+"""Carry out a cost sweep: each cell in a process of its own, recorded as soon as it is measured."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmark.cost.cell import Cell
+from benchmark.cost.measure import identity
+from benchmark.distributed import Process, resolve_device
+from benchmark.errors import full_disk_told
+from benchmark.provenance import now, provenance
+from results.cell import CELLS_FOLDER, CostCell
+from results.record import Status, write_atomically
+
+_ROOT = Path(__file__).parents[2]
+
+
+def sweep(cells: Iterable[Cell], folder: Path | None, report: Callable[[CostCell], None]) -> list[CostCell]:
+    """Measure every cell that ``folder`` has no record of, one after the other; without a folder nothing is kept."""
+    found = []
+    for cell in cells:
+        path = folder / CELLS_FOLDER / f"{cell.id}.json" if folder else None
+        record = CostCell.read(path) if path and path.exists() else measured(cell)
+        if path and not path.exists():
+            with full_disk_told(path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+        report(record)
+        found.append(record)
+    return found
+
+
+def measured(cell: Cell) -> CostCell:
+    """Measure a cell in a process of its own. What becomes of that process is the cell's status; it raises nothing."""
+    started = now()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "cell.json"
+        command = [sys.executable, "-m", "benchmark.cost.worker", cell.model_dump_json(), str(out)]
+        ended = subprocess.run(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True, check=False)
+        if ended.returncode == 0:
+            return CostCell.read(out)
+    if ended.returncode == -signal.SIGKILL and cell.reference:
+        # The textbook form takes more memory: without it, ours may be told.
+        alone = measured(cell.model_copy(update={"reference": False}))
+        return alone.model_copy(update={"reference_status": "out-of-memory"})
+    status: Status = "out-of-memory" if ended.returncode == -signal.SIGKILL else "failed"
+    return CostCell(
+        **identity(cell),
+        status=status,
+        message=(ended.stderr.strip().splitlines() or [f"ended with code {ended.returncode}"])[-1],
+        provenance=provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0),
+    )

@@ -1,0 +1,124 @@
+"""Tables of a cost sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from results.cell import CostCell, Measurement
+from results.formats import check_format, format_table
+from results.tables import MIB, NOT_RUN, Table, join
+
+_LOSS_NOTE = (
+    "Loss and gradient. Median time of calls made in turns. Memory: the most that lives at once beyond the two views' "
+    "embeddings, the gradients included; in brackets, over the bytes of the embeddings. Rate: of the flop of matrix "
+    "products, as a part of what a large square product reaches on the same device, in turns."
+)
+_STEP_NOTE = (
+    "Forward with the loss, backward and update, medians. Memory: everything that lives at the peak of a step. "
+    "Wait: from asking for a batch of views, of images in memory, to having it, as a part of the step with it."
+)
+_REFERENCE_NOTE = (
+    "Ratios over the textbook form of the same loss (autograd through the full Gram matrix; VICReg and Barlow Twins "
+    "through the D x D matrix), or the step written plainly around it."
+)
+
+
+def line(cell: CostCell) -> str:
+    """One cell in one line, for somebody who waits for the next."""
+    shape = f"{cell.scope} {cell.method} {cell.form or ''} D={cell.embedding_dim} N={cell.batch_size} {cell.precision}"
+    if cell.measured is None:
+        return f"{shape}: {cell.status} {cell.message}"
+    row = cell.row()
+    ratio = f", {row['time_ratio']:.2f}x the textbook's speed" if row.get("time_ratio") else ""
+    return f"{shape}: {_milliseconds(cell.measured)} ms, {_mebibytes(cell.measured)} MiB{ratio}"
+
+
+def render(cells: Sequence[CostCell], format: str = "plain") -> str:
+    """``plain``, ``md`` and ``latex``: tables for reading. ``csv`` and ``json``: a row a cell, in full precision."""
+    check_format(format)
+    if format in ("csv", "json"):
+        return format_table([cell.row() for cell in cells], format)
+    return join(tables(cells), format)
+
+
+def tables(cells: Sequence[CostCell]) -> list[Table]:
+    """A table a scope, network and machine: a row a method, form, precision, N and D."""
+    ordered = sorted(cells, key=_place)
+    return [_table(list(own)) for _, own in groupby(ordered, key=lambda cell: _place(cell)[:4])]
+
+
+def _place(cell: CostCell) -> tuple[Any, ...]:
+    machine = (cell.provenance.device, cell.provenance.threads)
+    shape = (cell.precision, cell.title, cell.form or "", cell.batch_size, cell.embedding_dim)
+    return (cell.scope, cell.network, *machine, *shape)
+
+
+def _table(cells: Sequence[CostCell]) -> Table:
+    first = cells[0]
+    scope = "Loss and gradient" if first.scope == "loss" else f"Training step: {first.network}"
+    title = f"{scope}; {first.provenance.device}, threads={first.provenance.threads}"
+    compared = any(cell.reference_status for cell in cells)
+    notes = [_LOSS_NOTE if first.scope == "loss" else _STEP_NOTE, *([_REFERENCE_NOTE] if compared else [])]
+    peers = sorted({name for cell in cells for name in cell.peers})
+    exact = any(cell.gradient_error is not None for cell in cells)
+    return Table(title, [_row(cell, compared, peers, exact) for cell in cells], notes)
+
+
+def _row(cell: CostCell, compared: bool, peers: Sequence[str], exact: bool) -> dict[str, str]:
+    own = cell.measured
+    head = {
+        "Method": cell.title,
+        "Form": cell.form or NOT_RUN,
+        "Precision": cell.precision,
+        "N": str(cell.batch_size),
+        "D": str(cell.embedding_dim),
+    }
+    if own is None:
+        return head | {"Time (ms)": cell.status}
+    row = cell.row()
+    return {
+        **head,
+        "Time (ms)": _milliseconds(own),
+        "Memory (MiB)": _mebibytes(own) + (_over_inputs(cell) if cell.scope == "loss" else ""),
+        "Rate": f"{100 * row['rate_fraction']:.0f} %" if row["rate_fraction"] else NOT_RUN,
+        **(_parts(own, cell.batch_size) if cell.scope == "step" else {}),
+        **(_ratios("textbook", own, cell.reference, cell.reference_status) if compared else {}),
+        **{key: text for name in peers for key, text in _ratios(name, own, cell.peers.get(name)).items()},
+        **(_errors(cell) if exact else {}),
+    }
+
+
+def _parts(own: Measurement, batch_size: int) -> dict[str, str]:
+    step, wait = own.seconds.median, own.phases.get("data", 0.0)
+    parts = {f"{name} (ms)": f"{1e3 * own.phases[name]:.0f}" for name in ("forward", "backward", "update")}
+    return {"Images/s": f"{batch_size / step:.0f}", **parts, "Wait": f"{100 * wait / (step + wait):.1f} %"}
+
+
+def _ratios(name: str, own: Measurement, other: Measurement | None, status: str | None = None) -> dict[str, str]:
+    columns = (f"Time, {name}", f"Memory, {name}")
+    if other is None:
+        return dict.fromkeys(columns, status if status and status != "done" else NOT_RUN)
+    time, memory = other.seconds.median / own.seconds.median, other.peak_bytes / max(1, own.peak_bytes)
+    return dict(zip(columns, (f"{time:.2f}x", f"{memory:.2f}x"), strict=True))
+
+
+def _errors(cell: CostCell) -> dict[str, str]:
+    errors = {"Value error": cell.value_error, "Gradient error": cell.gradient_error}
+    return {name: NOT_RUN if error is None else f"{error:.1e}" for name, error in errors.items()}
+
+
+def _milliseconds(measured: Measurement) -> str:
+    milliseconds = 1e3 * measured.seconds.median
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+
+
+def _mebibytes(measured: Measurement) -> str:
+    return f"{measured.peak_bytes / MIB:.0f}"
+
+
+def _over_inputs(cell: CostCell) -> str:
+    if cell.measured is None or not cell.input_bytes:
+        return ""
+    return f" ({cell.measured.peak_bytes / cell.input_bytes:.2f}x)"
