@@ -124,3 +124,18 @@ def _check_option(name: str, value: Any) -> None:
 def kernel_title(method: str) -> str | None:
     """A method's name in tables; None where it is none of the kernel regime."""
     return CLOSED_FORMS[method][0] if method in CLOSED_FORMS else KERNEL_BASELINES.get(method)
+
+
+def kernel_methods_table() -> list[dict[str, str]]:
+    """One row a method of the kernel regime, as `spherebench methods` lists the others."""
+    rows = [(name, title, options) for name, (title, _, options) in CLOSED_FORMS.items()]
+    rows += [(name, title, {}) for name, title in KERNEL_BASELINES.items()]
+    return [
+        {
+            "method": name,
+            "title": title,
+            "defaults": ", ".join(f"{option}={value}" for option, value in options.items()),
+            "source": "Kiani et al. 2022, section regime of a Run",
+        }
+        for name, title, options in rows
+    ]
