@@ -30,16 +30,19 @@ class Task:
     margin_seconds: float
 
     def __call__(self) -> None:
-        """Do it. Ends the process with a code that says what became of the runs, unless all are done.
-
-        Signals go on being heard: where one of several tasks ends, srun terminates the others, which are ending too.
-        """
+        """Do it. Ends the process with a code that says what became of the runs, unless all are done."""
         requests = Requests()
         for number in SIGNALS:
             signal.signal(number, self._asking(requests))
-        from slurm.work import work
+        try:
+            from slurm.work import work
 
-        code = work(Path(self.manifest), self.indices, requests)
+            code = work(Path(self.manifest), self.indices, requests)
+        finally:
+            # Where one of several tasks ends, srun terminates the others. They are ending too, and Python takes its
+            # handlers back before it has ended: the run would be said to be killed.
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
         if code:
             sys.exit(code)
 
