@@ -37,11 +37,12 @@ def main(manifest: Path, code: int) -> None:
     if state != "RUNNING":
         attempts.end(folder, f"ended by Slurm: {state.lower()}", code=code)
         return
-    attempts.end(folder, in_words(code), code=code)
+    why = in_words(ASKED if has_saved(folder) else code)
+    attempts.end(folder, why, code=code)
     if code == DISK_FULL:
         return
     if fruitless_ends(folder) < FRUITLESS:
-        print(f"requeue: {in_words(code)}; goes on from step {attempts.kept_step(folder)}", flush=True)
+        print(f"requeue: {why}; goes on from step {attempts.kept_step(folder)}", flush=True)
         call("scontrol", "requeue", str(attempts.job_id()))
     else:
         give_up(submission, index, code)
@@ -54,6 +55,20 @@ def has_record(folder: Path) -> bool:
         return path.exists() and Record.read(path).status != "interrupted"
     except ValueError:
         return False
+
+
+def has_saved(folder: Path) -> bool:
+    """Whether this attempt was asked to stop and says that it saved.
+
+    Its exit code need not: of several tasks the first to end has srun kill the others, and the highest code is given.
+    """
+    path = folder / RECORD_NAME
+    try:
+        record = Record.read(path) if path.exists() else None
+    except ValueError:
+        return False
+    attempt = attempts.count(folder)
+    return record is not None and record.status == "interrupted" and record.provenance.attempts == attempt
 
 
 def job_state() -> str:

@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 
 from benchmark import attempts
 from benchmark.cli import main
-from results.record import RECORD_NAME
+from results.record import RECORD_NAME, Record
 from slurm.manifest import submissions
-from slurm.requeue import fruitless_ends, in_words, last_line
+from slurm.requeue import fruitless_ends, has_saved, in_words, last_line
 from slurm.status import UNDER_WAY, duration, exit_code
 from slurm.survey import is_alive, survey
 from tests.slurm.stage import ROOT, write_suite
@@ -24,7 +24,7 @@ from tests.slurm.stage import ROOT, write_suite
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     """Two runs of one epoch."""
-    return write_suite(tmp_path, "brief", ("epochs: 100", "epochs: 1"), ("seed: [0]", "seed: [0, 1]"))
+    return write_suite(tmp_path, "brief", ("epochs: 40", "epochs: 1"), ("seed: [0]", "seed: [0, 1]"))
 
 
 @pytest.fixture
@@ -132,6 +132,19 @@ def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path) -> None
     for count in (1, 2):
         attempts.end(tmp_path, "killed by SIGKILL")
         assert fruitless_ends(tmp_path) == count
+
+
+def test_an_attempt_has_saved_where_its_own_record_says_so(suite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call("submit", suite, "--cluster", "debug", "--out", out)
+    (submission,) = submissions(out)
+    folder = submission.run_folder(0)
+    done = Record.read(folder / RECORD_NAME)
+    assert not has_saved(folder)
+    done.model_copy(update={"status": "interrupted"}).write(folder)
+    assert has_saved(folder)
+    attempts.start(folder)
+    assert not has_saved(folder), "it was the attempt before that saved"
 
 
 def test_an_exit_code_in_words() -> None:
