@@ -14,9 +14,14 @@ from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from benchmark.suite import Suite
+    from results.cell import CostCell
 
 T = TypeVar("T")
-_SLURM_COMMANDS = ("submit", "status", "cancel", "retry", "logs", "doctor")
+# Commands that lie in other modules, which are imported when they are called.
+_ELSEWHERE = {
+    "benchmark.cost.cli": ("cost", "plan"),
+    "slurm.cli": ("submit", "status", "cancel", "retry", "logs", "doctor"),
+}
 FORMATS = ("plain", "md", "csv", "json", "latex")
 
 format_option = click.option(
@@ -51,15 +56,16 @@ class Commands(click.Group):
                 raise click.UsageError(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Commands in the order of their definition, and those around Slurm."""
-        return [*self.commands, *_SLURM_COMMANDS]
+        """Commands in the order of their definition, and those that lie elsewhere."""
+        return [*self.commands, *(name for names in _ELSEWHERE.values() for name in names)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command by its name; those around Slurm lie in their own room."""
-        if cmd_name not in _SLURM_COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module("slurm.cli"), cmd_name)
-        return command
+        """A command by its name."""
+        for module, names in _ELSEWHERE.items():
+            if cmd_name in names:
+                command: click.Command = getattr(importlib.import_module(module), cmd_name)
+                return command
+        return super().get_command(ctx, cmd_name)
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -213,20 +219,28 @@ def datasets(format_: str) -> None:
 @format_option
 @click.option("--metric", help="Show this metric instead of the headline ones; `all` shows every one.")
 def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
-    """Print accuracy and cost tables of the runs folders RUNS."""
+    """Print accuracy and cost tables of the runs folders RUNS, or the table of a cost sweep's folder."""
+    from results import cell_tables
     from results.tables import render
 
-    click.echo(_of_records(runs, lambda collection: render(collection, format_, metric)), nl=False)
+    cells = _cost_cells(runs)
+    if cells:
+        click.echo(cell_tables.render(cells, format_), nl=False)
+    else:
+        click.echo(_of_records(runs, lambda collection: render(collection, format_, metric)), nl=False)
 
 
 @main.command()
 @runs_argument
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: plots/ in the first folder]")
 def plots(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Draw accuracy, time-memory trade-off and loss curves of the runs folders RUNS, as PNG and PDF."""
+    """Draw the figures of the runs folders RUNS, or of a cost sweep's folder, as PNG and PDF."""
+    from results import cell_plots
     from results.plots import write
 
-    for path in _of_records(runs, lambda collection: write(collection, out or runs[0] / "plots")):
+    folder, cells = out or runs[0] / "plots", _cost_cells(runs)
+    written = cell_plots.write(cells, folder) if cells else _of_records(runs, lambda found: write(found, folder))
+    for path in written:
         click.echo(f"wrote {path}")
 
 
@@ -238,6 +252,16 @@ def compare(runs: tuple[Path, ...], format_: str) -> None:
     from results.compare import render
 
     click.echo(_of_records(runs, lambda collection: render(collection, format_)), nl=False)
+
+
+def _cost_cells(runs: tuple[Path, ...]) -> list[CostCell]:
+    """The cells of the cost sweeps among ``runs``; a damaged one is the user's error."""
+    from results.cell import cells_in
+
+    try:
+        return [cell for folder in runs for cell in cells_in(folder)]
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
 
 
 def _of_records(runs: tuple[Path, ...], make: Callable[[Any], T]) -> T:

@@ -46,13 +46,13 @@ class TrainingStep:
 
     def backward(self, loss: Loss) -> None:
         """Gradients of the parameters, averaged over the processes."""
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss.value).backward()
 
     def update(self) -> None:
-        """The optimiser's step; none where half precision overflowed."""
+        """The optimiser's step, none where half precision overflowed; the gradients are let go before the next step."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
 
 def _on_device(encoder: Encoder, device: torch.device) -> Encoder:

@@ -12,7 +12,8 @@ from results.record import Frozen, Provenance, Quartiles, Status, first_line
 
 CELLS_FOLDER = "cells"
 
-Scope = Literal["loss", "step"]
+# Time and memory of a loss and its gradient, their errors against float64, or time and memory of a training step.
+Scope = Literal["loss", "errors", "step"]
 
 
 class Measurement(Frozen):

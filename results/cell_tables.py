@@ -19,6 +19,9 @@ _STEP_NOTE = (
     "Forward with the loss, backward and update, medians. Memory: everything that lives at the peak of a step. "
     "Wait: from asking for a batch of views, of images in memory, to having it, as a part of the step with it."
 )
+_ERROR_NOTE = (
+    "Against float64 on the same embeddings, which are of the precision already; of the gradient in the Frobenius norm."
+)
 _REFERENCE_NOTE = (
     "Ratios over the textbook form of the same loss (autograd through the full Gram matrix; VICReg and Barlow Twins "
     "through the D x D matrix), or the step written plainly around it."
@@ -28,6 +31,8 @@ _REFERENCE_NOTE = (
 def line(cell: CostCell) -> str:
     """One cell in one line, for somebody who waits for the next."""
     shape = f"{cell.scope} {cell.method} {cell.form or ''} D={cell.embedding_dim} N={cell.batch_size} {cell.precision}"
+    if cell.gradient_error is not None:
+        return f"{shape}: relative errors of value {cell.value_error:.1e} and gradient {cell.gradient_error:.1e}"
     if cell.measured is None:
         return f"{shape}: {cell.status} {cell.message}"
     row = cell.row()
@@ -46,7 +51,8 @@ def render(cells: Sequence[CostCell], format: str = "plain") -> str:
 def tables(cells: Sequence[CostCell]) -> list[Table]:
     """A table a scope, network and machine: a row a method, form, precision, N and D."""
     ordered = sorted(cells, key=_place)
-    return [_table(list(own)) for _, own in groupby(ordered, key=lambda cell: _place(cell)[:4])]
+    groups = [list(own) for _, own in groupby(ordered, key=lambda cell: _place(cell)[:4])]
+    return [table for own in groups for table in (_error_tables(own) if own[0].scope == "errors" else [_table(own)])]
 
 
 def _place(cell: CostCell) -> tuple[Any, ...]:
@@ -62,19 +68,12 @@ def _table(cells: Sequence[CostCell]) -> Table:
     compared = any(cell.reference_status for cell in cells)
     notes = [_LOSS_NOTE if first.scope == "loss" else _STEP_NOTE, *([_REFERENCE_NOTE] if compared else [])]
     peers = sorted({name for cell in cells for name in cell.peers})
-    exact = any(cell.gradient_error is not None for cell in cells)
-    return Table(title, [_row(cell, compared, peers, exact) for cell in cells], notes)
+    return Table(title, [_row(cell, compared, peers) for cell in cells], notes)
 
 
-def _row(cell: CostCell, compared: bool, peers: Sequence[str], exact: bool) -> dict[str, str]:
+def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]:
     own = cell.measured
-    head = {
-        "Method": cell.title,
-        "Form": cell.form or NOT_RUN,
-        "Precision": cell.precision,
-        "N": str(cell.batch_size),
-        "D": str(cell.embedding_dim),
-    }
+    head = {**_head(cell), "D": str(cell.embedding_dim)}
     if own is None:
         return head | {"Time (ms)": cell.status}
     row = cell.row()
@@ -86,8 +85,12 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str], exact: bool) -> d
         **(_parts(own, cell.batch_size) if cell.scope == "step" else {}),
         **(_ratios("textbook", own, cell.reference, cell.reference_status) if compared else {}),
         **{key: text for name in peers for key, text in _ratios(name, own, cell.peers.get(name)).items()},
-        **(_errors(cell) if exact else {}),
     }
+
+
+def _head(cell: CostCell) -> dict[str, str]:
+    form = cell.form or NOT_RUN
+    return {"Method": cell.title, "Form": form, "Precision": cell.precision, "N": str(cell.batch_size)}
 
 
 def _parts(own: Measurement, batch_size: int) -> dict[str, str]:
@@ -104,9 +107,29 @@ def _ratios(name: str, own: Measurement, other: Measurement | None, status: str 
     return dict(zip(columns, (f"{time:.2f}x", f"{memory:.2f}x"), strict=True))
 
 
-def _errors(cell: CostCell) -> dict[str, str]:
-    errors = {"Value error": cell.value_error, "Gradient error": cell.gradient_error}
-    return {name: NOT_RUN if error is None else f"{error:.1e}" for name, error in errors.items()}
+def _error_tables(cells: Sequence[CostCell]) -> list[Table]:
+    """Relative errors of gradient and value: a row a method, form, precision and N, a column an embedding dimension."""
+    machine = f"{cells[0].provenance.device}, threads={cells[0].provenance.threads}"
+    return [
+        Table(f"Relative error of the {name}; {machine}", _error_rows(cells, f"{name}_error"), [_ERROR_NOTE])
+        for name in ("gradient", "value")
+    ]
+
+
+def _error_rows(cells: Sequence[CostCell], name: str) -> list[dict[str, str]]:
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    dimensions = {f"D={dim}": NOT_RUN for dim in sorted({cell.embedding_dim for cell in cells})}
+    for cell in cells:
+        head = {
+            "Method": cell.title,
+            "Form": cell.form or NOT_RUN,
+            "Precision": cell.precision,
+            "N": str(cell.batch_size),
+        }
+        row = rows.setdefault(tuple(head.values()), {**head, **dimensions})
+        error = getattr(cell, name)
+        row[f"D={cell.embedding_dim}"] = cell.status if error is None else f"{error:.1e}"
+    return list(rows.values())
 
 
 def _milliseconds(measured: Measurement) -> str:

@@ -21,7 +21,7 @@ from results.cell import Scope
 
 
 class Cell(Spec):
-    """What is measured in one process: a loss and its gradient, or a whole training step around it."""
+    """What is measured in one process: a loss and its gradient, the errors of both, or a whole training step."""
 
     scope: Scope = "loss"
     method: str
@@ -33,7 +33,6 @@ class Cell(Spec):
     suite: str = Field("cifar10", description="of a step: where network, optimiser and size of images come from")
     settings: tuple[str, ...] = Field((), description="of a step: what is overridden in the suite, KEY=VALUE")
     reference: bool = Field(False, description="measure the textbook form, and installed peers, too")
-    errors: bool = Field(False, description="tell the errors of value and gradient against float64")
 
     @property
     def options(self) -> dict[str, Any]:

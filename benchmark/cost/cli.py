@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from benchmark.cli import format_option, set_option
+from results.cell import Scope
 
 
 class Names(click.ParamType[tuple[Any, ...]]):
@@ -34,6 +35,7 @@ class Numbers(Names):
         return tuple(map(int, parts))
 
 
+_SCOPES = "A loss and its gradient alone, their errors against float64, or a whole training step."
 _METHODS = "sfrik_l3,auh,simclr,vicreg,barlow_twins"
 
 
@@ -43,16 +45,15 @@ _METHODS = "sfrik_l3,auh,simclr,vicreg,barlow_twins"
 @click.option("--method", type=Names(), default=_METHODS, show_default=True)
 @click.option("--form", type=Names(), default="auto", show_default=True, help="auto, primal or dual.")
 @click.option("--precision", type=Names(), default="fp32", show_default=True, help="fp32, bf16 or fp16.")
-@click.option("--scope", type=click.Choice(["loss", "step"]), default="loss", show_default=True)
+@click.option("--scope", type=click.Choice(get_args(Scope)), default="loss", show_default=True, help=_SCOPES)
 @click.option("--suite", default="cifar10", show_default=True, help="Of a step: its network, optimiser and images.")
 @set_option
 @click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, in turns with ours.")
-@click.option("--errors", is_flag=True, help="Tell the errors of a loss and its gradient against float64.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the cells there, and measure only what is missing.")
 @format_option
 def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: Any) -> None:
-    """Measure time, memory and flop of losses, or of whole training steps: each cell in a process of its own."""
+    """Measure time, memory and flop of losses or training steps, or errors: each cell in a process of its own."""
     from benchmark.cost.cell import cells
     from benchmark.cost.sweep import sweep
     from benchmark.distributed import resolve_device

@@ -17,6 +17,7 @@ from benchmark.randomness import generator
 from benchmark.run import Run
 from benchmark.step import AUTOCAST
 from methods import registry
+from methods.loss import Loss
 from results.record import Quartiles
 
 Views = tuple[Tensor, Tensor]
@@ -105,21 +106,22 @@ def measure(run: Run, device: torch.device) -> tuple[Quartiles, int]:
     return timing.of(timing.in_turns([call], device, budget=0.0)[0]), memory.peak_bytes
 
 
-def errors(cell: Cell, device: torch.device) -> dict[str, float]:
+def errors(cell: Cell, device: torch.device) -> dict[str, Any]:
     """Relative errors of value and gradient (in the Frobenius norm) against float64 on the same embeddings."""
     views = draw_views(cell.batch_size, cell.embedding_dim, AUTOCAST[cell.precision], device)
-    value, gradients = _differentiated(cell, views)
-    exact_value, exact_gradients = _differentiated(cell, tuple(view.detach().double() for view in views))
+    loss, gradients = _differentiated(cell, views)
+    exact, exact_gradients = _differentiated(cell, tuple(view.detach().double() for view in views))
     pairs = list(zip(gradients, exact_gradients, strict=True))
-    difference = sum(float((gradient.double() - exact).square().sum()) for gradient, exact in pairs)
-    size = sum(float(exact.square().sum()) for _, exact in pairs)
+    difference = sum(float((own.double() - other).square().sum()) for own, other in pairs)
+    size = sum(float(other.square().sum()) for _, other in pairs)
     return {
-        "value_error": abs(float((value.double() - exact_value) / exact_value)),
+        "form": loss.form,
+        "value_error": abs(float((loss.value.detach().double() / exact.value.detach()) - 1)),
         "gradient_error": (difference / size) ** 0.5,
     }
 
 
-def _differentiated(cell: Cell, views: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+def _differentiated(cell: Cell, views: tuple[Tensor, ...]) -> tuple[Loss, tuple[Tensor, ...]]:
     leaves = [view.detach().requires_grad_() for view in views]
-    value = registry.get(cell.method)(leaves, form=cell.form, **cell.options).value
-    return value.detach(), torch.autograd.grad(value, leaves)
+    loss = registry.get(cell.method)(leaves, form=cell.form, **cell.options)
+    return loss, torch.autograd.grad(loss.value, leaves)

@@ -42,21 +42,24 @@ def measure(cell: Cell) -> CostCell:
     started, device = now(), resolve_device(cell.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
+    place = provenance(Process(device), started, attempts=1, lost_seconds=0.0)
+    return CostCell(**{**identity(cell), "status": "done", **found, "provenance": place})
+
+
+def _costs(cell: Cell, device: torch.device) -> dict[str, Any]:
     found = _Measured(cell, device)
-    return CostCell(
-        **identity(cell),
-        form=found.form,
-        status=found.status(OURS),
-        input_bytes=found.input_bytes,
-        measured=found.measured.get(OURS),
-        reference=found.measured.get(REFERENCE),
-        reference_status=found.status(REFERENCE) if cell.reference else None,
-        peers={name: own for name, own in found.measured.items() if name not in (OURS, REFERENCE)},
-        memory_counter="cuda allocator" if device.type == "cuda" else "tensor storages",
-        product_rate=found.product_rate,
-        **(losses.errors(cell, device) if cell.errors else {}),
-        provenance=provenance(Process(device), started, attempts=1, lost_seconds=0.0),
-    )
+    return {
+        "form": found.form,
+        "status": found.status(OURS),
+        "input_bytes": found.input_bytes,
+        "measured": found.measured.get(OURS),
+        "reference": found.measured.get(REFERENCE),
+        "reference_status": found.status(REFERENCE) if cell.reference else None,
+        "peers": {name: own for name, own in found.measured.items() if name not in (OURS, REFERENCE)},
+        "memory_counter": "cuda allocator" if device.type == "cuda" else "tensor storages",
+        "product_rate": found.product_rate,
+    }
 
 
 def identity(cell: Cell) -> dict[str, Any]:

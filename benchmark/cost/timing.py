@@ -13,7 +13,7 @@ from benchmark.memory import Holder, PeakMemory
 from results.record import Quartiles
 
 # Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, made once.
-BUDGET = 6.0
+BUDGET = 3.0
 LEAST, MOST = 5, 31
 PATIENCE = 10.0
 _SQUARE = {"cpu": 2048, "cuda": 8192}

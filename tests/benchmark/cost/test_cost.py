@@ -1,0 +1,183 @@
+"""``spherebench cost``: real processes at shapes that take seconds; sizes of memory are checked against counts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.cost import losses, sweep, timing
+from benchmark.cost.cell import Cell
+from benchmark.cost.measure import measure
+from benchmark.cost.plain import PlainStep
+from benchmark.cost.steps import TimedStep
+from benchmark.distributed import Process
+from benchmark.step import TrainingStep
+from benchmark.suite import load_suite
+from results.cell import CostCell, Scope, cells_in
+
+CPU = torch.device("cpu")
+TINY = (
+    "data.source=digits",
+    "data.image_size=null",
+    "backbone.name=small_cnn",
+    "projector.hidden=16",
+    "precision=fp32",
+)
+
+
+def test_a_sweep_is_kept_told_and_not_measured_again(tmp_path: Path, spherebench) -> None:
+    asked = ("cost", "--embedding-dim", "64,128", "--batch-size", "32", "--method", "sfrik_l3", "--reference")
+    asked = (*asked, "--out", str(tmp_path), "--format", "json")
+    rows = json.loads(spherebench(*asked).stdout)
+    assert [row["embedding_dim"] for row in rows] == [64, 128]
+    for row in rows:
+        assert (row["method"], row["form"], row["batch_size"], row["scope"]) == ("sfrik_l3", "dual", 32, "loss")
+        assert row["input_bytes"] == 2 * 32 * row["embedding_dim"] * 4
+        assert 0 < row["seconds_q1"] <= row["seconds"] <= row["seconds_q3"]
+        assert row["time_ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
+        # At least the gradients of both views must be held; and not the many N x N matrices of autograd.
+        assert row["input_bytes"] < row["peak_bytes"] < row["reference_peak_bytes"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")}
+    assert len(before) == 2
+    assert json.loads(spherebench(*asked).stdout) == rows
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*.json")} == before
+    assert {path.name for path in tmp_path.glob("plots/*.png")} == {"over_embedding_dim.png", "tradeoff.png"}
+    assert "| SFRIK, L = 3" in (tmp_path / "tables" / "cost.md").read_text()
+
+
+def test_errors_are_those_of_the_precision() -> None:
+    found = {
+        precision: losses.errors(
+            Cell(scope="errors", method="auh", embedding_dim=256, batch_size=64, precision=precision), CPU
+        )
+        for precision in ("fp32", "bf16", "fp16")
+    }
+    errors = {precision: error["gradient_error"] for precision, error in found.items()}
+    assert errors["fp32"] < 1e-6 < errors["fp16"] < errors["bf16"] < 1e-2
+
+
+def test_a_step_is_measured_with_its_parts_beside_the_plain_one() -> None:
+    cell = Cell(scope="step", method="vicreg", embedding_dim=32, batch_size=32, settings=TINY, reference=True)
+    found = measure(cell)
+    assert found.measured is not None
+    assert found.reference is not None
+    assert set(found.measured.phases) == {"forward", "backward", "update", "data"}
+    assert set(found.reference.phases) == {"forward", "backward", "update"}
+    parts = found.measured.phases
+    whole = parts["forward"] + parts["backward"] + parts["update"]
+    assert whole == pytest.approx(found.measured.seconds.median, rel=0.5)
+    assert found.network == "small_cnn, width 32, 8 x 8 pixels, projector 16-16-D, lars"
+
+
+def test_the_plain_step_takes_the_same_step() -> None:
+    cell = Cell(scope="step", method="sfrik_l2", embedding_dim=32, batch_size=32, settings=TINY)
+    run = cell.run()
+    ours, plain = TrainingStep(run, 1, Process(CPU)), PlainStep(run, 1, CPU)
+    views = tuple(torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(view)) for view in range(2))
+    for step in (ours, plain, ours, plain):
+        for group in step.optimizer.param_groups:
+            group["lr"] = 0.1
+        TimedStep(step, views, CPU)()
+    for own, other in zip(ours.encoder.parameters(), plain.encoder.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-5)
+
+
+def test_what_runs_out_of_memory_is_one_cell_marked_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(_: losses.TextbookCall) -> torch.Tensor:
+        return torch.empty(2**60)
+
+    monkeypatch.setattr(losses.TextbookCall, "value", too_much)
+    found = measure(Cell(method="vicreg", embedding_dim=32, batch_size=16, reference=True))
+    assert (found.status, found.reference_status) == ("done", "out-of-memory")
+    assert found.measured is not None
+    assert found.reference is None
+    row = found.row()
+    assert (row["reference_seconds"], row["time_ratio"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        (f"import os; os.kill(os.getpid(), {int(signal.SIGKILL)})", "out-of-memory", "ended with code -9"),
+        ("raise SystemExit('no such thing')", "failed", "no such thing"),
+    ],
+)
+def test_a_process_that_dies_is_a_cell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, status: str, message: str
+) -> None:
+    dying = tmp_path / "python"
+    dying.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
+    dying.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(dying))
+    found = sweep.measured(Cell(method="vicreg", embedding_dim=32, batch_size=16))
+    assert (found.status, found.message) == (status, message)
+
+
+def test_a_form_that_a_method_has_not_is_skipped_with_its_reason() -> None:
+    from benchmark.cost.cell import cells
+
+    axes = {"method": ["sfrik_l3", "vicreg"], "form": ["primal"], "embedding_dim": [16], "batch_size": [8]}
+    chosen = cells(axes, {})
+    assert [cell.method for cell in chosen.measured] == ["vicreg"]
+    assert chosen.skipped == ("sfrik_l3: this loss has no form 'primal': it takes auto, dual",)
+
+
+def test_calls_are_made_in_turns() -> None:
+    made: list[str] = []
+    taken = timing.in_turns([lambda: made.append("a"), lambda: made.append("b")], CPU, budget=0.0)
+    assert made == ["a", "b"] * (timing.LEAST + 1)
+    assert [len(own) for own in taken] == [timing.LEAST, timing.LEAST]
+
+
+def test_the_step_of_a_cell_is_the_suites(tmp_path: Path) -> None:
+    cell = Cell(scope="step", method="simclr", embedding_dim=128, batch_size=64, precision="bf16")
+    run = cell.run()
+    suite_run = load_suite("cifar10", ["precision=bf16"]).cells[0].run
+    assert (run.backbone, run.projector, run.optimizer) == (
+        suite_run.backbone,
+        suite_run.projector,
+        suite_run.optimizer,
+    )
+    assert (run.method, run.embedding_dim, run.batch_size) == ("simclr", 128, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--embedding-dim", "many"], "is 'many', must be whole numbers with commas between them, such as 512,2048"),
+        (["--embedding-dim", "1"], "--embedding-dim: is 1, should be greater than or equal to 2"),
+        (["--method", "sfrik"], "--method 'sfrik': is not a method; there are sfrik_l1"),
+        (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'bf16' or 'fp16'"),
+        (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
+        (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
+        (["--device", "cuda:99"], "--set device: is 'cuda:99'"),
+    ],
+)
+def test_bad_input_is_one_sentence(spherebench, arguments: list[str], sentence: str) -> None:
+    result = spherebench("cost", *arguments)
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_damaged_cell_is_named(tmp_path: Path, spherebench) -> None:
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "loss.json").write_text('{"scope": "loss"}')
+    with pytest.raises(ValueError, match=r"damaged cost cell .*loss\.json"):
+        cells_in(tmp_path)
+    result = spherebench("tables", tmp_path)
+    assert result.exit_code == 2
+    assert "damaged cost cell" in result.output
+
+
+@pytest.mark.parametrize("scope", ["loss", "errors"])
+def test_a_cell_survives_its_file(tmp_path: Path, scope: Scope) -> None:
+    found = measure(Cell(scope=scope, method="barlow_twins", embedding_dim=32, batch_size=16))
+    path = tmp_path / "cell.json"
+    path.write_text(found.model_dump_json())
+    assert CostCell.read(path) == found
