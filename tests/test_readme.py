@@ -64,3 +64,11 @@ def test_the_kernel_regimes_facts_name_tests_and_files_that_are_there() -> None:
     assert [name for name in named if f"def {name}(" not in facts] == []
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (folder / target).exists(), target
+
+
+def test_the_kernel_regimes_figures_are_the_committed_records() -> None:
+    section = README.partition("## The kernel regime")[2].partition("\n## ")[0]
+    table = (ROOT / "results" / "reference" / "regime_digits" / "tables" / "accuracy.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\d\d\.\d ± \d\.\d", section)
+    assert len(figures) == 6
+    assert [figure for figure in figures if figure not in table] == []
