@@ -146,6 +146,7 @@ def spectrum(collection: Collection, summary: pd.DataFrame, source: str) -> Figu
     runs = collection.runs[(collection.runs["data.source"] == source) & (collection.runs["status"] == "done")]
     names = _largest(summary[summary["data.source"] == source]).drop_duplicates("configuration")
     own = runs.sort_values("seed").drop_duplicates("configuration").merge(names[["configuration", "name"]])
+    own = own.sort_values("name", key=natural)
     shares = {row["name"]: found for _, row in own.iterrows() if (found := read_spectrum(Path(row["folder"])))}
     if not 1 < len(shares) <= _MOST_SPECTRA:
         return None
