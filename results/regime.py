@@ -34,10 +34,10 @@ def concerns(summary: pd.DataFrame, source: str) -> bool:
 def few_labels(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
     """Few-label accuracy, a row a method and a panel a number of labels: means and 95 % intervals, a mark a probe.
 
-    Of the numbers of views and of images the largest that a method was run with.
+    Of the numbers of views and of images the largest that a method was run with; none where it had several ranks.
     """
     chosen = _largest(_few_label_rows(summary, source))
-    if chosen.empty:
+    if chosen.empty or _several_ranks(chosen):
         return None
     order = chosen.assign(untrained=chosen["epochs"] == 0, natural=natural(chosen["name"]))
     names = list(dict.fromkeys(order.sort_values(["untrained", "natural"])["name"]))[::-1]
@@ -148,7 +148,7 @@ def spectrum(collection: Collection, summary: pd.DataFrame, source: str) -> Figu
     own = runs.sort_values("seed").drop_duplicates("configuration").merge(names[["configuration", "name"]])
     own = own.sort_values("name", key=natural)
     shares = {row["name"]: found for _, row in own.iterrows() if (found := read_spectrum(Path(row["folder"])))}
-    if not 1 < len(shares) <= _MOST_SPECTRA:
+    if not 1 < len(shares) <= _MOST_SPECTRA or _several_ranks(names):
         return None
     looks = style.looks(list(shares))
     figure, (axis,) = style.grid(1, height=2.6)
@@ -192,6 +192,10 @@ def _largest(rows: pd.DataFrame, but: str | None = None) -> pd.DataFrame:
             values = rows[column].astype(float).fillna(0)
             rows = rows[values == values.groupby(rows["name"]).transform("max")]
     return rows
+
+
+def _several_ranks(rows: pd.DataFrame) -> bool:
+    return bool((rows.groupby("name")["embedding_dim"].nunique() > 1).any())
 
 
 def _labels_text(labels: object) -> str:

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmark.settings import merge
 from benchmark.suite import Suite, load_suite, read_suite, suite_path
 from benchmark.tune import choose, scores, tuning_suite
+from results.intervals import half_width
 from results.record import RECORD_NAME, Record
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
+KERNEL_SUITES = ("regime_digits", "regime_ridge_rank", "regime_spirals")
 
 
-@pytest.fixture(scope="module")
-def candidates() -> Suite:
-    """Every candidate of `spherebench tune digits`."""
-    return tuning_suite(read_suite(suite_path("digits")), {}, name="digits", where="digits.yaml")
+def _candidates(name: str) -> Suite:
+    """Every candidate of `spherebench tune NAME`."""
+    return tuning_suite(read_suite(suite_path(name)), {}, name=name, where=f"{name}.yaml")
 
 
 def _records(suite: Suite, folder: Path) -> list[Record]:
     return [Record.read(folder / cell.run.id / RECORD_NAME) for cell in suite.cells]
 
 
-def test_every_run_of_digits_is_done_at_one_clean_commit() -> None:
-    records = _records(load_suite("digits"), REFERENCE / "digits")
+@pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
+def test_every_run_is_done_at_one_clean_commit(name: str) -> None:
+    records = _records(load_suite(name), REFERENCE / name)
     assert {record.status for record in records} == {"done"}
     assert {record.provenance.dirty for record in records} == {False}
     assert len({record.provenance.commit for record in records}) == 1
     assert {metric.protocol["split"] for record in records for metric in record.metrics} == {"test"}
 
 
-def test_the_hyperparameters_of_digits_are_what_tuning_chose(candidates: Suite) -> None:
-    file = read_suite(suite_path("digits"))
+def _chosen(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The suite's settings by method, and what the committed records of its tuning choose."""
+    file = read_suite(suite_path(name))
     assert file.tune is not None
-    chosen = choose(scores(candidates, file.tune, REFERENCE / "digits-tune"))
-    assert file.methods == chosen
+    return file.methods, choose(scores(_candidates(name), file.tune, REFERENCE / f"{name}-tune"))
 
 
-def test_tuning_looked_at_the_tune_split_only(candidates: Suite) -> None:
-    records = _records(candidates, REFERENCE / "digits-tune")
+def test_the_hyperparameters_of_digits_are_what_tuning_chose() -> None:
+    methods, chosen = _chosen("digits")
+    assert methods == chosen
+
+
+def test_the_kernel_regimes_hyperparameters_are_what_tuning_chose() -> None:
+    methods, chosen = _chosen("regime_digits")
+    assert len(chosen) == 8
+    assert merge(methods, chosen) == methods
+
+
+@pytest.mark.parametrize("name", ["digits", "regime_digits"])
+def test_tuning_looked_at_the_tune_split_only(name: str) -> None:
+    records = _records(_candidates(name), REFERENCE / f"{name}-tune")
     assert {metric.protocol["split"] for record in records for metric in record.metrics} == {"tune"}
 
 
@@ -57,10 +75,65 @@ def test_few_labels_beat_the_raw_pixels_and_the_untrained_network() -> None:
                 assert min(values) > max(accuracy[f"{baseline}, {labels}"]), key
 
 
-def test_the_committed_tables_are_made_from_the_committed_records() -> None:
+def _by_svm(name: str, labels: int) -> list[tuple[dict[str, Any], float]]:
+    """Each Run of a suite with its few-label accuracy by the support vector machine."""
+    beginning = f"fewshot_top1[labels_per_class={labels},draws=10,probe=svm"
+    return [
+        (record.run, metric.value)
+        for record in _records(load_suite(name), REFERENCE / name)
+        for metric in record.metrics
+        if metric.name.startswith(beginning)
+    ]
+
+
+@pytest.mark.parametrize("labels", [1, 5])
+def test_the_induced_kernel_beats_the_base_kernel_by_intervals_that_do_not_touch(labels: int) -> None:
+    values: dict[str, list[float]] = {}
+    for run, value in _by_svm("regime_digits", labels):
+        if run["method"] == "base_kernel" or run.get("regime", {}).get("n_views") == 16:
+            values.setdefault(run["method"], []).append(value)
+    assert len(values["base_kernel"]) == len(values["kernel_spectral"]) == 5
+    ends = {method: (mean(own) - _half_width(own), mean(own) + _half_width(own)) for method, own in values.items()}
+    assert ends["kernel_spectral"][0] > ends["base_kernel"][1]
+    assert ends["kernel_spectral"][0] > ends["kernel_pca"][1]
+
+
+def _half_width(values: list[float]) -> float:
+    return float(half_width(np.array([stdev(values)]), np.array([len(values)]))[0])
+
+
+@pytest.mark.parametrize(("labels", "margin"), [(1, 0.05), (5, 0.01)])
+def test_without_ridge_and_rank_limit_the_induced_kernel_falls_below_the_base_kernel(
+    labels: int, margin: float
+) -> None:
+    cells: dict[tuple[float, int], list[float]] = {}
+    base = []
+    for run, value in _by_svm("regime_ridge_rank", labels):
+        if run["method"] == "base_kernel":
+            base.append(value)
+        else:
+            cells.setdefault((run["regime"]["ridge"], run["embedding_dim"]), []).append(value)
+    ranks = {rank for _, rank in cells}
+    assert max(cells[0.0, max(ranks)]) < min(base) - margin
+    best = max(cells, key=lambda cell: mean(cells[cell]))
+    assert best[0] > 0
+    assert min(cells[best]) > max(base)
+
+
+def test_the_right_neighbourhood_untangles_the_spirals() -> None:
+    spectral = {
+        run["regime"]["n_neighbors"]: value
+        for run, value in _by_svm("regime_spirals", 1)
+        if run["method"] == "kernel_spectral"
+    }
+    assert spectral[5] > 0.9 > 0.7 > max(spectral[2], spectral[40])
+
+
+@pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
+def test_the_committed_tables_are_made_from_the_committed_records(name: str) -> None:
     from results.collect import collect
     from results.summary import summarise
     from results.tables import accuracy, join
 
-    made = join(accuracy(summarise(collect([REFERENCE / "digits"]))), "md")
-    assert made == (REFERENCE / "digits" / "tables" / "accuracy.md").read_text(encoding="utf-8")
+    made = join(accuracy(summarise(collect([REFERENCE / name]))), "md")
+    assert made == (REFERENCE / name / "tables" / "accuracy.md").read_text(encoding="utf-8")
