@@ -53,7 +53,7 @@ _METHODS = "sfrik_l3,auh,simclr,vicreg,barlow_twins"
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the cells there, and measure only what is missing.")
 @format_option
 def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: Any) -> None:
-    """Measure time, memory and flop of losses or training steps, or errors: each cell in a process of its own."""
+    """Measure time, memory and flop of losses or training steps, each cell in a process of its own; or errors."""
     from benchmark.cost.cell import cells
     from benchmark.cost.sweep import sweep
     from benchmark.distributed import resolve_device
