@@ -1,4 +1,4 @@
-"""The plans of a suite, as rows and as a table."""
+"""The plans of a suite, as rows for programs and for readers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from benchmark.regime import KERNEL_METHODS
 from benchmark.run import BASELINES, Run
 from benchmark.suite import Suite
 from benchmark.titles import title
-from results.tables import Table
 
 GB, TERA = 1e9, 1e12
-_NOTE = (
+NOTE = (
     "Peak of one training step on each GPU: parameters, optimiser, gradients in DistributedDataParallel's buckets, "
     "activations, loss; without the CUDA context and the workspaces of cuBLAS and cuDNN. As published: with the "
     "gradients kept and copied into the buckets, as in the published code. FLOP: of one GPU, forward and backward."
@@ -72,14 +71,14 @@ def _room(own: Plan, memory: int) -> dict[str, Any]:
     return {"fits": fits, "largest_embedding_dim": largest_dimension(own.run, own.gpus, memory)}
 
 
-def table(plans: Sequence[Plan], name: str, memory: int | None, rate: float | None) -> Table:
-    """The same for reading."""
-    first = plans[0]
-    heading = f"{name}: {first.gpus} GPU{'s' if first.gpus > 1 else ''}, {first.run.precision}"
-    return Table(heading, [_cells(row) for row in rows(plans, memory, rate)], [_NOTE])
+def heading(suite: str, plans: Sequence[Plan]) -> str:
+    """What all plans have in common."""
+    gpus, precisions = plans[0].gpus, sorted({own.run.precision for own in plans})
+    return f"{suite}: {gpus} GPU{'s' if gpus > 1 else ''}, {', '.join(precisions)}"
 
 
-def _cells(row: dict[str, Any]) -> dict[str, str]:
+def readable(row: dict[str, Any]) -> dict[str, str]:
+    """A row for reading: in GB and TFLOP."""
     cells = {
         "Method": title(row["method"]),
         "Form": row["form"],

@@ -12,8 +12,9 @@ from results.record import Frozen, Provenance, Quartiles, Status, first_line
 
 CELLS_FOLDER = "cells"
 
-# Time and memory of a loss and its gradient, their errors against float64, or time and memory of a training step.
-Scope = Literal["loss", "errors", "step"]
+# Of a loss and its gradient: time and memory, or errors against float64. Time and memory of a training step; of a fit
+# in the kernel regime, whose `batch_size` is the number of rows and whose `embedding_dim` is that of components.
+Scope = Literal["loss", "errors", "step", "fit"]
 
 
 class Measurement(Frozen):
@@ -21,7 +22,8 @@ class Measurement(Frozen):
 
     seconds: Quartiles
     peak_bytes: int = Field(description="the most that lived at once beyond the inputs; of a step, everything")
-    flop: int = Field(description="of matrix products and convolutions, as counted by torch's FlopCounterMode")
+    peak_rss_bytes: int | None = Field(default=None, description="of the whole process, where that was asked for")
+    flop: int | None = Field(default=None, description="of products and convolutions, by torch's FlopCounterMode")
     phases: dict[str, float] = Field(default={}, description="of a step: median seconds of its parts")
 
 
@@ -44,7 +46,7 @@ class CostCell(Frozen):
     reference: Measurement | None = Field(default=None, description="the textbook form, interleaved with ours")
     reference_status: Status | None = None
     peers: dict[str, Measurement] = {}
-    memory_counter: Literal["tensor storages", "cuda allocator"] | None = None
+    memory_counter: Literal["tensor storages", "cuda allocator", "numpy arrays"] | None = None
     product_rate: float | None = Field(default=None, description="flop/s of a large square matrix product, interleaved")
     value_error: float | None = Field(default=None, description="relative, against float64 on the same embeddings")
     gradient_error: float | None = Field(default=None, description="relative, in the Frobenius norm")
@@ -73,7 +75,7 @@ class CostCell(Frozen):
 
     def _rate_fraction(self) -> float | None:
         """Flop per second over those of a large matrix product."""
-        if self.measured is None or not self.product_rate:
+        if self.measured is None or self.measured.flop is None or not self.product_rate:
             return None
         return self.measured.flop / self.measured.seconds.median / self.product_rate
 
@@ -100,7 +102,8 @@ def _flat(prefix: str, measured: Measurement | None) -> dict[str, Any]:
         f"{prefix}seconds_q3": seconds.q3,
         f"{prefix}repeats": seconds.n,
         f"{prefix}peak_bytes": measured.peak_bytes,
-        f"{prefix}flop": measured.flop,
+        **({} if measured.flop is None else {f"{prefix}flop": measured.flop}),
+        **({} if measured.peak_rss_bytes is None else {f"{prefix}peak_rss_bytes": measured.peak_rss_bytes}),
         **{f"{prefix}{phase}_seconds": value for phase, value in measured.phases.items()},
     }
 

@@ -27,8 +27,11 @@ def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
     """Write every figure that the sweep holds data for, as PNG and PDF; returns the files."""
     style.use_style()
     folder.mkdir(parents=True, exist_ok=True)
-    points = _points([cell for cell in cells if cell.scope == "loss"])
+    points, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in ("loss", "fit"))
     figures = {
+        "fit_over_rows": _over(
+            fits, "batch_size", "embedding_dim", "Fit in the kernel regime", "scikit-learn's nearest"
+        ),
         "over_embedding_dim": _over(points, "embedding_dim", "batch_size"),
         "over_batch_size": _over(points, "batch_size", "embedding_dim"),
         "tradeoff": _tradeoff(points),
@@ -50,7 +53,7 @@ def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
             "mib": max(measured.peak_bytes, 1) / MIB,
         }
         for cell in cells
-        for by, measured in (("spherebench", cell.measured), ("textbook", cell.reference))
+        for by, measured in (("spherebench", cell.measured), ("reference", cell.reference))
         if measured is not None
     ]
     points = pd.DataFrame(rows, columns=["label", "by", *_AXES, "precision", *_VALUES])
@@ -66,7 +69,13 @@ def _several(cell: CostCell, cells: Sequence[CostCell]) -> bool:
     return len(forms) > 1
 
 
-def _over(points: pd.DataFrame, axis: str, fixed: str) -> Figure | None:
+def _over(
+    points: pd.DataFrame,
+    axis: str,
+    fixed: str,
+    what: str = "Loss and gradient",
+    reference: str = "the textbook form",
+) -> Figure | None:
     """Time and memory over one axis, the other fixed where most of it was measured: a line a method."""
     counts = points.groupby(fixed)[axis].nunique()
     if counts.empty or counts.max() < 2:
@@ -82,9 +91,9 @@ def _over(points: pd.DataFrame, axis: str, fixed: str) -> Figure | None:
         _log(panel, sorted(own[axis].unique()), _AXES[axis], title)
     handles = [Line2D([], [], **_look(looks[label], "spherebench")) for label in labels]
     names = [_with_slopes(label, own[(own["label"] == label)], axis) for label in labels]
-    textbook = "; faint, dotted: the textbook form" if "textbook" in set(own["by"]) else ""
-    shown = f"Loss and gradient at ${'N' if fixed == 'batch_size' else 'D'}={value}$; exponents of time and memory"
-    return style.finish(figure, handles, names, f"{shown} over the last {SLOPE_POINTS} points{textbook}")
+    beside = f"; faint, dotted: {reference}" if "reference" in set(own["by"]) else ""
+    shown = f"{what} at ${'N' if fixed == 'batch_size' else 'D'}={value}$; exponents of time and memory"
+    return style.finish(figure, handles, names, f"{shown} over the last {SLOPE_POINTS} points{beside}")
 
 
 def _largest(counts: pd.Series) -> int:

@@ -1,4 +1,4 @@
-"""The directions of import: methods <- benchmark <- slurm, and results beside them with the record's schema only."""
+"""The directions of import: methods <- benchmark <- slurm, and results beside them with the schemas of records only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {"methods", "benchmark", "slurm", "results"}
 ALLOWED = {
     "methods": {"methods"},
-    "benchmark": {"benchmark", "methods", "results.record"},
+    "benchmark": {"benchmark", "methods", "results.record", "results.cell"},
     "slurm": {"slurm", "benchmark", "methods", "results.record"},
     "results": {"results"},
 }
 # The command line sits on top: it imports each room inside the command that needs it.
-ON_TOP = {"benchmark/cli.py", "slurm/cli.py"}
+ON_TOP = {"benchmark/cli.py", "benchmark/cost/cli.py", "slurm/cli.py"}
 HEAVY = {"torch", "torchvision", "sklearn", "submitit"}
 
 

@@ -19,9 +19,14 @@ from benchmark.suite import load_suite
 from methods import registry
 from results.cell import Scope
 
+FITS = ("exact", "streaming")
+
 
 class Cell(Spec):
-    """What is measured in one process: a loss and its gradient, the errors of both, or a whole training step."""
+    """What is measured in one process: a loss and its gradient, the errors of both, a training step or a fit.
+
+    Of a fit ``batch_size`` is the number of rows and ``embedding_dim`` that of components.
+    """
 
     scope: Scope = "loss"
     method: str
@@ -69,7 +74,7 @@ def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> Cells:
     measured, skipped = [], []
     for values in itertools.product(*axes.values()):
         cell = _valid(common | dict(zip(axes, values, strict=True)))
-        reason = no_such_form(cell.method, cell.form)
+        reason = None if cell.scope == "fit" else no_such_form(cell.method, cell.form)
         if reason is None:
             measured.append(cell)
         else:
@@ -85,8 +90,9 @@ def _valid(asked: dict[str, Any]) -> Cell:
     except ValidationError as error:
         key, reason = fault(error, Cell)
         raise UserError(f"--{key.replace('_', '-')}: {reason}") from error
-    if cell.method not in registry.names():
-        raise UserError(f"--method {cell.method!r}: is not a method; there are {', '.join(registry.names())}")
+    known = FITS if cell.scope == "fit" else registry.names()
+    if cell.method not in known:
+        raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
     if cell.scope == "step":
         cell.run()
     return cell

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from benchmark.cli import format_option, set_option
-from results.cell import Scope
 
 
 class Names(click.ParamType[tuple[Any, ...]]):
@@ -35,20 +34,26 @@ class Numbers(Names):
         return tuple(map(int, parts))
 
 
-_SCOPES = "A loss and its gradient alone, their errors against float64, or a whole training step."
-_METHODS = "sfrik_l3,auh,simclr,vicreg,barlow_twins"
+_SCOPES = "A loss and its gradient; their errors against float64; a training step; a fit in the kernel regime."
+_LOSSES = {"method": "sfrik_l3,auh,simclr,vicreg,barlow_twins", "batch_size": "1024", "embedding_dim": "512,2048,8192"}
+_DEFAULTS = {
+    "loss": _LOSSES,
+    "errors": _LOSSES,
+    "step": _LOSSES | {"batch_size": "256"},
+    "fit": {"method": "exact,streaming", "batch_size": "1000,2000,4000", "embedding_dim": "64"},
+}
 
 
 @click.command()
-@click.option("--embedding-dim", type=Numbers(), default="512,2048,8192", show_default=True)
-@click.option("--batch-size", type=Numbers(), default="1024", show_default=True)
-@click.option("--method", type=Names(), default=_METHODS, show_default=True)
+@click.option("--embedding-dim", type=Numbers(), help="D; of a fit, components.")
+@click.option("--batch-size", type=Numbers(), help="N; of a fit, rows.")
+@click.option("--method", type=Names(), help="Losses; of a fit, exact or streaming.")
 @click.option("--form", type=Names(), default="auto", show_default=True, help="auto, primal or dual.")
 @click.option("--precision", type=Names(), default="fp32", show_default=True, help="fp32, bf16 or fp16.")
-@click.option("--scope", type=click.Choice(get_args(Scope)), default="loss", show_default=True, help=_SCOPES)
+@click.option("--scope", type=click.Choice(list(_DEFAULTS)), default="loss", show_default=True, help=_SCOPES)
 @click.option("--suite", default="cifar10", show_default=True, help="Of a step: its network, optimiser and images.")
 @set_option
-@click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, in turns with ours.")
+@click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, beside ours.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Keep the cells there, and measure only what is missing.")
 @format_option
@@ -62,6 +67,8 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
 
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
+    for name, text in _DEFAULTS[asked["scope"]].items():
+        axes[name] = axes[name] or (Names() if name == "method" else Numbers()).convert(text, None, None)
     chosen = cells(axes, {**asked, "settings": assignments})
     for sentence in chosen.skipped:
         click.echo(f"skipped {sentence}", err=True)
@@ -94,13 +101,12 @@ class Bytes(click.ParamType[int]):
 @format_option
 def plan(suite: str, gpus: int | None, format_: str, assignments: tuple[str, ...], **asked: Any) -> None:
     """Predict memory and flop of every run of SUITE, without a GPU and without running."""
-    from benchmark.plan_table import predict, rows, table
+    from benchmark.plan_table import NOTE, heading, predict, readable, rows
     from benchmark.suite import load_suite
     from results.formats import format_table
 
     loaded = load_suite(suite, assignments)
     plans = predict(loaded, gpus or loaded.gpus, lambda sentence: click.echo(sentence, err=True))
-    if format_ in ("csv", "json"):
-        click.echo(format_table(rows(plans, **asked), format_), nl=False)
-    else:
-        click.echo(table(plans, suite, **asked).text(format_), nl=False)
+    found = rows(plans, **asked)
+    shown = found if format_ in ("csv", "json") else [readable(row) for row in found]
+    click.echo(format_table(shown, format_, title=heading(suite, plans), notes=[NOTE]), nl=False)

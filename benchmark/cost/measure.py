@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from benchmark.cost import losses, steps, timing
+from benchmark.cost import fits, losses, steps, timing
 from benchmark.cost.cell import Cell
 from benchmark.distributed import Process, resolve_device
 from benchmark.memory import Holder, is_out_of_memory
@@ -66,7 +66,8 @@ def identity(cell: Cell) -> dict[str, Any]:
     """What a cell is, whatever becomes of it."""
     network = steps.network(cell.run()) if cell.scope == "step" else ""
     names = ("scope", "method", "embedding_dim", "batch_size", "precision")
-    return {"title": title(cell.method), "network": network, **{name: getattr(cell, name) for name in names}}
+    name = fits.TITLES[cell.method] if cell.scope == "fit" else title(cell.method)
+    return {"title": name, "network": network, **{name: getattr(cell, name) for name in names}}
 
 
 class _Measured:

@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from benchmark.cost import fits
 from benchmark.cost.cell import Cell
 from benchmark.cost.measure import identity, measure
 from benchmark.distributed import Process, resolve_device
 from benchmark.errors import full_disk_told
 from benchmark.provenance import now, provenance
 from results.cell import CELLS_FOLDER, CostCell
-from results.record import Status, write_atomically
+from results.record import Provenance, Status, write_atomically
 
 _ROOT = Path(__file__).parents[2]
 
@@ -40,6 +41,8 @@ def measured(cell: Cell) -> CostCell:
     if cell.scope == "errors":
         return measure(cell)
     started = now()
+    if cell.scope == "fit":
+        return CostCell(**identity(cell), **fits.costs(cell), provenance=_provenance(cell, started))
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "cell.json"
         command = [sys.executable, "-m", "benchmark.cost.worker", cell.model_dump_json(), str(out)]
@@ -55,5 +58,9 @@ def measured(cell: Cell) -> CostCell:
         **identity(cell),
         status=status,
         message=(ended.stderr.strip().splitlines() or [f"ended with code {ended.returncode}"])[-1],
-        provenance=provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0),
+        provenance=_provenance(cell, started),
     )
+
+
+def _provenance(cell: Cell, started: str) -> Provenance:
+    return provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmark.regimecost import FITS, Shape, SyntheticImages, measure_regime
+from benchmark.cost import fits
+from benchmark.cost.cell import Cell
+from benchmark.cost.regime import FITS, Shape, SyntheticImages, measure_regime
+from benchmark.cost.sweep import measured
 
 SMALL = {"n_views": 4, "side": 8, "basis_size": 40, "n_components": 4}
 
@@ -38,3 +41,19 @@ def test_what_fails_is_said() -> None:
     assert "n_components" in failed["message"]
     with pytest.raises(ValueError, match="there are exact, streaming"):
         measure_regime("approximate", 64)
+
+
+def test_a_fit_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def small(method: str, n: int, n_components: int) -> dict[str, object]:
+        asked.append((method, n, n_components))
+        return measure_regime(method, n, **{**SMALL, "n_components": n_components})
+
+    monkeypatch.setattr(fits, "measure_regime", small)
+    found = measured(Cell(scope="fit", method="streaming", embedding_dim=4, batch_size=200, reference=True))
+    assert asked == [("streaming", 200, 4), ("sklearn_nystroem_pca", 200, 4)]
+    assert (found.status, found.reference_status) == ("done", "done")
+    row = found.row()
+    assert row["time_ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
+    assert row["peak_rss_bytes"] > row["peak_bytes"] > 0

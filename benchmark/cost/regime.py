@@ -46,7 +46,7 @@ def measure_regime(method: str, n: int, **shape: int) -> dict[str, Any]:
     if method not in FITS:
         raise ValueError(f"method {method!r} is not known; there are {', '.join(FITS)}")
     asked = {"method": method, **vars(Shape(n, **shape))}
-    command = [sys.executable, "-m", "benchmark.regimecost", json.dumps(asked)]
+    command = [sys.executable, "-m", "benchmark.cost.regime", json.dumps(asked)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return {**asked, "status": "done", **json.loads(done.stdout.splitlines()[-1])}
@@ -171,7 +171,6 @@ FITS: dict[str, Callable[[Shape], dict[str, float]]] = {
     "sklearn_kernel_pca": _at_once(_kernel_pca, related=False),
     "sklearn_nystroem_pca": _at_once(_nystroem_pca, related=False),
 }
-"""What can be measured: the exact closed form, the streaming one on landmarks, and scikit-learn's nearest to both."""
 
 
 def _main(text: str) -> None:
