@@ -12,10 +12,10 @@ from benchmark.clock import quartiles
 from benchmark.memory import Holder, PeakMemory
 from results.record import Quartiles
 
-# Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, made once.
+# Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, thrice in all.
 BUDGET = 3.0
 LEAST, MOST = 5, 31
-PATIENCE = 10.0
+PATIENCE, SLOW = 10.0, 2
 _SQUARE = {"cpu": 2048, "cuda": 8192}
 
 
@@ -29,11 +29,11 @@ def count(call: Callable[[], object], *baseline: Holder, device: torch.device) -
 def in_turns(calls: Sequence[Callable[[], object]], device: torch.device, budget: float = BUDGET) -> list[list[float]]:
     """Seconds of each call, repeated in turns: (calls, repeats)."""
     first = [seconds(call, device) for call in calls]
-    if max(first) > PATIENCE:
-        return [[once] for once in first]
-    repeats = min(MOST, max(LEAST, int(budget / sum(first))))
+    slow = max(first) > PATIENCE
+    repeats = SLOW if slow else min(MOST, max(LEAST, int(budget / sum(first))))
     rounds = [[seconds(call, device) for call in calls] for _ in range(repeats)]
-    return [list(column) for column in zip(*rounds, strict=True)]
+    # The first round of slow calls counts: the counting of their memory has warmed them up.
+    return [list(column) for column in zip(*([first] if slow else []), *rounds, strict=True)]
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
