@@ -82,6 +82,7 @@ def _over(
         return None
     value = _largest(counts)
     own = points[points[fixed] == value].sort_values(axis)
+    own = own[own.groupby("label")[axis].transform("nunique") > 1]
     labels = sorted(own["label"].unique())
     looks = style.looks(labels)
     figure, panels = style.grid(2, columns=2, height=2.6)

@@ -20,7 +20,8 @@ _STEP_NOTE = (
     "Wait: from asking for a batch of views, of images in memory, to having it, as a part of the step with it."
 )
 _ERROR_NOTE = (
-    "Against float64 on the same embeddings, which are of the precision already; of the gradient in the Frobenius norm."
+    "Against float64 on the same embeddings, which are of the precision already; of gradients in the Frobenius norm. "
+    "In fp16 the loss is scaled by 65,536, as training scales it."
 )
 _FIT_NOTE = (
     "Fitting alone, on N views of 32 x 32 pixels, 16 of an image; D components; landmarks: 2,000. Memory: of NumPy's "
