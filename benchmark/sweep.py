@@ -12,7 +12,7 @@ from benchmark.evaluate import check as check_evaluation
 from benchmark.execute import execute
 from benchmark.folder import all_done, alone, check_owner, claim_folder, is_pending, pending, read_record
 from benchmark.loader import check_batch
-from benchmark.regime.rows import check as check_rows
+from benchmark.regime.check import check as check_rows
 from benchmark.run import BASELINES, DataSpec, Execution, Run
 from benchmark.signals import Requests
 from benchmark.suite import Suite

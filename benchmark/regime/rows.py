@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data import DataSet, ImageSet, Points
-from benchmark.errors import UserError
+from benchmark.data import ImageSet, Points
 from benchmark.randomness import key
 from benchmark.run import Run
 from methods.regime import Affine, Blur, Compose, make_views
@@ -29,26 +28,6 @@ _AUGMENTATIONS: dict[str, Callable[[int], Augmentation]] = {
     "affine": lambda side: Affine(TRANSLATION * side, ROTATION_DEGREES, ZOOM),
     "mixed": lambda side: Compose((Affine(TRANSLATION * side, ROTATION_DEGREES, ZOOM), Blur(BLUR * side))),
 }
-
-
-def check(data: DataSet, run: Run) -> None:
-    """Raise :class:`UserError` where the run's method cannot be fitted on these data: cheap, before anything runs."""
-    points = isinstance(data.train, Points)
-    if run.regime is None:
-        if points:
-            raise UserError(f"data.source {data.name}: holds points, not images; {run.method} needs images")
-        return
-    if data.train.pixels is None and not points:
-        raise UserError(f"data.source {data.name}: lies in files; kernel methods need data that is held in memory")
-    if points and run.regime.augmentation != "none":
-        raise UserError(
-            f"regime.relation: is views, and data.source {data.name} holds points, of which no views are made; "
-            "give relation neighbours"
-        )
-    if run.data.image_size is not None and not points and run.data.image_size != _images(data.train).shape[1]:
-        raise UserError(f"data.image_size: is {run.data.image_size}, kernel methods see the images as they are stored")
-    if run.regime.n_neighbors is not None and run.regime.n_neighbors >= len(data.train):
-        raise UserError(f"regime.n_neighbors: is {run.regime.n_neighbors}, must be below the {len(data.train)} rows")
 
 
 def plain_rows(images: ImageSet) -> Rows:

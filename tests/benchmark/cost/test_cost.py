@@ -151,7 +151,7 @@ def test_the_step_of_a_cell_is_the_suites(tmp_path: Path) -> None:
     [
         (["--embedding-dim", "many"], "is 'many', must be whole numbers with commas between them, such as 512,2048"),
         (["--embedding-dim", "1"], "--embedding-dim: is 1, should be greater than or equal to 2"),
-        (["--method", "sfrik"], "--method 'sfrik': is not a method; there are sfrik_l1"),
+        (["--method", "sfrik"], "--method: is 'sfrik', which --scope loss has not; it has sfrik_l1"),
         (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'bf16' or 'fp16'"),
         (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
