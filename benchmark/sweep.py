@@ -12,6 +12,7 @@ from benchmark.evaluate import check as check_evaluation
 from benchmark.execute import execute
 from benchmark.folder import all_done, alone, check_owner, claim_folder, is_pending, pending, read_record
 from benchmark.loader import check_batch
+from benchmark.precision import doubt
 from benchmark.regime.check import check as check_rows
 from benchmark.run import BASELINES, DataSpec, Execution, Run
 from benchmark.signals import Requests
@@ -40,6 +41,8 @@ def execute_suite(
     data = DataCache(suite.execution)
     for cell in cells:
         check_data(cell.run, data.get(cell.run.data), process)
+        if doubtful := doubt(cell.run):
+            report(f"warning: {doubtful}")
     if process.is_main:
         claim_folder(suite, folder)
     for place, cell in enumerate(cells):

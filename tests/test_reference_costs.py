@@ -1,0 +1,125 @@
+"""What the committed cost sweeps show: the claims of the README, and that the cost model chooses well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.cost import losses
+from benchmark.cost.cell import Cell
+from benchmark.precision import LARGEST_ERROR, doubt
+from benchmark.step import AUTOCAST
+from benchmark.suite import load_suite
+from methods.forms import choose_form, correlation_costs, covariance_costs, kernel_costs
+from results.cell import CostCell, cells_in
+from results.cell_tables import render
+
+ROOT = Path(__file__).parents[1]
+README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
+SWEEPS = ("cost-cpu", "cost-forms", "cost-step", "precision")
+
+
+def _cell(sweep: str, method: str, form: str, dim: int, count: int) -> CostCell:
+    (found,) = [
+        cell
+        for cell in cells_in(REFERENCE / sweep)
+        if (cell.method, cell.form, cell.embedding_dim, cell.batch_size) == (method, form, dim, count)
+    ]
+    return found
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_a_sweep_is_of_one_clean_commit_and_its_tables_are_current(sweep: str) -> None:
+    folder = REFERENCE / sweep
+    cells = cells_in(folder)
+    assert cells
+    assert {(cell.provenance.dirty, cell.status) for cell in cells} <= {(False, "done")}
+    assert len({cell.provenance.commit for cell in cells}) == 1
+    assert (folder / "tables" / "cost.md").read_text() == render(cells, "md")
+
+
+_TOLD = [
+    ("sfrik_l3", "dual", 8192, 1024),
+    ("auh", "dual", 8192, 1024),
+    ("simclr", "rowwise", 8192, 1024),
+    ("vicreg", "dual", 8192, 1024),
+    ("barlow_twins", "dual", 8192, 1024),
+    ("sfrik_l2", "primal", 512, 8192),
+]
+
+
+# Time over the textbook form's at least, extra memory over the bytes of the two embeddings at most.
+@pytest.mark.parametrize(
+    ("method", "form", "dim", "count", "time", "memory"),
+    [
+        ("sfrik_l3", "dual", 8192, 1024, 1.9, 2.0),
+        ("auh", "dual", 8192, 1024, 1.9, 2.0),
+        ("simclr", "rowwise", 8192, 1024, 2.0, 2.0),
+        ("vicreg", "dual", 8192, 1024, 16.0, 2.0),
+        ("barlow_twins", "dual", 8192, 1024, 7.0, 2.0),
+        ("sfrik_l2", "primal", 512, 8192, 5.0, 1.5),
+    ],
+)
+def test_the_claimed_ratios(method: str, form: str, dim: int, count: int, time: float, memory: float) -> None:
+    row = _cell("cost-cpu", method, form, dim, count).row()
+    assert row["time_ratio"] >= time
+    assert row["peak_bytes"] <= memory * row["input_bytes"]
+
+
+def test_the_readme_tells_what_the_records_hold() -> None:
+    readme = README.read_text(encoding="utf-8")
+    for method, form, dim, count in _TOLD:
+        row, cell = _cell("cost-cpu", method, form, dim, count).row(), _cell("cost-cpu", method, form, dim, count)
+        told = [
+            *(cell.title, form, str(count), str(dim)),
+            *(f"{1e3 * row[name]:.0f} ms" for name in ("seconds", "reference_seconds")),
+            f"{row['time_ratio']:.1f}x",
+            *(f"{row[name] / 2**20:.0f} MiB" for name in ("peak_bytes", "reference_peak_bytes")),
+            f"{row['peak_bytes'] / row['input_bytes']:.2f}x",
+        ]
+        assert f"| {' | '.join(told)} |" in readme
+
+
+def test_a_large_batch_needs_little_beyond_its_embeddings() -> None:
+    row = _cell("cost-cpu", "sfrik_l3", "dual", 1024, 16384).row()
+    assert row["peak_bytes"] <= 2 * 2**30
+
+
+_COSTS = {
+    "sfrik_l2": lambda count, dim: kernel_costs(count, dim, 1, primal=True),
+    "vicreg": lambda count, dim: covariance_costs(count, dim, 1),
+    "barlow_twins": lambda count, dim: correlation_costs(count, dim, 1),
+}
+
+
+def test_the_cost_model_chooses_the_faster_form_or_one_nearly_as_fast() -> None:
+    seconds = {
+        (cell.method, cell.batch_size, cell.embedding_dim, cell.form): cell.measured.seconds.median
+        for cell in cells_in(REFERENCE / "cost-forms")
+        if cell.measured
+    }
+    shapes = {key[:3] for key in seconds}
+    assert len(shapes) == 24
+    for method, count, dim in shapes:
+        chosen = choose_form("auto", _COSTS[method](count, dim))
+        other = "primal" if chosen == "dual" else "dual"
+        assert seconds[method, count, dim, chosen] <= 1.1 * seconds[method, count, dim, other], (method, count, dim)
+
+
+def test_every_precision_keeps_the_gradient_within_a_per_cent() -> None:
+    cells = cells_in(REFERENCE / "precision")
+    assert {cell.precision for cell in cells} == set(AUTOCAST)
+    assert len({(cell.method, cell.batch_size, cell.embedding_dim) for cell in cells}) == 6 * 7
+    assert max(cell.gradient_error or 1.0 for cell in cells) < LARGEST_ERROR
+
+
+@pytest.mark.parametrize(("count", "warned"), [(16, True), (64, False)])
+def test_a_run_beyond_that_is_warned_of(count: int, warned: bool) -> None:
+    asked = {"method": "barlow_twins", "precision": "bf16", "embedding_dim": 4096, "batch_size": count}
+    error = losses.errors(Cell(scope="errors", **asked), torch.device("cpu"))["gradient_error"]
+    assert (error > LARGEST_ERROR) == warned
+    run = load_suite("cifar10", [f"{name}={value}" for name, value in asked.items()]).cells[0].run
+    assert (doubt(run) is not None) == warned
+    assert doubt(run.model_copy(update={"precision": "fp16"})) is None
