@@ -95,6 +95,8 @@ def _valid(asked: dict[str, Any]) -> Cell:
         raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
     if cell.scope == "step":
         cell.run()
+    elif cell.settings:
+        raise UserError(f"--set {cell.settings[0]}: settings of a suite are for --scope step, not {cell.scope}")
     return cell
 
 

@@ -22,18 +22,39 @@ _ROOT = Path(__file__).parents[2]
 
 
 def sweep(cells: Iterable[Cell], folder: Path | None, report: Callable[[CostCell], None]) -> list[CostCell]:
-    """Measure every cell that ``folder`` has no record of, one after the other; without a folder nothing is kept."""
+    """Measure every cell that ``folder`` has no record of, one after the other; without a folder nothing is kept.
+
+    What failed is measured again; what ran out of memory is a result.
+    """
     found = []
     for cell in cells:
-        path = folder / CELLS_FOLDER / f"{cell.id}.json" if folder else None
-        record = CostCell.read(path) if path and path.exists() else measured(cell)
-        if path and not path.exists():
-            with full_disk_told(path.parent):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+        record = _recorded(cell, folder)
+        if record is None:
+            record = measured(cell)
+            _keep(record, cell, folder)
         report(record)
         found.append(record)
     return found
+
+
+def _path(cell: Cell, folder: Path) -> Path:
+    return folder / CELLS_FOLDER / f"{cell.id}.json"
+
+
+def _recorded(cell: Cell, folder: Path | None) -> CostCell | None:
+    if folder is None or not _path(cell, folder).exists():
+        return None
+    record = CostCell.read(_path(cell, folder))
+    return None if record.status == "failed" else record
+
+
+def _keep(record: CostCell, cell: Cell, folder: Path | None) -> None:
+    if folder is None:
+        return
+    path = _path(cell, folder)
+    with full_disk_told(folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
 
 
 def measured(cell: Cell) -> CostCell:

@@ -118,6 +118,22 @@ def test_a_process_that_dies_is_a_cell(
     assert (found.status, found.message) == (status, message)
 
 
+def test_what_failed_is_measured_again_and_what_is_recorded_is_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cell = Cell(method="auh", embedding_dim=32, batch_size=16)
+    done = measure(cell)
+    ends = iter([done.model_copy(update={"status": "failed"}), done])
+    monkeypatch.setattr(sweep, "measured", lambda cell: next(ends))
+    statuses = [sweep.sweep([cell], tmp_path, lambda record: None)[0].status for _ in range(3)]
+    assert statuses == ["failed", "done", "done"]
+
+
+def test_a_method_without_a_textbook_form_is_measured_alone() -> None:
+    found = measure(Cell(method="mmd", embedding_dim=32, batch_size=16, reference=True))
+    assert (found.status, found.reference_status, found.reference) == ("done", None, None)
+
+
 def test_a_form_that_a_method_has_not_is_skipped_with_its_reason() -> None:
     from benchmark.cost.cell import cells
 
@@ -155,6 +171,7 @@ def test_the_step_of_a_cell_is_the_suites(tmp_path: Path) -> None:
         (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'bf16' or 'fp16'"),
         (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
+        (["--set", "epochs=1"], "--set epochs=1: settings of a suite are for --scope step, not loss"),
         (["--device", "cuda:99"], "--set device: is 'cuda:99'"),
     ],
 )
