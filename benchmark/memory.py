@@ -28,7 +28,8 @@ class PeakMemory:
     On the CPU, and for fake or meta tensors of any device, it counts live tensor storages: a storage counts from the
     operation that returns it to the moment it is freed, once however many views it has, forward and backward. Not
     seen: workspace inside one ATen kernel, memory of numpy, and the allocator's rounding. A tensor from before the
-    block counts nothing when it is written in place; it is subtracted when it is freed if it is in the baseline.
+    block counts nothing when it is written in place; it is subtracted when it is freed if it is in the baseline. What
+    is compiled runs uncompiled inside the block, since compiled code hides its operations.
     With ``device`` a CUDA device it reads that device's allocator; blocks may be nested there too.
 
     Counting costs 5 to 10 microseconds an operation (CPU, torch 2.15): do not time the code inside the block.

@@ -54,11 +54,12 @@ class Plan:
 
 
 def plan(run: Run, gpus: int) -> Plan:
-    """What one step of ``run`` takes on each of ``gpus`` GPUs; asked again, it is not computed again.
+    """What one step of ``run`` takes on each of ``gpus`` GPUs, not compiled; asked again, it is not computed again.
 
     Raises :class:`UserError` where the batch does not divide over the GPUs, or the data set is one's own.
     """
-    return _planned(run.model_dump_json(), gpus)
+    # torch.compile has nothing to compile on tensors without memory.
+    return _planned(run.model_copy(update={"compile": False}).model_dump_json(), gpus)
 
 
 @cache

@@ -29,11 +29,15 @@ _NO_TRAINING: dict[str, Any] = {
     "precision": "fp32",
     "form": "auto",
     "joint_forward": False,
+    "compile": False,
     "augmentation": "grey",
     "backbone": {"name": "small_cnn"},
     "projector": {},
     "optimizer": {"name": "sgd", "base_lr": 1.0},
 }
+
+# Fields that came after the first records. While they hold these values, records and hashes do not tell them.
+_LATER: dict[str, Any] = {"regime": None, "compile": False}
 
 
 class DataSpec(Spec):
@@ -119,6 +123,7 @@ class Run(Spec):
     precision: Precision = "fp32"
     form: Form = "auto"
     joint_forward: bool = Field(False, description="one forward pass over both views, instead of one a view")
+    compile: bool = Field(False, description="the network through torch.compile")
     data: DataSpec
     augmentation: str
     backbone: BackboneSpec
@@ -137,7 +142,9 @@ class Run(Spec):
     @model_serializer(mode="wrap")
     def _what_concerns_the_method(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = dump(self)
-        unused = ("regime",) if self.regime is None else _NO_TRAINING
+        unused = {name for name, value in _LATER.items() if getattr(self, name) == value}
+        if self.regime is not None:
+            unused |= set(_NO_TRAINING)
         return {name: value for name, value in fields.items() if name not in unused}
 
     @field_validator("augmentation")
@@ -159,9 +166,8 @@ class Run(Spec):
         if self.method in BASELINES:
             probes = tuple(probe for probe in self.evaluation.probes if probe != "embedding")
             evaluation = self.evaluation.model_copy(update={"probes": probes})
-            return self.model_copy(
-                update={"loss": {}, "embedding_dim": None, "epochs": 0, "form": "auto", "evaluation": evaluation}
-            )
+            nothing: dict[str, Any] = {"loss": {}, "embedding_dim": None, "epochs": 0, "form": "auto", "compile": False}
+            return self.model_copy(update={**nothing, "evaluation": evaluation})
         if self.embedding_dim is None:
             raise ValueError("embedding_dim must be given")
         from methods import registry

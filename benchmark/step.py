@@ -26,6 +26,8 @@ class TrainingStep:
         self.run, self.process = run, process
         self.method = registry.get(run.method)
         self.encoder = _on_device(build_encoder(run, channels), process.device)
+        if run.compile:
+            self.encoder.compile()
         self.views = embed_views(self.encoder, run.joint_forward, process)
         self.optimizer = build_optimizer(run.optimizer, self.encoder)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=run.precision == "fp16")

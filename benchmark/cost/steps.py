@@ -115,7 +115,8 @@ def network(run: Run) -> str:
     backbone, projector = run.backbone, run.projector
     stem = f", {backbone.stem} stem" if backbone.name.startswith("resnet") else f", width {backbone.width}"
     hidden = "-".join([*[str(projector.hidden)] * projector.layers, "D"])
-    return f"{backbone.name}{stem}, {side} x {side} pixels, projector {hidden}, {run.optimizer.name}"
+    compiled = ", compiled" if run.compile else ""
+    return f"{backbone.name}{stem}, {side} x {side} pixels, projector {hidden}, {run.optimizer.name}{compiled}"
 
 
 def source_of(run: Run) -> Source:
