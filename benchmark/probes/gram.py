@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from benchmark.probes.logistic import Problem
+from benchmark.probes.threads import one_thread
 
 # Few labels are separable in any feature space: close to a hard margin.
 SVM_C = 10.0
@@ -23,7 +23,7 @@ def svm_accuracy(problem: Problem, rows: NDArray[np.int64]) -> float:
     from sklearn.svm import SVC
 
     K_MM, K_NM = _kernels(problem, rows)
-    with threadpool_limits(1):
+    with one_thread():
         machine = SVC(C=SVM_C, kernel="precomputed").fit(K_MM, problem.bank_labels[rows])
         return float((machine.predict(K_NM) == problem.queries_labels).mean())
 
@@ -34,7 +34,7 @@ def ridge_accuracy(problem: Problem, rows: NDArray[np.int64]) -> float:
     classes, label_M = np.unique(problem.bank_labels[rows], return_inverse=True)
     Y_MC = np.eye(len(classes))[label_M]
     K_MM.flat[:: len(K_MM) + 1] += RIDGE_ALPHA
-    with threadpool_limits(1):
+    with one_thread():
         scores_NC = K_NM @ np.linalg.solve(K_MM, Y_MC - Y_MC.mean(axis=0)) + Y_MC.mean(axis=0)
     return float((classes[scores_NC.argmax(axis=1)] == problem.queries_labels).mean())
 

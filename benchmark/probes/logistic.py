@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmark.probes.features import Features
+from benchmark.probes.threads import one_thread
 from benchmark.randomness import generator
 
 # With scikit-learn's default tolerance, 1e-4, a few of 500 test images still change class when it is tightened;
@@ -56,7 +56,7 @@ class Problem:
             span_DM, _ = np.linalg.qr(bank_MD.T)
             bank_MD, queries_ND = bank_MD @ span_DM, queries_ND @ span_DM
         # Problems this small are slower on several threads, which wait for each other, and torch's for them.
-        with threadpool_limits(1):
+        with one_thread():
             model.fit(bank_MD, self.bank_labels[rows])
         return float((model.predict(queries_ND) == self.queries_labels).mean())
 

@@ -17,12 +17,16 @@ import scipy.sparse as sp
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
 
 from .eigen import largest_pairs
 from .relations import degrees
 
 SWEEP = 10
 """FISTA iterations between two polishings and evaluations of the optimality gap."""
+
+ROWS = 64
+"""Rows of a softmax taken at a time: a block of them stays in the cache from one operation to the next."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,20 @@ class InfoNCE:
         return self.phi @ H_PP @ self.phi.T
 
     def value_and_share(self, G_NN: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return f(G) and the shares P_ik = w_i exp G_ik / Σ_{l∈C(i)} exp G_il; ∂f/∂G is P − w."""
+        """Return f(G) and the shares P_ik = w_i exp G_ik / Σ_{l∈C(i)} exp G_il in G's place; ∂f/∂G is P − w."""
         row_weight_N = degrees(self.weight)
-        P_NN = G_NN.copy()
-        np.fill_diagonal(P_NN, np.where(self.weight.diagonal() > 0, G_NN.diagonal(), -np.inf))
-        largest_N = P_NN.max(axis=1)
-        P_NN -= largest_N[:, None]
-        np.exp(P_NN, out=P_NN)
-        total_N = P_NN.sum(axis=1)
-        P_NN *= (row_weight_N / total_N)[:, None]
-        value = row_weight_N @ (largest_N + np.log(total_N)) - self.weight.multiply(G_NN).sum()
-        return float(value), P_NN
+        attraction = self.weight.multiply(G_NN).sum()
+        np.fill_diagonal(G_NN, np.where(self.weight.diagonal() > 0, G_NN.diagonal(), -np.inf))
+        normaliser_N = np.empty(len(G_NN))
+        for rows in gen_batches(len(G_NN), ROWS):
+            block = G_NN[rows]
+            largest = block.max(axis=1)
+            block -= largest[:, None]
+            np.exp(block, out=block)
+            total = block.sum(axis=1)
+            block *= (row_weight_N[rows] / total)[:, None]
+            normaliser_N[rows] = largest + np.log(total)
+        return float(row_weight_N @ normaliser_N - attraction), G_NN
 
     def slope(self, P_NN: np.ndarray) -> np.ndarray:
         """Return ∂f/∂H, the symmetric part of Φᵀ(P − w)Φ."""
@@ -164,7 +171,7 @@ def _smoothness(loss: InfoNCE) -> float:
 
 def _proximal_step(loss: InfoNCE, at: Iterate, ridge: float, step: float) -> tuple[Iterate, float]:
     """One projected gradient step; the step length grows each time and is halved until the model bounds the loss."""
-    value, P_NN = loss.value_and_share(at.G)
+    value, P_NN = loss.value_and_share(at.G.copy())
     slope_PP = loss.slope(P_NN) + ridge * np.eye(len(at.H))
     step *= 2.0
     while True:
@@ -172,7 +179,7 @@ def _proximal_step(loss: InfoNCE, at: Iterate, ridge: float, step: float) -> tup
         new = Iterate(H_PP, loss.gram(H_PP))
         change = H_PP - at.H
         model = value + np.vdot(slope_PP, change) - ridge * np.trace(change) + np.vdot(change, change) / (2 * step)
-        if loss.value_and_share(new.G)[0] <= model + 1e-14 * abs(value):
+        if loss.value_and_share(new.G.copy())[0] <= model + 1e-14 * abs(value):
             return new, step
         step /= 2.0
 
@@ -190,7 +197,7 @@ def optimality_gap(loss: InfoNCE, at: Iterate, ridge: float) -> float:
     With S = ∂f/∂H + λI, convexity gives objective − optimum ≤ ⟨S, H − H*⟩ ≤ ⟨S, H⟩ + max(0, −λ_min S)·tr H*, and a
     lower bound of f gives tr H* ≤ (objective − bound)/λ.
     """
-    value, P_NN = loss.value_and_share(at.G)
+    value, P_NN = loss.value_and_share(at.G.copy())
     objective = value + ridge * float(np.trace(at.H))
     slope_PP = loss.slope(P_NN) + ridge * np.eye(len(at.H))
     lowest = float(eigh(slope_PP, eigvals_only=True, subset_by_index=(0, 0))[0])
@@ -203,10 +210,12 @@ def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float, ftol: flo
     It stops where an iteration lowers the objective by less than a fraction ``ftol``.
     """
 
+    shared_NN = np.empty((len(loss.phi),) * 2)  # so large that the system would clear new memory each time
+
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         W_dP = flat.reshape(start_dP.shape)
         z_Nd = loss.phi @ W_dP.T
-        value, P_NN = loss.value_and_share(z_Nd @ z_Nd.T)
+        value, P_NN = loss.value_and_share(np.matmul(z_Nd, z_Nd.T, out=shared_NN))
         gradient = loss.pull(P_NN, z_Nd).T @ loss.phi + 2 * ridge * W_dP
         return value + ridge * float(np.vdot(W_dP, W_dP)), gradient.ravel()
 

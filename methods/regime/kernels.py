@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import gen_batches
@@ -173,11 +174,15 @@ def resolve_kernel(kernel: Any, X_ND: np.ndarray) -> KernelLike:
 
 
 def gram(kernel: KernelLike, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
-    """Return the (N, M) kernel matrix in float64, by blocks of rows so that a kernel's temporaries stay small."""
+    """Return the (N, M) kernel matrix in float64, by blocks of rows so that a kernel's temporaries stay small.
+
+    The rows are finite: an estimator has looked.
+    """
     assert callable(kernel), "a precomputed kernel matrix is indexed, not computed"
     K_NM = np.empty((len(X_ND), len(Y_MD)))
     for rows in gen_batches(len(X_ND), max(1, BLOCK_ENTRIES // len(Y_MD))):
-        block = np.asarray(kernel(X_ND[rows], Y_MD))
+        with config_context(assume_finite=True):
+            block = np.asarray(kernel(X_ND[rows], Y_MD))
         if block.shape != K_NM[rows].shape:
             raise ValueError(f"base_kernel returned shape {block.shape} where {K_NM[rows].shape} was expected")
         K_NM[rows] = block
