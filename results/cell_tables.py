@@ -38,16 +38,19 @@ _SCOPES = {
     "fit": ("Fit in the kernel regime", _FIT_NOTE),
 }
 
+_BESIDE = {"loss": "textbook", "step": "textbook", "fit": "scikit-learn"}
+
 
 def line(cell: CostCell) -> str:
     """One cell in one line, for somebody who waits for the next."""
-    shape = f"{cell.scope} {cell.method} {cell.form or ''} D={cell.embedding_dim} N={cell.batch_size} {cell.precision}"
+    name = " ".join(part for part in (cell.scope, cell.method, cell.form) if part)
+    shape = f"{name} D={cell.embedding_dim} N={cell.batch_size} {cell.precision}"
     if cell.gradient_error is not None:
         return f"{shape}: relative errors of value {cell.value_error:.1e} and gradient {cell.gradient_error:.1e}"
     if cell.measured is None:
         return f"{shape}: {cell.status} {cell.message}"
     row = cell.row()
-    ratio = f", {row['time_ratio']:.2f}x the textbook's speed" if row.get("time_ratio") else ""
+    ratio = f", {row['time_ratio']:.2f}x as fast as {_BESIDE[cell.scope]}" if row.get("time_ratio") else ""
     return f"{shape}: {_milliseconds(cell.measured)} ms, {_mebibytes(cell.measured)} MiB{ratio}"
 
 
@@ -94,7 +97,7 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
         "Memory (MiB)": _mebibytes(own) + (_over_inputs(cell) if cell.scope == "loss" else ""),
         "Rate": f"{100 * row['rate_fraction']:.0f} %" if row["rate_fraction"] else NOT_RUN,
         **(_parts(own, cell.batch_size) if cell.scope == "step" else {}),
-        **(_ratios("textbook", own, cell.reference, cell.reference_status) if compared else {}),
+        **(_ratios(_BESIDE[cell.scope], own, cell.reference, cell.reference_status) if compared else {}),
         **{key: text for name in peers for key, text in _ratios(name, own, cell.peers.get(name)).items()},
     }
 

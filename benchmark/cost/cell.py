@@ -93,6 +93,8 @@ def _valid(asked: dict[str, Any]) -> Cell:
     known = FITS if cell.scope == "fit" else registry.names()
     if cell.method not in known:
         raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
+    if cell.scope == "fit" and (cell.precision, cell.form) != ("fp32", "auto"):
+        raise UserError("--precision and --form are for losses: a fit has float64 and one form; leave them out")
     if cell.scope == "step":
         cell.run()
     elif cell.settings:

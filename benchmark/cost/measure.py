@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from benchmark.cost import fits, losses, steps, timing
+from benchmark.cost import fits, losses, peers, steps, timing
 from benchmark.cost.cell import Cell
 from benchmark.distributed import Process, resolve_device
 from benchmark.memory import Holder, is_out_of_memory
@@ -44,6 +44,8 @@ def measure(cell: Cell) -> CostCell:
         torch.cuda.set_device(device)
     found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
     place = provenance(Process(device), started, attempts=1, lost_seconds=0.0)
+    if found.get("peers"):
+        place = place.model_copy(update={"versions": place.versions | peers.versions()})
     return CostCell(**{**identity(cell), "status": "done", **found, "provenance": place})
 
 
@@ -65,9 +67,10 @@ def _costs(cell: Cell, device: torch.device) -> dict[str, Any]:
 def identity(cell: Cell) -> dict[str, Any]:
     """What a cell is, whatever becomes of it."""
     network = steps.network(cell.run()) if cell.scope == "step" else ""
-    names = ("scope", "method", "embedding_dim", "batch_size", "precision")
-    name = fits.TITLES[cell.method] if cell.scope == "fit" else title(cell.method)
-    return {"title": name, "network": network, **{name: getattr(cell, name) for name in names}}
+    asked = {name: getattr(cell, name) for name in ("scope", "method", "embedding_dim", "batch_size", "precision")}
+    if cell.scope == "fit":
+        return {**asked, "title": fits.TITLES[cell.method], "precision": fits.PRECISION}
+    return {**asked, "title": title(cell.method), "network": network}
 
 
 class _Measured:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from functools import partial
@@ -25,3 +26,8 @@ LOSSES: dict[str, Callable[[], Any]] = {
 def has(method: str) -> bool:
     """Whether the peer is installed and has this loss."""
     return method in LOSSES and importlib.util.find_spec(NAME) is not None
+
+
+def versions() -> dict[str, str]:
+    """The installed peer's."""
+    return {NAME: importlib.metadata.version(NAME)} if importlib.util.find_spec(NAME) is not None else {}

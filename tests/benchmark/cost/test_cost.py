@@ -19,6 +19,7 @@ from benchmark.distributed import Process
 from benchmark.step import TrainingStep
 from benchmark.suite import load_suite
 from results.cell import CostCell, Scope, cells_in
+from results.cell_tables import render
 
 CPU = torch.device("cpu")
 TINY = (
@@ -85,6 +86,33 @@ def test_the_plain_step_takes_the_same_step() -> None:
         TimedStep(step, views, CPU)()
     for own, other in zip(ours.encoder.parameters(), plain.encoder.parameters(), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-5)
+
+
+METADATA = "Metadata-Version: 2.1\nName: lightly\nVersion: 1.2\n"
+PEER = """
+import torch
+
+class NTXentLoss:
+    def __init__(self, temperature):
+        self.temperature = temperature
+
+    def __call__(self, x, y):
+        return (x @ y.T / self.temperature).logsumexp(1).mean()
+"""
+
+
+def test_a_peer_is_measured_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"lightly/__init__.py": "", "lightly/loss.py": PEER, "lightly-1.2.dist-info/METADATA": METADATA}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = sweep.measured(Cell(method="simclr", embedding_dim=32, batch_size=16, reference=True))
+    assert found.status == "done", found.message
+    assert found.peers["lightly"].seconds.median > 0
+    assert found.provenance.versions["lightly"] == "1.2"
+    assert found.row()["lightly_seconds"] == found.peers["lightly"].seconds.median
+    assert "Time, lightly" in render([found], "md")
 
 
 def test_what_runs_out_of_memory_is_one_cell_marked_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +200,7 @@ def test_the_step_of_a_cell_is_the_suites(tmp_path: Path) -> None:
         (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
         (["--set", "epochs=1"], "--set epochs=1: settings of a suite are for --scope step, not loss"),
+        (["--scope", "fit", "--precision", "bf16"], "--precision and --form are for losses: a fit has float64"),
         (["--device", "cuda:99"], "--set device: is 'cuda:99'"),
     ],
 )

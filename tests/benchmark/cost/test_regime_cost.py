@@ -9,6 +9,7 @@ from benchmark.cost import fits
 from benchmark.cost.cell import Cell
 from benchmark.cost.regime import FITS, Shape, SyntheticImages, measure_regime
 from benchmark.cost.sweep import measured
+from results.cell_tables import line, render
 
 SMALL = {"n_views": 4, "side": 8, "basis_size": 40, "n_components": 4}
 
@@ -54,6 +55,9 @@ def test_a_fit_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) ->
     found = measured(Cell(scope="fit", method="streaming", embedding_dim=4, batch_size=200, reference=True))
     assert asked == [("streaming", 200, 4), ("sklearn_nystroem_pca", 200, 4)]
     assert (found.status, found.reference_status) == ("done", "done")
+    assert found.precision == "fp64"
     row = found.row()
     assert row["time_ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
+    assert line(found).endswith("as fast as scikit-learn")
+    assert "Time, scikit-learn" in render([found], "md")
     assert row["peak_rss_bytes"] > row["peak_bytes"] > 0
