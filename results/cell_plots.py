@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,27 @@ from results.tables import MIB
 
 # A slope is fitted to the last points only: where the fixed cost of a call no longer counts.
 SLOPE_POINTS = 4
-_AXES = {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"}
+# Where the values of an axis span more, its ticks are powers of ten and not the values.
+_FEW = 1000
 _VALUES = {"milliseconds": "Time (ms)", "mib": "Extra memory (MiB)"}
+
+
+class _Told(NamedTuple):
+    """What the lines are of, in words."""
+
+    what: str
+    reference: str
+    axes: dict[str, str]
+
+
+_LOSS = _Told(
+    "Loss and gradient",
+    "the textbook form",
+    {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"},
+)
+_FIT = _Told(
+    "Fit in the kernel regime", "scikit-learn's nearest", {"embedding_dim": "Components $D$", "batch_size": "Rows $N$"}
+)
 
 
 def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
@@ -29,11 +48,9 @@ def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     points, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in ("loss", "fit"))
     figures = {
-        "fit_over_rows": _over(
-            fits, "batch_size", "embedding_dim", "Fit in the kernel regime", "scikit-learn's nearest"
-        ),
-        "over_embedding_dim": _over(points, "embedding_dim", "batch_size"),
-        "over_batch_size": _over(points, "batch_size", "embedding_dim"),
+        "fit_over_rows": _over(fits, "batch_size", "embedding_dim", _FIT),
+        "over_embedding_dim": _over(points, "embedding_dim", "batch_size", _LOSS),
+        "over_batch_size": _over(points, "batch_size", "embedding_dim", _LOSS),
         "tradeoff": _tradeoff(points),
     }
     return [path for name, figure in figures.items() for path in style.save(figure, folder, name)]
@@ -56,7 +73,7 @@ def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
         for by, measured in (("spherebench", cell.measured), ("reference", cell.reference))
         if measured is not None
     ]
-    points = pd.DataFrame(rows, columns=["label", "by", *_AXES, "precision", *_VALUES])
+    points = pd.DataFrame(rows, columns=["label", "by", *_LOSS.axes, "precision", *_VALUES])
     return points[points["precision"] == points["precision"].mode().get(0)]
 
 
@@ -69,13 +86,7 @@ def _several(cell: CostCell, cells: Sequence[CostCell]) -> bool:
     return len(forms) > 1
 
 
-def _over(
-    points: pd.DataFrame,
-    axis: str,
-    fixed: str,
-    what: str = "Loss and gradient",
-    reference: str = "the textbook form",
-) -> Figure | None:
+def _over(points: pd.DataFrame, axis: str, fixed: str, told: _Told) -> Figure | None:
     """Time and memory over one axis, the other fixed where most of it was measured: a line a method."""
     counts = points.groupby(fixed)[axis].nunique()
     if counts.empty or counts.max() < 2:
@@ -89,11 +100,11 @@ def _over(
     for panel, (column, title) in zip(panels, _VALUES.items(), strict=True):
         for (label, by), line in own.groupby(["label", "by"], sort=False):
             panel.plot(line[axis], line[column], **_look(looks[str(label)], str(by)))
-        _log(panel, sorted(own[axis].unique()), _AXES[axis], title)
+        _log(panel, sorted(own[axis].unique()), told.axes[axis], title)
     handles = [Line2D([], [], **_look(looks[label], "spherebench")) for label in labels]
     names = [_with_slopes(label, own[(own["label"] == label)], axis) for label in labels]
-    beside = f"; faint, dotted: {reference}" if "reference" in set(own["by"]) else ""
-    shown = f"{what} at ${'N' if fixed == 'batch_size' else 'D'}={value}$; exponents of time and memory"
+    beside = f"; faint, dotted: {told.reference}" if "reference" in set(own["by"]) else ""
+    shown = f"{told.what} at ${'N' if fixed == 'batch_size' else 'D'}={value}$; exponents of time and memory"
     return style.finish(figure, handles, names, f"{shown} over the last {SLOPE_POINTS} points{beside}")
 
 
@@ -108,10 +119,13 @@ def _look(look: style.Look, by: str) -> dict[str, Any]:
 
 def _log(panel: Axes, ticks: Sequence[int], name: str, title: str) -> None:
     panel.set(xscale="log", yscale="log", xlabel=name, ylabel=title)
-    panel.xaxis.set_major_locator(FixedLocator(ticks))
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.xaxis.set_major_formatter(ScalarFormatter())
-    panel.tick_params(axis="x", rotation=45)
+    if ticks[-1] > _FEW * ticks[0]:
+        style.plain_numbers(panel.xaxis)
+    else:
+        panel.xaxis.set_major_locator(FixedLocator(ticks))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.tick_params(axis="x", rotation=45)
     style.plain_numbers(panel.yaxis)
 
 

@@ -82,6 +82,8 @@ def _table(cells: Sequence[CostCell]) -> Table:
     compared = any(cell.reference_status for cell in cells)
     notes = [note, *([_REFERENCE_NOTE] if compared and first.scope != "fit" else [])]
     peers = sorted({name for cell in cells for name in cell.peers})
+    versions = {f"{name} {cell.provenance.versions.get(name, '')}".strip() for cell in cells for name in cell.peers}
+    notes += [f"Peers as they come, with their own defaults: {', '.join(sorted(versions))}."] if peers else []
     return Table(title, [_row(cell, compared, peers) for cell in cells], notes)
 
 

@@ -134,7 +134,7 @@ def plain_numbers(scale: Axis) -> None:
     low, high = scale.get_view_interval()
     steps = (1.0,) if high > 500 * low else (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
     scale.set_major_locator(LogLocator(subs=steps))
-    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}"))
     scale.set_minor_locator(NullLocator())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -14,11 +15,12 @@ from benchmark.step import AUTOCAST
 from benchmark.suite import load_suite
 from methods.forms import choose_form, correlation_costs, covariance_costs, kernel_costs
 from results.cell import CostCell, cells_in
+from results.cell_plots import slope
 from results.cell_tables import render
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
-SWEEPS = ("cost-cpu", "cost-forms", "cost-step", "precision")
+SWEEPS = ("cost-cpu", "cost-fit", "cost-forms", "cost-peers", "cost-step", "precision")
 
 
 def _cell(sweep: str, method: str, form: str, dim: int, count: int) -> CostCell:
@@ -57,7 +59,7 @@ _TOLD = [
         ("sfrik_l3", "dual", 8192, 1024, 1.9, 2.0),
         ("auh", "dual", 8192, 1024, 1.9, 2.0),
         ("simclr", "rowwise", 8192, 1024, 2.0, 2.0),
-        ("vicreg", "dual", 8192, 1024, 18.0, 2.0),
+        ("vicreg", "dual", 8192, 1024, 16.0, 2.0),
         ("barlow_twins", "dual", 8192, 1024, 7.0, 2.0),
         ("sfrik_l2", "primal", 512, 8192, 5.0, 1.5),
     ],
@@ -98,6 +100,29 @@ def test_a_whole_step_is_faster_than_one_written_plainly(method: str, dim: int, 
     assert told[False] >= time
     readme = " ".join(README.read_text(encoding="utf-8").split())
     assert all(f"{ratio:.2f} times" in readme for ratio in told.values())
+
+
+def test_no_peer_is_as_fast_or_as_small() -> None:
+    cells = cells_in(REFERENCE / "cost-peers")
+    assert {cell.method for cell in cells} == {"simclr", "vicreg", "barlow_twins"}
+    for row in (cell.row() for cell in cells):
+        assert row["lightly_seconds"] > row["seconds"]
+        assert row["lightly_peak_bytes"] > row["peak_bytes"]
+        if row["embedding_dim"] == 8192:
+            assert f"{row['lightly_seconds'] / row['seconds']:.1f}" in README.read_text(encoding="utf-8")
+
+
+def test_a_streamed_fit_takes_time_in_proportion_to_the_rows_and_no_more_memory() -> None:
+    cells = cells_in(REFERENCE / "cost-fit")
+    streamed = pd.DataFrame([cell.row() for cell in cells if cell.method == "streaming"])
+    large = streamed[streamed["batch_size"] >= 16384]
+    assert large["batch_size"].max() >= 1_000_000
+    assert slope(large["batch_size"], large["seconds"]) == pytest.approx(1.0, abs=0.1)
+    assert large["peak_bytes"].max() < 1.01 * large["peak_bytes"].min()
+    assert large["peak_rss_bytes"].max() < 2 * 2**30
+    exact = next(cell.row() for cell in cells if (cell.method, cell.batch_size) == ("exact", 10_000))
+    assert exact["seconds"] < 120
+    assert exact["peak_rss_bytes"] < 3e9
 
 
 _COSTS = {

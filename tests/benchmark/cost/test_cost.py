@@ -112,7 +112,9 @@ def test_a_peer_is_measured_where_it_is_installed(tmp_path: Path, monkeypatch: p
     assert found.peers["lightly"].seconds.median > 0
     assert found.provenance.versions["lightly"] == "1.2"
     assert found.row()["lightly_seconds"] == found.peers["lightly"].seconds.median
-    assert "Time, lightly" in render([found], "md")
+    table = render([found], "md")
+    assert "Time, lightly" in table
+    assert "lightly 1.2" in table
 
 
 def test_what_runs_out_of_memory_is_one_cell_marked_so(monkeypatch: pytest.MonkeyPatch) -> None:
