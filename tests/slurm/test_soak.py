@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -34,14 +35,20 @@ def _jobs(run: Watched) -> list[str]:
     return run.cluster.run("squeue", "-h", "-r", "-t", "running", "-o", "%i").split()
 
 
+def _tell(run: Watched, *command: str) -> None:
+    """Ask Slurm for something that it may refuse, or keep to itself for long, of a job that just starts or ends."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        run.cluster.run(*command, check=False)
+
+
 def _requeue(run: Watched, draw: random.Random) -> None:
     for job in _one_of(_jobs(run), draw):
-        run.cluster.run("scontrol", "requeue", job, check=False)
+        _tell(run, "scontrol", "requeue", job)
 
 
 def _signal(run: Watched, draw: random.Random) -> None:
     for job in _one_of(_jobs(run), draw):
-        run.cluster.run("scancel", "--signal=USR2", job, check=False)
+        _tell(run, "scancel", "--signal=USR2", job)
 
 
 def _kill(run: Watched, draw: random.Random) -> None:
