@@ -84,8 +84,8 @@ def readable(row: dict[str, Any]) -> dict[str, str]:
         "Form": row["form"],
         "D": str(row["embedding_dim"]),
         "Batch": str(row["batch_size"]),
-        "Peak (GB)": f"{row['peak_bytes'] / GB:.1f}",
-        "As published (GB)": f"{row['peak_bytes_published'] / GB:.1f}",
+        "Peak (GB)": f"{row['peak_bytes'] / GB:.3g}",
+        "As published (GB)": f"{row['peak_bytes_published'] / GB:.3g}",
         "TFLOP a step": f"{row['flop_per_step'] / TERA:.3g}",
         "Steps": f"{row['steps']:,}",
     }

@@ -17,7 +17,8 @@ _LOSS_NOTE = (
 )
 _STEP_NOTE = (
     "Forward with the loss, backward and update, medians. Memory: everything that lives at the peak of a step. "
-    "Wait: from asking for a batch of views, of images in memory, to having it, as a part of the step with it."
+    "Rate: above 100 % where a convolution takes fewer operations than are counted. Wait: from asking for a batch of "
+    "views, of images in memory, to having it, as a part of the step with it."
 )
 _ERROR_NOTE = (
     "Against float64 on the same embeddings, which are of the precision already; of gradients in the Frobenius norm. "
@@ -154,7 +155,8 @@ def _milliseconds(measured: Measurement) -> str:
 
 
 def _mebibytes(measured: Measurement) -> str:
-    return f"{measured.peak_bytes / MIB:.0f}"
+    mebibytes = measured.peak_bytes / MIB
+    return f"{mebibytes:.0f}" if mebibytes >= 10 else f"{mebibytes:.2g}"
 
 
 def _over_inputs(cell: CostCell) -> str:

@@ -65,7 +65,7 @@ def _warn(sentence: str) -> None:
 
 def _read(folder: Path) -> list[tuple[Record, Path]]:
     if not folder.is_dir():
-        raise ValueError(f"runs folder {folder}: there is no such folder")
+        raise ValueError(f"runs folder {folder}: {'is a file' if folder.exists() else 'there is no such folder'}")
     found = []
     for path in _record_paths(folder):
         try:

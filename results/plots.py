@@ -90,12 +90,15 @@ def _steps_aside(own: pd.DataFrame, count: int) -> list[float]:
 
 
 def _limits(own: pd.DataFrame) -> tuple[float, float]:
-    """Room for the means and their intervals, but no interval may shrink the means to less than a third."""
+    """Room for the means and their intervals, but no interval may shrink the means to less than a third.
+
+    Nothing above 1 is shown of fractions, whatever a t-interval says.
+    """
     low, high = own["mean"].min(), own["mean"].max()
     span = max(high - low, 0.02 * abs(high), 1e-9)
     bottom = max(low - span, own["low"].fillna(low).min()) - 0.08 * span
     top = min(high + span, own["high"].fillna(high).max()) + 0.08 * span
-    return bottom, top
+    return bottom, min(top, 1 + 0.08 * span) if (own["unit"] == "fraction").all() else top
 
 
 def _names(own: pd.DataFrame) -> tuple[str, str]:

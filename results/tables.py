@@ -83,7 +83,7 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
     common = {name: mode for name in SUBJECT if name not in split and (mode := _most_common(table[name])) is not None}
     rows = [{"Method": label, **_cells(own, _dimensions(table), n)} for label, own in _labelled(table, common)]
     holes = any(cell == NOT_RUN for row in rows for cell in row.values())
-    note = _seeds_note(n) + (f" {NOT_RUN}: not run." if holes else "")
+    note = _seeds_note(table, n) + (f" {NOT_RUN}: not run." if holes else "")
     protocol = ", ".join(part for part in (key, protocol_text(common)) if part)
     return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, [note])
 
@@ -100,9 +100,10 @@ def _usual_n(table: pd.DataFrame) -> int:
     return int(counts.max()) if len(counts) else 0
 
 
-def _seeds_note(n: int) -> str:
+def _seeds_note(table: pd.DataFrame, n: int) -> str:
     over = f"Mean ± 95 % t-interval over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
-    return f"{over}, where no other n is given."
+    alike = ((table["n"] > 1) & (table["half_width"] == 0)).any()
+    return f"{over}, where no other n is given{'; without ±: the same for all seeds' if alike else ''}."
 
 
 def _most_common(values: pd.Series) -> Any:

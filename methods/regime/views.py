@@ -30,7 +30,13 @@ def make_views(
 def iter_views(
     images: np.ndarray, augmentation: Augmentation, n_views: int, seed: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the same in blocks of whole images, for ``partial_fit``; ``images`` may be a memory map."""
+    """Yield the same in blocks of whole images, for ``partial_fit``; ``images`` may be a memory map.
+
+    Raises ValueError where they are not (N, H, W) or (N, H, W, C).
+    """
+    _, *shape = np.shape(images[:1])
+    if len(shape) not in (2, 3):
+        raise ValueError(f"an image has shape {tuple(shape)}, must be (H, W) or (H, W, C): give images, not rows")
     for block, start in enumerate(range(0, len(images), BLOCK)):
         rng = np.random.default_rng([seed, block])
         originals = np.asarray(images[start : start + BLOCK], dtype=np.float64)

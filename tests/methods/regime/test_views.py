@@ -72,3 +72,8 @@ def test_views_of_an_image_stand_together_and_differ(disc):
     np.testing.assert_array_equal(again, views)
     other, _ = make_views(images, Affine(translation=1.0), n_views=4, seed=2)
     assert np.abs(other - views).max() > 0.1
+
+
+def test_rows_are_refused():
+    with pytest.raises(ValueError, match=r"an image has shape \(64,\), must be \(H, W\)"):
+        make_views(np.zeros((5, 64)), Affine(translation=1.0), n_views=2)
