@@ -20,7 +20,7 @@ from results.tables import MIB
 # A slope is fitted to the last points only: where the fixed cost of a call no longer counts.
 SLOPE_POINTS = 4
 # Where the values of an axis span more, its ticks are powers of ten and not the values.
-_FEW = 1000
+_WIDE = 1000
 _VALUES = {"milliseconds": "Time (ms)", "mib": "Extra memory (MiB)"}
 
 
@@ -119,7 +119,7 @@ def _look(look: style.Look, by: str) -> dict[str, Any]:
 
 def _log(panel: Axes, ticks: Sequence[int], name: str, title: str) -> None:
     panel.set(xscale="log", yscale="log", xlabel=name, ylabel=title)
-    if ticks[-1] > _FEW * ticks[0]:
+    if ticks[-1] > _WIDE * ticks[0]:
         style.plain_numbers(panel.xaxis)
     else:
         panel.xaxis.set_major_locator(FixedLocator(ticks))
