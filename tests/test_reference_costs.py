@@ -20,7 +20,7 @@ from results.cell_tables import render
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
-SWEEPS = ("cost-cpu", "cost-fit", "cost-forms", "cost-peers", "cost-step", "precision")
+SWEEPS = ("cost-cpu", "cost-fit", "cost-forms", "cost-peers", "cost-step", "precision", "precision-large")
 
 
 def _cell(sweep: str, method: str, form: str, dim: int, count: int) -> CostCell:
@@ -150,7 +150,11 @@ def test_every_precision_keeps_the_gradient_within_a_per_cent() -> None:
     cells = cells_in(REFERENCE / "precision")
     assert {cell.precision for cell in cells} == set(AUTOCAST)
     assert len({(cell.method, cell.batch_size, cell.embedding_dim) for cell in cells}) == 6 * 7
-    assert max(cell.gradient_error or 1.0 for cell in cells) < LARGEST_ERROR
+    large = cells_in(REFERENCE / "precision-large")
+    assert {(cell.precision, cell.batch_size, cell.embedding_dim) for cell in large} >= {
+        (precision, 4096, 8192) for precision in AUTOCAST
+    }
+    assert max(cell.gradient_error or 1.0 for cell in [*cells, *large]) < LARGEST_ERROR
 
 
 @pytest.mark.parametrize(("count", "warned"), [(16, True), (64, False)])
