@@ -73,7 +73,8 @@ def test_the_claimed_ratios(method: str, form: str, dim: int, count: int, time: 
 def test_the_readme_tells_what_the_records_hold() -> None:
     readme = README.read_text(encoding="utf-8")
     for method, form, dim, count in _TOLD:
-        row, cell = _cell("cost-cpu", method, form, dim, count).row(), _cell("cost-cpu", method, form, dim, count)
+        cell = _cell("cost-cpu", method, form, dim, count)
+        row = cell.row()
         told = [
             *(cell.title, form, str(count), str(dim)),
             *(f"{1e3 * row[name]:.0f} ms" for name in ("seconds", "reference_seconds")),

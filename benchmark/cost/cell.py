@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pydantic import Field, ValidationError
 
+from benchmark.cost.textbook import TEXTBOOKS
 from benchmark.errors import UserError
 from benchmark.run import Form, Precision, Run
 from benchmark.settings import fault
@@ -43,6 +44,11 @@ class Cell(Spec):
     def options(self) -> dict[str, Any]:
         """The loss's options: the method's defaults at this dimension."""
         return registry.get(self.method).resolve({}, self.embedding_dim)
+
+    @property
+    def compared(self) -> bool:
+        """Whether a textbook form is measured beside: `mmd`, which takes any kernel, has none."""
+        return self.reference and self.method in TEXTBOOKS
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.cost import peers, timing
 from benchmark.cost.cell import Cell
-from benchmark.cost.textbook import TEXTBOOKS, textbook_loss
+from benchmark.cost.textbook import textbook_loss
 from benchmark.randomness import generator
 from benchmark.run import Run
 from benchmark.step import AUTOCAST
@@ -90,13 +90,10 @@ class PeerCall(LossCall):
 
 
 def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCall]]:
-    """What a cell compares: ours; and where asked for, the textbook form and installed peers, on the same views.
-
-    `mmd`, which takes any kernel, has no textbook form.
-    """
+    """What a cell compares: ours; and where asked for, the textbook form and installed peers, on the same views."""
     views = draw_views(cell.batch_size, cell.embedding_dim, AUTOCAST[cell.precision], device)
     kinds: dict[str, type[LossCall]] = {"ours": LossCall}
-    if cell.reference and cell.method in TEXTBOOKS:
+    if cell.compared:
         kinds |= {"reference": TextbookCall, **({peers.NAME: PeerCall} if peers.has(cell.method) else {})}
     return {name: partial(kind, cell.method, cell.options, cell.form, views) for name, kind in kinds.items()}
 

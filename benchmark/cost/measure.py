@@ -57,7 +57,7 @@ def _costs(cell: Cell, device: torch.device) -> dict[str, Any]:
         "input_bytes": found.input_bytes,
         "measured": found.measured.get(OURS),
         "reference": found.measured.get(REFERENCE),
-        "reference_status": found.status(REFERENCE) if REFERENCE in found.asked else None,
+        "reference_status": found.status(REFERENCE) if cell.compared else None,
         "peers": {name: own for name, own in found.measured.items() if name not in (OURS, REFERENCE)},
         "memory_counter": "cuda allocator" if device.type == "cuda" else "tensor storages",
         "product_rate": found.product_rate,
@@ -79,7 +79,6 @@ class _Measured:
     def __init__(self, cell: Cell, device: torch.device) -> None:
         self.whole, self.device = cell.scope == "step", device
         factories: Factories = dict((steps if self.whole else losses).subjects(cell, device))
-        self.asked = tuple(factories)
         counted = {name: self._counted(make) for name, make in factories.items()}
         subjects = {name: factories[name]() for name, found in counted.items() if found is not None}
         ours = subjects.get(OURS)

@@ -17,7 +17,6 @@ from benchmark.backbone import Encoder
 from benchmark.cost import timing
 from benchmark.cost.cell import Cell
 from benchmark.cost.plain import PlainStep
-from benchmark.cost.textbook import TEXTBOOKS
 from benchmark.data import PixelImages
 from benchmark.data.sources import SOURCES, Source
 from benchmark.distributed import Process
@@ -105,7 +104,7 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
     def plainly() -> TimedStep:
         return TimedStep(PlainStep(run, channels, device), views, device)
 
-    return {"ours": ours, **({"reference": plainly} if cell.reference and cell.method in TEXTBOOKS else {})}
+    return {"ours": ours, **({"reference": plainly} if cell.compared else {})}
 
 
 def network(run: Run) -> str:

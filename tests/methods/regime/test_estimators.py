@@ -47,6 +47,7 @@ def no_kernel_matrices(estimator):
     expected_failed_checks=no_kernel_matrices,
 )
 def test_scikit_learn_finds_nothing_to_object_to(estimator, check):
+    """A check asserts by itself: it raises where it objects."""
     check(estimator)
 
 
