@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +143,15 @@ class Watched:
     def freeze(self, step: int) -> list[int]:
         """Stop its processes once it is as far as ``step``, so that it cannot end before it is disturbed."""
         wait_for(PATIENCE, lambda: self.step() >= step, what=f"step {step} of {self.folder}", every=0.02)
-        return self.freeze_now()
+        pids = self.freeze_now()
+        assert pids, f"{self.folder} was done before it could be disturbed"
+        return pids
 
     def freeze_now(self) -> list[int]:
-        """Stop its processes."""
+        """Stop its processes, if any; returns once they have stopped: on a busy machine later than the signal."""
         pids = self.processes()
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        assert pids, f"{self.folder} was done before it could be disturbed"
+        _send(pids, signal.SIGSTOP)
+        wait_for(PATIENCE, lambda: not any(is_running(pid) for pid in pids), what=f"{pids} to stop", every=0.01)
         return pids
 
     def thaw(self, pids: list[int], *, hearing: signal.Signals | None = None) -> None:
@@ -158,9 +160,7 @@ class Watched:
             wait_for(
                 PATIENCE, lambda: all(is_sent(pid, hearing) for pid in pids), what=f"{hearing.name} to {self.folder}"
             )
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        _send(pids, signal.SIGCONT)
 
     def processes(self) -> list[int]:
         """Its training processes."""
@@ -196,6 +196,10 @@ class Watched:
         query = ("squeue", "-h", "-t", "all", "-j", self.job, "-o", "%T")
         wait_for(PATIENCE, lambda: self.cluster.run(*query, check=False).strip() in states, what=f"job {states}")
 
+    def time_limit(self) -> datetime:
+        """When Slurm will end its job."""
+        return datetime.fromisoformat(self.cluster.run("squeue", "-h", "-j", self.job, "-o", "%e").strip())
+
     def take_nodes(self, partition: str, nodes: int) -> None:
         """Let a job of another partition take its nodes."""
         self.cluster.run(
@@ -207,15 +211,32 @@ class Watched:
         return [event["why"] for event in attempts.read(self.folder) if event["event"] == "end"]
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is neither stopped nor dead."""
+    return _status(pid).get("State", "X")[0] not in "TXZ"
+
+
 def is_sent(pid: int, number: signal.Signals) -> bool:
     """Whether a stopped process has been sent a signal that it will handle once it goes on."""
+    status = _status(pid)
+    pending = any(int(status.get(name, "0"), 16) >> (number - 1) & 1 for name in ("SigPnd", "ShdPnd"))
+    # Slurm sends SIGCONT too: then it went on, heard the signal, and may have ended.
+    return pending or status.get("State", "X")[0] != "T"
+
+
+def _status(pid: int) -> dict[str, str]:
+    """What the kernel says of a process; nothing where there is none."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
-        return True  # Slurm sends SIGCONT too: it went on, heard the signal and ended
-    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    pending = any(int(fields[name], 16) >> (number - 1) & 1 for name in ("SigPnd", "ShdPnd") if name in fields)
-    return pending or not fields["State"].startswith("T")
+        return {}
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def _send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def processes(*texts: str) -> list[int]:

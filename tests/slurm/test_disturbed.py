@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,15 @@ from slurm.manifest import submissions
 from slurm.survey import survey
 from tests.benchmark import ranks
 from tests.slurm.cluster import wait_for
-from tests.slurm.stage import LOG_EVERY, PATIENCE, Stage, Watched, figures, losses, processes
+from tests.slurm.stage import LOG_EVERY, PATIENCE, Stage, Watched, figures, is_sent, losses, processes
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 # Of 160 steps, in 40 epochs.
 STRIKE_AT = 24
+# Before its time limit of 120. Slurm looks every half a minute and warns by so much earlier; by then torch has to be
+# loaded: an attempt that is warned before gets no further.
+WARNED_SECONDS = 45
 # Over several ranks: 48 steps, in 3 epochs, of which the second is struck.
 LONG_EPOCHS = ("batch_size=64", "epochs=3", "log_every=1")
 STRIKE_SEVERAL_AT = 20
@@ -70,7 +74,18 @@ def reach_time_limit(run: Watched) -> None:
         run.attempt(number)
         wait_for(PATIENCE, lambda n=number: run.step() >= n * STRIKE_AT // 3 or len(run.ends()) >= n, every=0.02)
         if len(run.ends()) < number:
-            run.thaw(run.freeze_now(), hearing=signal.SIGUSR2)
+            _hold_until_warned(run)
+
+
+def _hold_until_warned(run: Watched) -> None:
+    """Hold the run where it is until Slurm has warned it. Maybe it was warned just before, and is about to end."""
+    pids = run.freeze_now()
+    if pids:
+        warned_by = run.time_limit() - timedelta(seconds=WARNED_SECONDS - 5)
+        wait_for(
+            PATIENCE, lambda: all(is_sent(pid, signal.SIGUSR2) for pid in pids) or datetime.now() > warned_by, every=0.5
+        )
+        run.thaw(pids)
 
 
 def power_off(run: Watched) -> None:
@@ -160,9 +175,8 @@ class Theatre:
 @pytest.fixture(scope="module")
 def theatre(stage: Stage) -> Iterator[Theatre]:
     """Every disturbed run, under way."""
-    (stage.folder / "hasty.yaml").write_text(
-        "description: told of its time limit long before\nsignal_seconds: 75\nresources: {minutes: 2}\n"
-    )
+    hasty = f"signal_seconds: {WARNED_SECONDS}\nresources: {{minutes: 2}}\n"
+    (stage.folder / "hasty.yaml").write_text(f"description: told of its time limit long before\n{hasty}")
     disk = stage.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True, timeout=20)
