@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,7 +97,7 @@ def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     first = min(error.errors(), key=lambda found: found["type"] == "missing")
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        return ".".join(path), f"unknown key; allowed are {', '.join(_allowed(model, path[:-1]))}"
+        return ".".join(path), _unknown(path[-1], _allowed(model, path[:-1]))
     if first["type"] == "missing":
         return ".".join(path), "must be given"
     if first["type"] == "value_error":
@@ -104,6 +105,11 @@ def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
         return key, str(first["ctx"]["error"]).removeprefix(f"{key}: ")
     reason = first["msg"].replace("Input should", "should", 1)
     return ".".join(path), f"is {first['input']!r}, {reason}"
+
+
+def _unknown(key: str, allowed: list[str]) -> str:
+    meant = "".join(f"; perhaps {name} is meant" for name in get_close_matches(key, allowed, 1))
+    return f"unknown key; allowed are {', '.join(allowed)}{meant}"
 
 
 def _allowed(model: type[BaseModel], path: list[str]) -> list[str]:
