@@ -104,8 +104,9 @@ def _over(points: pd.DataFrame, axis: str, fixed: str, told: _Told) -> Figure | 
     handles = [Line2D([], [], **_look(looks[label], "spherebench")) for label in labels]
     names = [_with_slopes(label, own[(own["label"] == label)], axis) for label in labels]
     beside = f"; faint, dotted: {told.reference}" if "reference" in set(own["by"]) else ""
-    shown = f"{told.what} at ${'N' if fixed == 'batch_size' else 'D'}={value}$; exponents of time and memory"
-    return style.finish(figure, handles, names, f"{shown} over the last {SLOPE_POINTS} points{beside}")
+    cut = f" over the last {SLOPE_POINTS} points" if own[axis].nunique() > SLOPE_POINTS else ""
+    shown = f"{told.what} at ${'N' if fixed == 'batch_size' else 'D'}={value}$; exponents of time and memory{cut}"
+    return style.finish(figure, handles, names, f"{shown}{beside}")
 
 
 def _largest(counts: pd.Series) -> int:
