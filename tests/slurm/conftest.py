@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.stage import Stage, write_suite
+from tests.slurm.stage import Stage, Watched, write_suite
+from tests.slurm.theatre import Theatre, opened
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,16 @@ def stage(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Stage:
     """The cluster, a folder for runs, and a suite of one run that lasts long enough to be disturbed."""
     folder = tmp_path_factory.mktemp("stage")
     return Stage(cluster, folder, write_suite(folder, "steady"))
+
+
+@pytest.fixture(scope="session")
+def theatre(stage: Stage) -> Iterator[Theatre]:
+    """Every disturbed run, under way."""
+    with opened(stage) as theatre:
+        yield theatre
+
+
+@pytest.fixture(scope="session")
+def undisturbed(stage: Stage) -> Watched:
+    """The run that is not disturbed, done in this process."""
+    return stage.only(stage.undisturbed("undisturbed"))

@@ -96,6 +96,10 @@ class Stage:
         execute_suite(suite, runs, Process(torch.device("cpu")), Requests(), retry=False, report=print)
         return runs
 
+    def only(self, runs: Path) -> Watched:
+        """The only run of a runs folder that has its record."""
+        return Watched(self.cluster, runs, next(runs.glob(f"*/{RECORD_NAME}")).parent)
+
     def command(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """``spherebench``, as a user calls it."""
         done = subprocess.run(

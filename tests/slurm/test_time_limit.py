@@ -1,0 +1,36 @@
+"""On a real cluster: time limits.
+
+Looked at last, for Slurm counts them in minutes: the other tests go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from slurm.manifest import submissions
+from tests.slurm.stage import PATIENCE, Watched
+from tests.slurm.theatre import Theatre, check_whole
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+
+def test_the_time_limit_again_and_again(theatre: Theatre, undisturbed: Watched) -> None:
+    run, record = theatre.runs["limited"], theatre.ended["limited"].result(PATIENCE)
+    check_whole(run, record, undisturbed)
+    assert run.ends()[:3] == ["asked to stop"] * 3
+    assert record.provenance.attempts >= 4
+
+
+def test_nothing_is_left_in_the_queue(theatre: Theatre) -> None:
+    for future in theatre.ended.values():
+        future.result(PATIENCE)
+    deadline = time.monotonic() + 60
+    while any(name in theatre.stage.cluster.run("squeue", "-h", "-o", "%j") for name in _names(theatre)):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def _names(theatre: Theatre) -> list[str]:
+    return [submission.name for run in theatre.runs.values() for submission in submissions(run.runs)]

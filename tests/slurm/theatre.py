@@ -1,0 +1,189 @@
+"""What may happen to a run on a cluster, and runs to which it does.
+
+All runs are submitted at the start, and each is struck by a thread of its own: their waiting for Slurm overlaps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from benchmark import attempts
+from results.record import Record
+from slurm.survey import survey
+from tests.slurm.cluster import wait_for
+from tests.slurm.stage import PATIENCE, Stage, Watched, figures, is_sent, losses, processes
+
+# Of 160 steps, in 40 epochs.
+STRIKE_AT = 24
+# Before its time limit of 120. Slurm looks every half a minute and warns by so much earlier; by then torch has to be
+# loaded: an attempt that is warned before gets no further.
+WARNED_SECONDS = 45
+# Over several ranks: 48 steps, in 3 epochs, of which the second is struck.
+LONG_EPOCHS = ("batch_size=64", "epochs=3", "log_every=1")
+STRIKE_SEVERAL_AT = 20
+
+
+def requeue_from_outside(run: Watched) -> None:
+    """``scontrol requeue`` sends no signal."""
+    run.freeze(STRIKE_AT)
+    run.cluster.run("scontrol", "requeue", run.job)
+
+
+def kill_the_task(run: Watched) -> None:
+    """``kill -9``, as the kernel does where memory runs out."""
+    (pid,) = run.freeze(STRIKE_AT)
+    os.kill(pid, signal.SIGKILL)
+
+
+def preempt(run: Watched) -> None:
+    """A job of a higher partition takes the node."""
+    pids = run.freeze(STRIKE_AT)
+    run.take_nodes("high", 1)
+    run.thaw(pids, hearing=signal.SIGUSR2)
+
+
+def preempt_several(run: Watched) -> None:
+    """Two nodes with two tasks each, preempted in mid-epoch."""
+    pids = run.freeze(STRIKE_SEVERAL_AT)
+    assert len(pids) == 4
+    run.take_nodes("high2", 2)
+    run.thaw(pids, hearing=signal.SIGUSR2)
+
+
+def reach_time_limit(run: Watched) -> None:
+    """Slurm's warning before the time limit, three times, of which the last leaves as many steps as other strikes."""
+    for number in (1, 2, 3):
+        run.attempt(number)
+        wait_for(PATIENCE, lambda n=number: run.step() >= n * STRIKE_AT // 3 or len(run.ends()) >= n, every=0.02)
+        if len(run.ends()) < number:
+            _hold_until_warned(run)
+
+
+def _hold_until_warned(run: Watched) -> None:
+    """Hold the run where it is until Slurm has warned it. Maybe it was warned just before, and is about to end."""
+    pids = run.freeze_now()
+    if pids:
+        warned_by = run.time_limit() - timedelta(seconds=WARNED_SECONDS - 5)
+        wait_for(
+            PATIENCE, lambda: all(is_sent(pid, signal.SIGUSR2) for pid in pids) or datetime.now() > warned_by, every=0.5
+        )
+        run.thaw(pids)
+
+
+def power_off(run: Watched) -> None:
+    """The node it runs on dies with everything on it, and comes back later."""
+    (pid,) = run.freeze(STRIKE_AT)
+    node = run.cluster.run("squeue", "-h", "-j", run.job, "-o", "%N").strip()
+    number = int(node.rpartition(".")[2])
+    run.cluster.kill_node(number)
+    for victim in (*processes(f"slurmstepd: [{run.job}."), pid):
+        os.kill(victim, signal.SIGKILL)
+    run.attempt(2)
+    run.cluster.start_node(number)
+
+
+def damage_checkpoint(run: Watched) -> None:
+    """The newest checkpoint is cut short between two attempts."""
+    wait_for(PATIENCE, lambda: len(list(run.folder.glob("checkpoints/*.pt"))) == 2, every=0.02)
+    (pid,) = run.freeze(STRIKE_AT)
+    newest = max(run.folder.glob("checkpoints/*.pt"))
+    os.kill(pid, signal.SIGKILL)
+    newest.write_bytes(newest.read_bytes()[:1000])
+
+
+def fill_the_disk(run: Watched) -> None:
+    """No byte is left on the runs folder's file system; later there is, and the suite is submitted again."""
+    pids = run.freeze(STRIKE_AT)
+    ballast = run.runs / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    run.thaw(pids)
+    wait_for(PATIENCE, lambda: "no space left on the disk" in run.ends(), what="the run to notice the full disk")
+    run.wait_for_state("FAILED")
+    standing = survey(run.runs)[run.folder.name]
+    assert (standing.state, standing.detail) == ("interrupted", "no space left on the disk")
+    assert not list(run.folder.rglob("*.tmp"))
+    ballast.unlink()
+
+
+def cancel(run: Watched) -> None:
+    """``scancel``, without a word to spherebench."""
+    pids = run.freeze(STRIKE_AT)
+    run.cluster.run("scancel", run.job)
+    run.thaw(pids, hearing=signal.SIGTERM)
+    run.wait_for_state("CANCELLED")
+    assert survey(run.runs)[run.folder.name].state == "cancelled"
+
+
+class Theatre:
+    """The runs, and what became of them."""
+
+    def __init__(self, stage: Stage, pool: ThreadPoolExecutor, disk: Path) -> None:
+        self.stage, self.pool, self.disk = stage, pool, disk
+        self.runs: dict[str, Watched] = {}
+        self.ended: dict[str, Future[Record]] = {}
+
+    def open(self) -> None:
+        """Submit every run and set its striker on it."""
+        self.start("limited", reach_time_limit)
+        self.start("several", preempt_several, "partition=low2", "nodes=2", "gpus_per_node=2", settings=LONG_EPOCHS)
+        self.start("node", power_off, "partition=fragile")
+        self.start("preempted", preempt, "partition=low")
+        self.start("requeued", requeue_from_outside)
+        self.start("killed", kill_the_task)
+        self.start("damaged", damage_checkpoint)
+        self.start("cancelled", cancel)
+        self.start("disk", fill_the_disk)
+
+    def start(
+        self, name: str, strike: Callable[[Watched], None], *resources: str, settings: tuple[str, ...] = ()
+    ) -> None:
+        """Submit one run and strike it from a thread."""
+        cluster = str(self.stage.folder / "hasty.yaml") if name == "limited" else "slurm"
+        run = self.stage.watch(name, *resources, cluster=cluster, settings=settings)
+        self.runs[name] = run
+        self.ended[name] = self.pool.submit(self._play, name, run, strike)
+
+    def _play(self, name: str, run: Watched, strike: Callable[[Watched], None]) -> Record:
+        strike(run)
+        if name == "cancelled":
+            self.stage.command("retry", run.runs)
+        if name == "disk":
+            self.stage.submit(name)
+        return run.finish()
+
+
+@contextlib.contextmanager
+def opened(stage: Stage) -> Iterator[Theatre]:
+    """Every disturbed run, under way."""
+    hasty = f"signal_seconds: {WARNED_SECONDS}\nresources: {{minutes: 2}}\n"
+    (stage.folder / "hasty.yaml").write_text(f"description: told of its time limit long before\n{hasty}")
+    disk = stage.folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True, timeout=20)
+    try:
+        with ThreadPoolExecutor(16) as pool:
+            theatre = Theatre(stage, pool, disk)
+            theatre.open()
+            yield theatre
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=20)
+
+
+def check_whole(run: Watched, record: Record, undisturbed: Watched) -> None:
+    """Bit for bit the undisturbed run: its figures and every logged loss, none missing and none twice."""
+    expected = undisturbed.record()
+    assert expected is not None
+    assert record.status == expected.status == "done", record.message
+    assert losses(run.folder) == losses(undisturbed.folder)
+    assert figures(record) == figures(expected)
+    assert record.provenance.attempts == attempts.count(run.folder)
+    assert survey(run.runs)[run.folder.name].state == "done"
