@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from itertools import combinations
 
 import torch
@@ -20,8 +20,9 @@ from .products import add_product_, as_operand, inner, product_
 
 STANDARD_EPSILON = 1e-5  # inside the square root of the batch standardisation, as in BatchNorm
 
-# Σ_{a<b} Σ_{dd'} R² (float64), and write_(out, α, β_PD): the gradient of α Σ R² + Σ_p β_p·diag R_p by x.
-SquareSum = tuple[Tensor, Callable[[list[Tensor], float, Tensor], None]]
+# Σ_{a<b} Σ_{dd'} R² (float64), R_dd of every pair, and write_(out, α, β_PD): the gradient of α Σ R² + Σ_p β_p·diag R_p
+# by x.
+Correlation = tuple[Tensor, Tensor, Callable[[list[Tensor], float, Tensor], None]]
 
 
 @dataclass(frozen=True)
@@ -44,26 +45,22 @@ class Standardised:
         """Some columns of the rows of all ranks, (N, C)."""
         return self.batch.columns(view, cols).mul_(self.inverse[view, cols])
 
-    def rows(self, view: int, rows: slice) -> Tensor:
-        """Some of this rank's rows, (R, D)."""
-        return self.batch.rows(view, rows).mul_(self.inverse[view])
+    def blocks(self, rows: slice) -> list[Tensor]:
+        """Some of this rank's rows, V of (R, D)."""
+        return [self.batch.rows(view, rows).mul_(self.inverse[view]) for view in self.batch.indices]
 
-    def diagonals(self) -> Tensor:
-        """R_dd of every pair of views."""
-        total_PD = self.inverse.new_zeros((len(self.pairs), self.batch.width))
-        for rows in self.batch.row_tiles():
-            blocks = [self.rows(view, rows) for view in self.batch.indices]
-            for pair, (a, b) in enumerate(self.pairs):
-                total_PD[pair] += torch.linalg.vecdot(blocks[a], blocks[b], dim=0)
-        return self.batch.ranks.sum_(total_PD) / self.batch.count
+    def diagonals(self, blocks: list[Tensor]) -> Tensor:
+        """What these rows add to N R_dd of every pair, (P, D)."""
+        return torch.stack([torch.linalg.vecdot(blocks[a], blocks[b], dim=0) for a, b in self.pairs])
 
 
-def dual_correlation(points: Standardised) -> SquareSum:
+def dual_correlation(points: Standardised) -> Correlation:
     """Through the Gram matrices, over blocks of columns."""
     batch = points.batch
+    diagonals_PD = reduce(torch.add, (points.diagonals(points.blocks(rows)) for rows in batch.row_tiles()))
     grams = [batch.gram(points.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
     square_sum = torch.stack([batch.inner(grams[a], grams[b]) for a, b in points.pairs]).sum() / batch.count**2
-    return square_sum, partial(_write_dual_, points, grams)
+    return square_sum, batch.ranks.sum_(diagonals_PD) / batch.count, partial(_write_dual_, points, grams)
 
 
 def _write_dual_(points: Standardised, grams: list[Tensor], out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
@@ -89,42 +86,44 @@ def _others(grams: list[Tensor], view: int) -> Tensor:
     return others[0] if len(others) == 1 else torch.stack(others).sum(0)
 
 
-def primal_correlation(points: Standardised) -> SquareSum:
+def primal_correlation(points: Standardised) -> Correlation:
     """Through R itself, over blocks of this rank's rows."""
     batch = points.batch
     correlations = [points.inverse.new_zeros((batch.width, batch.width)) for _ in points.pairs]
+    diagonals_PD = points.inverse.new_zeros((len(points.pairs), batch.width))
     for rows in batch.row_tiles():
-        blocks = [points.rows(view, rows) for view in batch.indices]
+        blocks = points.blocks(rows)
+        diagonals_PD += points.diagonals(blocks)
         for (a, b), correlation_DD in zip(points.pairs, correlations, strict=True):
             add_product_(correlation_DD, blocks[a].T, blocks[b].to(batch.products))
     for correlation_DD in correlations:
         batch.ranks.sum_(correlation_DD).div_(batch.count)
     square_sum = torch.stack([inner(matrix, matrix) for matrix in correlations]).sum()
-    return square_sum, partial(_write_primal_, points, correlations)
+    return square_sum, batch.ranks.sum_(diagonals_PD) / batch.count, partial(_write_primal_, points, correlations)
 
 
 def _write_primal_(
     points: Standardised, correlations: list[Tensor], out: list[Tensor], alpha: float, beta_PD: Tensor
 ) -> None:
-    """dL/dA = 1/N B Gᵀ and dL/dB = 1/N A G with G = dL/dR = 2α R + diag β."""
+    """dL/dA = B Gᵀ and dL/dB = A G with G = (2α R + diag β)/N."""
     batch = points.batch
-    along_VD = _slopes_(points, correlations, alpha, beta_PD) / batch.count
+    along_VD = _slopes_(points, correlations, 2 * alpha / batch.count, beta_PD / batch.count)
     operands = [as_operand(slope_DD, batch.products) for slope_DD in correlations]
     for rows in batch.row_tiles():
-        blocks = [points.rows(view, rows) for view in batch.indices]
+        blocks = points.blocks(rows)
         slopes = [gradient[rows].zero_() for gradient in out]
         for (a, b), (operand_DD, scale) in zip(points.pairs, operands, strict=True):
-            add_product_(slopes[a], blocks[b] * (scale / batch.count), operand_DD.T)
-            add_product_(slopes[b], blocks[a] * (scale / batch.count), operand_DD)
+            add_product_(slopes[a], blocks[b], operand_DD.T, scale)
+            add_product_(slopes[b], blocks[a], operand_DD, scale)
         _destandardise_(slopes, blocks, along_VD, points.inverse)
 
 
 def _slopes_(points: Standardised, correlations: list[Tensor], alpha: float, beta_PD: Tensor) -> Tensor:
-    """Turn each R into G = 2α R + diag β; return Σ_i A_id dL/dA_id a view: row or column sums of R ∘ G."""
+    """Turn each R into G = α R + diag β; return Σ_i A_id dL/dA_id / N a view: row or column sums of R ∘ G."""
     along_VD = torch.zeros_like(points.inverse)
     for (a, b), matrix_DD, beta_D in zip(points.pairs, correlations, beta_PD, strict=True):
         product_DD = matrix_DD.clone()
-        matrix_DD.mul_(2 * alpha).diagonal().add_(beta_D)
+        matrix_DD.mul_(alpha).diagonal().add_(beta_D)
         product_DD.mul_(matrix_DD)
         along_VD[a] += product_DD.sum(1)
         along_VD[b] += product_DD.sum(0)

@@ -50,4 +50,4 @@ def _write_primal_(
     covariance_DD.mul_(alpha).diagonal().add_(beta_D)
     operand_DD, scale = as_operand(covariance_DD, batch.products)
     for rows in batch.row_tiles():
-        product_(out_nD[rows], batch.rows(view, rows).mul_(scale), operand_DD)
+        product_(out_nD[rows], batch.rows(view, rows), operand_DD, scale)

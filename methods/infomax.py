@@ -78,9 +78,10 @@ def barlow_twins(
     form = choose_form(form, correlation_costs(batch.count, batch.width, batch.ranks.world))
     with closed_form(views[0]):
         points = Standardised(batch)
-        square_sum, write_gradient_ = (dual_correlation if form == "dual" else primal_correlation)(points)
+        correlate = dual_correlation if form == "dual" else primal_correlation
+        square_sum, diagonals_PD, write_gradient_ = correlate(points)
         share = off_diagonal_weight / len(points.pairs)  # what a pair's Σ R² weighs
-        terms, slopes_PD = _diagonal_terms(points.diagonals(), share)
+        terms, slopes_PD = _diagonal_terms(diagonals_PD, share)
         terms["off_diagonal"] = terms["off_diagonal"] + share * square_sum
         gradients = batch.buffers() if wanted else None
         if gradients is not None:

@@ -55,20 +55,26 @@ def _panels(count: int) -> Iterator[slice]:
     return slices(count, max(64, -(-count // PANELS)))
 
 
-def product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:
-    """out = weights · b; the weights come in the working type and are brought into the type of b."""
+def product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """out = scale · weights · b; the weights come in the working type and are brought into the type of b.
+
+    `scale` is what :func:`as_operand` gave with b: it is 1 where b has the type of `out`.
+    """
     if b_MD.dtype == out.dtype:
         return torch.mm(weights_NM, b_MD, out=out)
-    operand_NM, scale = as_operand(weights_NM, b_MD.dtype)
-    return out.copy_(_wide_product(operand_NM, b_MD).mul_(scale))
+    return out.copy_(_scaled_product(weights_NM, b_MD, scale))
 
 
-def add_product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor) -> Tensor:
-    """out += weights · b, likewise."""
+def add_product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    """out += scale · weights · b, likewise."""
     if b_MD.dtype == out.dtype:
         return torch.addmm(out, weights_NM, b_MD, out=out)
-    operand_NM, scale = as_operand(weights_NM, b_MD.dtype)
-    return out.add_(_wide_product(operand_NM, b_MD).mul_(scale))
+    return out.add_(_scaled_product(weights_NM, b_MD, scale))
+
+
+def _scaled_product(weights_NM: Tensor, b_MD: Tensor, scale: Tensor | float) -> Tensor:
+    operand_NM, own_scale = as_operand(weights_NM, b_MD.dtype)
+    return _wide_product(operand_NM, b_MD).mul_(own_scale * scale)
 
 
 def as_operand(matrix: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | float]:
