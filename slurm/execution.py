@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
 from typing import Any
@@ -62,29 +62,50 @@ def _to_this_machine(submission: Submission) -> tuple[str, ...]:
     """Start as many workers as may run at once; each takes the next run that nobody has begun."""
     import submitit
 
-    asked, gpus = submission.resources.gpus_per_node, gpu_count()
-    if asked > gpus:
-        raise UserError(f"gpus_per_node is {asked}, but this machine has {gpus} GPUs")
-    each = max(asked, 1) if gpus else 0
-    workers = min(submission.profile.jobs_at_once or max(1, gpus // max(each, 1)), len(submission.entries))
+    asked, gpus = submission.resources.gpus_per_node, visible_gpus()
+    if asked > len(gpus):
+        raise UserError(f"gpus_per_node is {asked}, but there are {len(gpus)} GPUs to use here")
+    shares = _shares(gpus, max(asked, 1))
+    workers = min(submission.profile.jobs_at_once or len(shares), len(submission.entries))
     jobs = []
     for worker in range(workers):
-        executor = submitit.AutoExecutor(folder=submission.folder, cluster="local")
-        executor.update_parameters(**_local_parameters(submission, worker, each, gpus))
+        executor = submitit.LocalExecutor(folder=submission.folder)  # AutoExecutor does not know of visible_gpus
+        executor.update_parameters(**_local_parameters(submission, shares[worker % len(shares)]))
         with _outside_any_job(), _code_of(submission), _detached():
             jobs.append(executor.submit(_task(submission, *range(len(submission.entries)))).job_id)
     return tuple(jobs)
 
 
-def _local_parameters(submission: Submission, worker: int, each: int, gpus: int) -> dict[str, Any]:
-    first = worker * each % gpus if gpus else 0
+def _shares(gpus: Sequence[int], each: int) -> list[tuple[int, ...]]:
+    """The GPUs of one worker after the other; one worker without any where there are none."""
+    return [tuple(gpus[first : first + each]) for first in range(0, len(gpus) - each + 1, each)] or [()]
+
+
+def _local_parameters(submission: Submission, gpus: tuple[int, ...]) -> dict[str, Any]:
     return {
         "timeout_min": submission.resources.minutes,
-        "tasks_per_node": max(each, 1),
+        "tasks_per_node": max(len(gpus), 1),
         "stderr_to_stdout": True,
-        **({"gpus_per_node": each, "local_visible_gpus": tuple(range(first, first + each))} if each else {}),
-        **({"local_setup": submission.profile.setup} if submission.profile.setup else {}),
+        "gpus_per_node": len(gpus),
+        "visible_gpus": gpus,
+        "setup": submission.profile.setup,
     }
+
+
+def visible_gpus() -> tuple[int, ...]:
+    """The GPUs of this machine that CUDA_VISIBLE_DEVICES lets through: all where it is not set.
+
+    Raises :class:`UserError` where it does not number them.
+    """
+    count, chosen = gpu_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None or count == 0:
+        return tuple(range(count))
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    if not all(name.isdigit() and int(name) < count for name in names):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES is {chosen!r}, must be numbers below {count}: nvidia-smi lists {count} GPUs"
+        )
+    return tuple(int(name) for name in names)
 
 
 def gpu_count() -> int:

@@ -39,6 +39,13 @@ def call(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def submit_as_a_user(suite: Path, cluster: str | Path, out: Path) -> None:
+    """In a process of its own, which the workers outlive."""
+    command = [sys.executable, "-m", "benchmark", "submit", str(suite), "--cluster", str(cluster), "--out", str(out)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+
+
 def test_dry_run_prints_the_options_and_the_runs_and_writes_nothing(suite: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = call("submit", suite, "--cluster", "slurm-gpu", "--out", out, "--dry-run", "--resource", "partition=a100")
@@ -99,10 +106,7 @@ def test_in_this_process_and_again(suite: Path, tmp_path: Path) -> None:
 
 def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    # As a user does: the worker outlives the program that submitted it, and does not hold its output open.
-    command = [sys.executable, "-m", "benchmark", "submit", str(suite), "--cluster", "local", "--out", str(out)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=100)
-    assert done.returncode == 0, done.stderr
+    submit_as_a_user(suite, "local", out)  # whose output the worker does not hold open
     (submission,) = submissions(out)
     (worker,) = submission.jobs
     try:
@@ -120,6 +124,55 @@ def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
         time.sleep(0.1)
     assert {standing.state for standing in survey(out).values()} == {"done"}
     assert [attempts.count(out / entry.id) for entry in submission.entries] == [1, 1]
+
+
+@pytest.fixture
+def four_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An nvidia-smi that lists four GPUs."""
+    command = tmp_path / "bin" / "nvidia-smi"
+    command.parent.mkdir()
+    command.write_text('#!/bin/sh\nfor gpu in 0 1 2 3; do echo "GPU $gpu: pretended"; done\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+
+
+@pytest.mark.usefixtures("four_gpus")
+@pytest.mark.parametrize(
+    ("chosen", "each", "shares"), [(None, 1, {"0", "1"}), ("2,3", 1, {"2", "3"}), ("1,3,0", 2, {"1,3"})]
+)
+def test_every_worker_on_this_machine_has_gpus_of_its_own(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str | None, each: int, shares: set[str]
+) -> None:
+    if chosen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    seen, profile = tmp_path / "seen", tmp_path / "noting.yaml"
+    # The worker notes its GPUs and ends before it loads torch, which has none here.
+    profile.write_text(
+        f"description: x\nexecutor: local\nsetup: ['echo $CUDA_VISIBLE_DEVICES >> {seen}', 'false']\n"
+        f"resources: {{gpus_per_node: {each}}}\n"
+    )
+    submit_as_a_user(suite, profile, tmp_path / "out")
+    until = time.monotonic() + 60
+    while not seen.exists() or len(seen.read_text().split()) < len(shares):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert sorted(seen.read_text().split()) == sorted(shares)
+
+
+@pytest.mark.usefixtures("four_gpus")
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [("0", "there are 1 GPUs to use here"), ("GPU-1f,7", "must be numbers below 4")]
+)
+def test_gpus_that_are_not_there_are_refused(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: str, expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    done = call("submit", suite, "--cluster", "local", "--out", tmp_path / "out", "--resource", "gpus_per_node=2")
+    assert done.exit_code == 2
+    assert expected in done.output
+    assert not (tmp_path / "out").exists()
 
 
 def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path) -> None:
