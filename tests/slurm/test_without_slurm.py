@@ -65,6 +65,14 @@ def test_a_run_that_asks_for_more_is_an_array_of_its_own(suite: Path, tmp_path: 
     assert done.output.count("--ntasks-per-node=2") == 1
 
 
+def test_more_runs_than_an_array_holds_are_two_arrays(tmp_path: Path) -> None:
+    many = write_suite(tmp_path, "many", ("seed: [0]", f"seed: {list(range(1201))}"))
+    done = call("submit", many, "--cluster", "slurm", "--out", tmp_path / "out", "--dry-run")
+    assert done.exit_code == 0, done.output
+    for line in ("1000 jobs on slurm", "  --array=0-999%", "201 jobs on slurm", "  --array=0-200%"):
+        assert line in done.output
+
+
 @pytest.mark.usefixtures("no_slurm")
 def test_no_slurm_says_so_and_leaves_nothing(suite: Path, tmp_path: Path) -> None:
     done = call("submit", suite, "--cluster", "slurm", "--out", tmp_path / "out")
@@ -159,6 +167,20 @@ def test_every_worker_on_this_machine_has_gpus_of_its_own(
         assert time.monotonic() < until
         time.sleep(0.05)
     assert sorted(seen.read_text().split()) == sorted(shares)
+
+
+@pytest.mark.usefixtures("four_gpus")
+def test_a_run_over_two_gpus_of_this_machine_is_two_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    suite, profile = write_suite(tmp_path, "one", ("epochs: 40", "epochs: 1")), tmp_path / "two.yaml"
+    profile.write_text("description: x\nexecutor: local\nresources: {gpus_per_node: 2}\n")
+    submit_as_a_user(suite, profile, tmp_path / "out")
+    until = time.monotonic() + 120
+    while not (found := list(tmp_path.glob(f"out/*/{RECORD_NAME}"))):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    record = Record.read(found[0])
+    assert (record.status, record.provenance.world_size) == ("done", 2), record.message
 
 
 @pytest.mark.usefixtures("four_gpus")
