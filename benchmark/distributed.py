@@ -14,6 +14,9 @@ import torch.distributed as dist
 
 from benchmark.errors import UserError
 
+# What processes tell each other goes through gloo, between CPUs: through NCCL the host would wait for the GPU at every
+# step, and a GPU for its turn during an evaluation.
+_BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 # The main process evaluates while the others wait for it at a collective: evaluation may take hours on ImageNet.
 _PATIENCE = timedelta(hours=12)
 
@@ -39,7 +42,7 @@ class Process:
         """The highest ``level`` of any process; the same answer on all of them."""
         if self.group is None:
             return level
-        levels = torch.tensor([level], device=self.device)
+        levels = torch.tensor([level])
         dist.all_reduce(levels, op=dist.ReduceOp.MAX, group=self.group)
         return int(levels.item())
 
@@ -47,7 +50,7 @@ class Process:
         """The main process's ``value``, on every process: decisions that look at files are taken once."""
         box = [value]
         if self.group is not None:
-            dist.broadcast_object_list(box, src=0, group=self.group, device=self.device)
+            dist.broadcast_object_list(box, src=0, group=self.group, device=torch.device("cpu"))
         return cast("T", box[0])
 
     def wait(self) -> None:
@@ -84,7 +87,7 @@ def process(device_name: str) -> Iterator[Process]:
     if world_size == 1:
         yield Process(device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group(_BACKENDS[device.type], timeout=_PATIENCE)
     try:
         yield Process(device, dist.get_rank(), world_size, dist.group.WORLD)
     finally:

@@ -26,13 +26,15 @@ class Ranks:
     def check_rows(self, view: Tensor) -> None:
         """Every rank holds the same number of rows, two in all at least. Raises ValueError on every rank otherwise.
 
-        Costs one small collective. The "fake" backend, which moves nothing, is for planning and is not asked.
+        Costs one small collective, between CPUs where the group has a backend for them, so that nobody waits for a GPU.
+        The "fake" backend, which moves nothing, is for planning and is not asked.
         """
         if self.world * view.shape[0] < 2:
             raise ValueError(f"a batch needs at least 2 rows, not {self.world * view.shape[0]}")
         if self.world == 1 or dist.get_backend(self.group) == "fake":
             return
-        own = torch.tensor([view.shape[0]], device=view.device)
+        device = "cpu" if "cpu:" in dist.get_backend_config(self.group) else view.device
+        own = torch.tensor([view.shape[0]], device=device)
         counts = [torch.empty_like(own) for _ in range(self.world)]
         dist.all_gather(counts, own, group=self.group)
         rows = torch.cat(counts).tolist()
