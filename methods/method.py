@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .kernels import RotationInvariantKernel, kernel_parameters, make_kernel
 from .legendre import check_dimension
-from .loss import Loss
+from .loss import Loss, check_views
 from .options import check_option
 
 SIM_COEFF = "published_sim_coeff"  # c of the published c · mse_loss, the mean over N and D: align_weight = c / D
@@ -71,10 +71,11 @@ class Method:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
 
     def __call__(
-        self, views: Sequence[Tensor], *, form: str = "auto", group: dist.ProcessGroup | None = None, **resolved: Any
+        self, views: Sequence[Tensor], *, form: str = "auto", group: dist.ProcessGroup | None = None, **options: Any
     ) -> Loss:
-        """The loss of these views under resolved options."""
-        return self.loss(views, form=form, group=group, **resolved)
+        """The loss of these views under these options, over the method's defaults. Raises ValueError as `resolve`."""
+        check_views(views)
+        return self.loss(views, form=form, group=group, **self.resolve(options, views[0].shape[1]))
 
     def _one_alignment(self, options: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
         """Options over defaults, with the alignment's weight in this project's convention only."""

@@ -111,9 +111,8 @@ def _valid(asked: dict[str, Any]) -> Cell:
 def no_such_form(method: str, form: str) -> str | None:
     """Why a method cannot be computed in this form; None where it can."""
     dim = 8  # as good as any
-    chosen = registry.get(method)
     try:
-        chosen([torch.eye(4, dim)] * 2, form=form, **chosen.resolve({}, dim))
+        registry.get(method)([torch.eye(4, dim)] * 2, form=form)
     except ValueError as error:
         return str(error)
     return None

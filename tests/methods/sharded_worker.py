@@ -37,7 +37,7 @@ def run(model, name, form, inputs, group=None):
     method = registry.get(name)
     model.zero_grad()
     views = model(torch.cat(inputs)).chunk(len(inputs))
-    loss = method(views, **method.resolve({}, WIDTH), form=form, group=group)
+    loss = method(views, form=form, group=group)
     loss.value.backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     return torch.cat([torch.stack([loss.value.detach(), *loss.terms.values()]), gradient])
@@ -63,7 +63,7 @@ def uneven(rank):
     for name in ("sfrik_l3", "vicreg"):
         method = registry.get(name)
         try:
-            method([view, view], **method.resolve({}, WIDTH), group=dist.group.WORLD)
+            method([view, view], group=dist.group.WORLD)
         except ValueError as error:
             told.append(str(error))
     return told

@@ -75,7 +75,7 @@ CASES += [(name, "primal") for name in ("sfrik_l1", "sfrik_l2", "spectral", "vic
 
 def gradients(name, batch, **options):
     method = registry.get(name)
-    loss = method(batch, **method.resolve({}, batch[0].shape[1]), **options)
+    loss = method(batch, **options)
     return loss.value, torch.cat(torch.autograd.grad(loss.value, batch)).double()
 
 
@@ -122,7 +122,7 @@ def test_small_gradients_survive_float16_with_a_scaled_loss(name):
     _, expected = gradients(name, [view.double().requires_grad_() for view in views])
     views = [view.requires_grad_() for view in views]
     method = registry.get(name)
-    value = method(views, **method.resolve({}, 256)).value
+    value = method(views).value
     (value * 2.0**14).backward()
     got = torch.cat([view.grad for view in views]).double() / 2.0**14
     assert (got - expected).norm() < 1e-2 * expected.norm()
@@ -142,7 +142,7 @@ def test_upstream_factors_scale_the_gradient(make_views):
 @pytest.mark.parametrize("name", registry.names())
 def test_second_derivatives_are_refused(name, make_views):
     batch = make_views(12, 6)
-    value = registry.get(name)(batch, **registry.get(name).resolve({}, 6)).value
+    value = registry.get(name)(batch).value
     gradient, *_ = torch.autograd.grad(value, batch, create_graph=True)
     with pytest.raises(RuntimeError, match="no second derivatives"):
         gradient.square().sum().backward()
@@ -152,7 +152,7 @@ def test_second_derivatives_are_refused(name, make_views):
 def test_only_the_gradients_are_kept_for_backward(name, make_views):
     batch, kept = make_views(12, 6), []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        registry.get(name)(batch, **registry.get(name).resolve({}, 6))
+        registry.get(name)(batch)
     small = 3 * 12 * 4  # the few numbers an image that the outer function works on
     assert sorted(tensor.numel() for tensor in kept if tensor.numel() > small) == []
     assert [tensor.shape for tensor in kept if tensor.shape == (12, 6)] == [(12, 6)] * 2
@@ -218,7 +218,7 @@ def test_runs_without_data(name):
     with FakeTensorMode():
         batch = [torch.randn(64, 256, requires_grad=True) for _ in range(2)]
         method = registry.get(name)
-        method(batch, **method.resolve({}, 256)).value.backward()
+        method(batch).value.backward()
         assert batch[0].grad.shape == (64, 256)
 
 
