@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def few_labels(collection: Collection, summary: pd.DataFrame, source: str) -> Fi
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
         axis.grid(axis="y", linewidth=0.3)
     handles = [Line2D([], [], **looks[probe].line(linestyle="none")) for probe in probes]
-    return style.finish(figure, handles, probes, "Mean and 95 % interval over seeds, by probe")
+    return style.finish(figure, handles, probes, f"Mean and 95 % interval over seeds, by probe{_at_most(chosen)}")
 
 
 def over_views(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
@@ -68,7 +69,11 @@ def over_images(collection: Collection, summary: pd.DataFrame, source: str) -> F
 
 
 def _over(column: str, summary: pd.DataFrame, source: str) -> Figure | None:
-    """A panel a number of labels, a line a method, for the first probe there is; what has no such axis is level."""
+    """A panel a number of labels, a line a method, for the first probe there is; what has no such axis is level.
+
+    A method that was run in several variants (augmentations, say) has a row of panels of its own, each with the methods
+    that were not in grey.
+    """
     rows = _few_label_rows(summary, source)
     if column not in rows or rows.empty:
         return None
@@ -77,22 +82,42 @@ def _over(column: str, summary: pd.DataFrame, source: str) -> Figure | None:
     lines, levels = rows[several], rows[~several & (rows["method"].isin(_LEVELS) | rows[_KERNEL].isna())]
     if lines.empty:
         return None
-    looks = style.looks(list(dict.fromkeys(lines["name"])))
-    greys = {name: style.dash(place + 1) for place, name in enumerate(dict.fromkeys(levels["name"]))}
-    figure, axes = style.grid(lines["labels"].nunique(), height=2.3)
-    for (labels, own), axis in zip(lines.groupby("labels"), axes, strict=True):
-        for name, points in own.sort_values(column).groupby("name", sort=False):
-            bars = looks[str(name)].bars()
+    families = _varied_titles(lines)
+    lines = lines.assign(shown=[_less(name, families) for name in lines["name"]])
+    ours = lines[lines["title"].isin(families)] if families else lines
+    beside = lines.drop(ours.index)
+    looks = style.looks(list(dict.fromkeys(ours["shown"])))
+    greys = {
+        name: style.grey(place + 1) for place, name in enumerate(dict.fromkeys([*beside["shown"], *levels["name"]]))
+    }
+    labels = sorted(lines["labels"].unique())
+    figure, axes = style.grid(max(len(families), 1) * len(labels), columns=len(labels), height=2.3)
+    for axis, (family, count) in zip(axes, product(families or [""], labels), strict=True):
+        shown = pd.concat([ours[ours["title"] == family] if family else ours, beside])
+        for name, points in shown[shown["labels"] == count].sort_values(column).groupby("shown", sort=False):
+            bars = (looks | greys)[str(name)].bars()
             axis.errorbar(points[column].astype(float), 100 * points["mean"], 100 * points["half_width"], **bars)
-        for _, level in levels[levels["labels"] == labels].iterrows():
-            axis.axhline(100 * level["mean"], color=style.GREY, linestyle=greys[level["name"]], linewidth=0.8, zorder=0)
+        for _, level in levels[levels["labels"] == count].iterrows():
+            axis.axhline(100 * level["mean"], zorder=0, **greys[level["name"]].line())
         _log_ticks(axis, sorted(lines[column].astype(int).unique()))
-        axis.set(title=_labels_text(labels), xlabel=OVER[column], ylabel="Top-1 accuracy (%)")
+        axis.set_title("\n".join(filter(None, [family, _labels_text(count)])))
+        axis.set(xlabel=OVER[column], ylabel="Top-1 accuracy (%)")
     style.outer_labels(axes)
-    handles = [Line2D([], [], **look.line()) for look in looks.values()]
-    handles += [Line2D([], [], color=style.GREY, linestyle=dash, linewidth=0.8) for dash in greys.values()]
-    shown = f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds; grey: no such axis"
-    return style.finish(figure, handles, [*looks, *greys], shown)
+    handles = [Line2D([], [], **look.line()) for look in (looks | greys).values()]
+    level = "; grey: no such axis" if len(levels) else ""
+    told = f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds{level}"
+    return style.finish(figure, handles, [*looks, *greys], told)
+
+
+def _varied_titles(lines: pd.DataFrame) -> list[str]:
+    """Methods that were run in several variants."""
+    names = lines.groupby("title", sort=False)["name"].nunique()
+    return list(names.index[names > 1])
+
+
+def _less(name: str, families: Sequence[str]) -> str:
+    """What tells a variant from others of its method."""
+    return next((name.removeprefix(f"{family}, ") for family in families if name.startswith(f"{family}, ")), name)
 
 
 # Of the kernel regime, what is the same whatever the number of views.
@@ -192,6 +217,13 @@ def _largest(rows: pd.DataFrame, but: str | None = None) -> pd.DataFrame:
             values = rows[column].astype(float).fillna(0)
             rows = rows[values == values.groupby(rows["name"]).transform("max")]
     return rows
+
+
+def _at_most(rows: pd.DataFrame) -> str:
+    """Of how many images, where there are runs of several numbers: in their labels."""
+    limits = rows["data.limit"].dropna() if "data.limit" in rows else ()
+    varied = any("limit=" in label for label in rows["label"])
+    return f"; {int(max(limits))} training images" if varied else ""
 
 
 def _several_ranks(rows: pd.DataFrame) -> bool:

@@ -54,11 +54,13 @@ class Look:
     color: tuple[float, float, float]
     marker: str
     dash: Any
+    width: float = 1.1
 
     def line(self, **more: Any) -> dict[str, Any]:
         """Keywords of ``Axes.plot``; a white edge keeps crossing markers apart."""
         edge = {"markeredgecolor": "white", "markeredgewidth": 0.5}
-        return {"color": self.color, "marker": self.marker, "linestyle": self.dash, **edge, **more}
+        look = {"color": self.color, "marker": self.marker, "linestyle": self.dash, "linewidth": self.width}
+        return {**look, **edge, **more}
 
     def bars(self) -> dict[str, Any]:
         """Keywords of ``Axes.errorbar``: intervals lighter than the line, so that the means stay in front."""
@@ -98,6 +100,11 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
         label: Look(color, _MARKERS[place % len(_MARKERS)], dash(place))
         for place, (label, color) in enumerate(zip(labels, shades(len(labels)), strict=True))
     }
+
+
+def grey(place: int) -> Look:
+    """A thin line in the background, told apart from others by its dash."""
+    return Look((float(GREY),) * 3, "", dash(place), width=0.8)
 
 
 def dash(place: int) -> Any:

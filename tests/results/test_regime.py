@@ -87,6 +87,24 @@ def test_accuracy_over_views_has_a_line_a_method_and_levels(make_record: Make, w
     assert regime.ridge_rank(*drawn, "digits") is None
 
 
+def test_variants_of_a_method_have_panels_of_their_own(make_record: Make, write_runs: Write) -> None:
+    records = [
+        _kernel(make_record, method, 0.4 + views / 100, n_views=views, augmentation=augmentation)
+        for method in ("kernel_a", "kernel_b")
+        for augmentation in ("blur", "zoom")
+        for views in (2, 8)
+    ]
+    records += [_kernel(make_record, "kernel_pca", 0.3, n_views=views) for views in (2, 8)]
+    figure = regime.over_views(*_drawn(records, write_runs), "digits")
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == [
+        f"{method}\n{labels} a class" for method in ("kernel a", "kernel b") for labels in ("1 label", "5 labels")
+    ]
+    assert [len(axis.containers) for axis in figure.axes] == [3] * 4
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["augmentation=blur", "augmentation=zoom", "kernel pca"]
+
+
 def test_the_heat_map_tells_every_cell_and_the_base_kernel(make_record: Make, write_runs: Write) -> None:
     cells = {(ridge, rank): 0.4 + 0.1 * ridge + rank / 1000 for ridge in (0.0, 0.1, 0.5) for rank in (4, 16, 64)}
     records = [_kernel(make_record, "kernel_a", value, dim=rank, ridge=ridge) for (ridge, rank), value in cells.items()]
