@@ -2,7 +2,8 @@
 
 A run whose process was asked to save, or died, goes back to the queue and on from its last checkpoint. It does not
 where Slurm has ended the job itself (cancelled, or already requeued), where the run has its record, or where it ended
-as often as ``FRUITLESS`` times without getting any further: then it gets a record that says so.
+as often as ``FRUITLESS`` times without getting any further: then it gets a record that says so. One that was asked each
+time, in a long evaluation maybe, is no failure: it stays interrupted, and the next ``submit`` goes on with it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def main(manifest: Path, code: int) -> None:
     if fruitless_ends(folder) < FRUITLESS:
         print(f"requeue: {why}; goes on from step {attempts.kept_step(folder)}", flush=True)
         call("scontrol", "requeue", str(attempts.job_id()))
+    elif why == in_words(ASKED):
+        print(
+            f"requeue: {why} {FRUITLESS} times at step {attempts.kept_step(folder)}: left to the next submit",
+            flush=True,
+        )
     else:
         give_up(submission, index, code)
 

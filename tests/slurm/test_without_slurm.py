@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from benchmark import attempts
 from benchmark.cli import main
 from results.record import RECORD_NAME, Record
+from slurm import requeue
 from slurm.manifest import submissions
-from slurm.requeue import fruitless_ends, has_saved, in_words, last_line
+from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words, last_line
 from slurm.status import UNDER_WAY, duration, exit_code
 from slurm.survey import is_alive, survey
 from tests.slurm.stage import ROOT, write_suite
@@ -220,6 +221,28 @@ def test_an_attempt_has_saved_where_its_own_record_says_so(suite: Path, tmp_path
     assert has_saved(folder)
     attempts.start(folder)
     assert not has_saved(folder), "it was the attempt before that saved"
+
+
+@pytest.mark.parametrize(("code", "state"), [(ASKED, "interrupted"), (137, "failed")])
+def test_after_three_ends_at_one_step_nothing_is_requeued(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, state: str
+) -> None:
+    called: list[tuple[str, ...]] = []
+
+    def call_slurm(*command: str) -> str:
+        called.append(command)
+        return "RUNNING"
+
+    monkeypatch.setattr(requeue, "call", call_slurm)
+    out = tmp_path / "out"
+    call("submit", suite, "--cluster", "debug", "--out", out)
+    (submission,) = submissions(out)
+    folder = submission.run_folder(0)
+    (folder / RECORD_NAME).unlink()
+    for requeued in (1, 2, 2):
+        requeue.main(submission.path, code)
+        assert sum("requeue" in command for command in called) == requeued
+    assert survey(out)[folder.name].state == state
 
 
 def test_an_exit_code_in_words() -> None:
