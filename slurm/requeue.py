@@ -101,8 +101,9 @@ def _signal_name(number: int) -> str:
 
 
 def fruitless_ends(folder: Path) -> int:
-    """How many of the last ends were at the step that is kept now."""
-    steps = [event["step"] for event in attempts.read(folder) if event["event"] == "end"]
+    """How many of this job's last ends were at the step that is kept now."""
+    job = attempts.job_id()
+    steps = [event["step"] for event in attempts.read(folder) if event["event"] == "end" and event["job"] == job]
     here = attempts.kept_step(folder)
     return next((count for count, step in enumerate(reversed(steps)) if step != here), len(steps))
 

@@ -198,7 +198,7 @@ def test_gpus_that_are_not_there_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path) -> None:
+def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = tmp_path / "checkpoints"
     checkpoints.mkdir()
     (checkpoints / "step-000000004-aa.pt").touch()
@@ -208,6 +208,8 @@ def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path) -> None
     for count in (1, 2):
         attempts.end(tmp_path, "killed by SIGKILL")
         assert fruitless_ends(tmp_path) == count
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert fruitless_ends(tmp_path) == 0, "it was submitted again"
 
 
 def test_an_attempt_has_saved_where_its_own_record_says_so(suite: Path, tmp_path: Path) -> None:
