@@ -137,7 +137,7 @@ def first_line(error: BaseException) -> str:
     """What an error says, in one line: for a validation error the place and the reason of its first fault."""
     if isinstance(error, ValidationError):
         fault = error.errors()[0]
-        return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        return ": ".join(filter(None, [".".join(str(part) for part in fault["loc"]), fault["msg"]]))
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

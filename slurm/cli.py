@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmark.cli import format_option, set_option
+from benchmark.errors import UserError
 
 if TYPE_CHECKING:
     from slurm.manifest import Submission
@@ -46,6 +47,8 @@ def submit(
 
     loaded, profile = load_suite(suite, assignments), load_profile(cluster, resources)
     runs = out or Path("runs") / loaded.name
+    if print_sbatch and profile.executor != "slurm":
+        raise UserError(f"--print-sbatch: --cluster {cluster} is no Slurm cluster but {profile.executor}; leave it out")
     if dry_run:
         nowhere = Source(folder=str(runs.resolve() / "jobs" / "code"), commit=None, dirty=None)
         planned = room.plan(loaded, runs, profile, nowhere)

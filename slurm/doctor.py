@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import platform
 import shutil
 import sys
@@ -120,6 +119,8 @@ def _shared(runs: Path) -> Finding:
 
 def _data(root: Path) -> Finding:
     advice = "spherebench datasets tells how to get each; digits needs none"
-    found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-    readable = os.access(root, os.R_OK) if root.exists() else False
-    return Finding("data sets", bool(found) and readable, f"{root}: {', '.join(found) or 'none'}", advice, needed=False)
+    try:
+        found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    except OSError as error:
+        return Finding("data sets", False, f"{root}: {error.strerror}", advice, needed=False)
+    return Finding("data sets", bool(found), f"{root}: {', '.join(found) or 'none'}", advice, needed=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
@@ -69,7 +71,8 @@ def _to_this_machine(submission: Submission) -> tuple[str, ...]:
     workers = min(submission.profile.jobs_at_once or len(shares), len(submission.entries))
     jobs = []
     for worker in range(workers):
-        executor = submitit.LocalExecutor(folder=submission.folder)  # AutoExecutor does not know of visible_gpus
+        # AutoExecutor does not know of visible_gpus.
+        executor = submitit.LocalExecutor(folder=submission.folder, python=_python(submission.profile.setup))
         executor.update_parameters(**_local_parameters(submission, shares[worker % len(shares)]))
         with _outside_any_job(), _code_of(submission), _detached():
             jobs.append(executor.submit(_task(submission, *range(len(submission.entries)))).job_id)
@@ -88,8 +91,16 @@ def _local_parameters(submission: Submission, gpus: tuple[int, ...]) -> dict[str
         "stderr_to_stdout": True,
         "gpus_per_node": len(gpus),
         "visible_gpus": gpus,
-        "setup": submission.profile.setup,
     }
+
+
+def _python(setup: Sequence[str]) -> str:
+    """The command of a task: after the profile's lines the shell becomes Python, so that signals reach that.
+
+    submitit's own setup lines stay between: the job is then a shell, which a signal ends alone.
+    """
+    lines = " && ".join([*setup, f'exec {shlex.quote(sys.executable)} "$@"'])
+    return shlex.join(["bash", "-c", lines, "python"]) if setup else shlex.quote(sys.executable)
 
 
 def visible_gpus() -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark.errors import UserError
 from results.record import Frozen, Provenance, Record, first_line, write_atomically
 from slurm.profile import Profile, Resources
 
@@ -70,11 +71,11 @@ class Submission(Frozen):
 
     @classmethod
     def read(cls, path: Path) -> Submission:
-        """Read a manifest. Raises ``ValueError`` with one sentence where it is damaged."""
+        """Read a manifest. Raises :class:`UserError` where it is damaged, or of another version."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise ValueError(f"damaged manifest {path}: {first_line(error)}") from error
+            raise UserError(f"damaged manifest {path}: {first_line(error)}") from error
 
     def run_folder(self, index: int) -> Path:
         """The folder of one of its runs."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from benchmark.errors import UserError
 from benchmark.run import Spec
@@ -29,6 +29,7 @@ class Resources(Spec):
     constraint: str | None = None
     nodes: int = Field(default=1, ge=1)
     gpus_per_node: int = Field(default=0, ge=0)
+    gpu_type: str | None = Field(default=None, min_length=1, description="as Slurm names it, where there are several")
     cpus_per_task: int = Field(default=1, ge=1)
     memory_gb: float | None = Field(default=None, gt=0, description="a node; None: the cluster's default")
     minutes: int = Field(default=60, ge=1, description="time limit; a job that reaches it is requeued and goes on")
@@ -46,6 +47,19 @@ class Shape(Spec):
     ask: dict[str, Any] = Field(min_length=1)
 
 
+# Options of sbatch that are made from other settings.
+_OWN_OPTIONS = {
+    **{name: f"given as resources.{name}" for name in ("partition", "account", "qos", "constraint", "nodes")},
+    **dict.fromkeys(("gpus-per-node", "ntasks-per-node"), "given as resources.gpus_per_node and gpu_type"),
+    "cpus-per-task": "given as resources.cpus_per_task",
+    "mem": "given as resources.memory_gb",
+    "time": "given as resources.minutes",
+    "signal": "given as signal_seconds",
+    "array": "made from the runs, and from jobs_at_once",
+    **dict.fromkeys(("job-name", "output", "error", "open-mode", "requeue"), "spherebench's own business"),
+}
+
+
 class Profile(Spec):
     """A cluster, or this machine, and how jobs are run on it."""
 
@@ -58,6 +72,15 @@ class Profile(Spec):
     setup: tuple[str, ...] = Field(default=(), description="shell lines before python starts: module load, ...")
     environment: dict[str, str] = {}
     sbatch: dict[str, str | int | bool] = Field(default={}, description="any other option of sbatch, by its long name")
+
+    @field_validator("sbatch")
+    @classmethod
+    def _no_second_way(cls, options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+        for name in options:
+            own = _OWN_OPTIONS.get(name.replace("_", "-"))
+            if own:
+                raise ValueError(f"{name} is {own}")
+        return options
 
     def resources_of(self, run: Mapping[str, Any]) -> Resources:
         """What the job of one Run (as a mapping) asks for: ``resources``, changed by every shape that fits it."""

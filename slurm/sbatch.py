@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from slurm.manifest import Submission
+from slurm.profile import Resources
 
 Option = str | int | bool
 
@@ -22,7 +23,7 @@ def options(submission: Submission) -> dict[str, Option]:
         "constraint": asked.constraint,
         "nodes": asked.nodes,
         "ntasks-per-node": asked.tasks_per_node,
-        "gpus-per-node": asked.gpus_per_node or None,
+        "gpus-per-node": _gpus(asked),
         "cpus-per-task": asked.cpus_per_task,
         "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
         "time": asked.minutes,
@@ -32,6 +33,12 @@ def options(submission: Submission) -> dict[str, Option]:
         **profile.sbatch,
     }
     return {name: value for name, value in wanted.items() if value is not None and value is not False}
+
+
+def _gpus(asked: Resources) -> int | str | None:
+    if not asked.gpus_per_node:
+        return None
+    return f"{asked.gpu_type}:{asked.gpus_per_node}" if asked.gpu_type else asked.gpus_per_node
 
 
 def array(submission: Submission) -> str:
@@ -63,14 +70,13 @@ def srun_arguments() -> list[str]:
 def submitit_parameters(submission: Submission) -> dict[str, Any]:
     """The same for submitit, which writes the batch script around them."""
     asked = submission.resources
-    named = {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "mem", "time", "job-name", "signal"}
+    named = {"nodes", "ntasks-per-node", "cpus-per-task", "mem", "time", "job-name", "signal"}
     return {
         "name": submission.name,
         "timeout_min": asked.minutes,
         "nodes": asked.nodes,
         "tasks_per_node": asked.tasks_per_node,
         "cpus_per_task": asked.cpus_per_task,
-        **({"gpus_per_node": asked.gpus_per_node} if asked.gpus_per_node else {}),
         **({"mem_gb": asked.memory_gb} if asked.memory_gb else {}),
         "stderr_to_stdout": True,
         "slurm_signal_delay_s": submission.profile.signal_seconds,

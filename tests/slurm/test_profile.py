@@ -53,6 +53,9 @@ def test_the_users_own_directory_goes_first(tmp_path: Path, monkeypatch: pytest.
         ("description: x\nexecutor: pbs", "executor: is 'pbs', should be 'slurm', 'local' or 'debug'"),
         ("description: x\nshapes: [{when: {seed: 0}, ask: {gpus: 2}}]", "shapes.0.ask.gpus: unknown key"),
         ("description: [", "not valid YAML"),
+        ("description: x\nsbatch: {time: 1-00:00:00}", "sbatch: time is given as resources.minutes"),
+        ("description: x\nsbatch: {gpus_per_node: 1}", "given as resources.gpus_per_node and gpu_type"),
+        ("description: x\nsbatch: {output: x.log}", "sbatch: output is spherebench's own business"),
     ],
 )
 def test_a_bad_profile_is_one_sentence(tmp_path: Path, text: str, expected: str) -> None:

@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 from benchmark import attempts
 from benchmark.cli import main
 from results.record import RECORD_NAME, Record
-from slurm import requeue
+from slurm import requeue, sbatch
 from slurm.manifest import submissions
 from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words, last_line
 from slurm.status import UNDER_WAY, duration, exit_code
 from slurm.survey import is_alive, survey
-from tests.slurm.stage import ROOT, write_suite
+from tests.slurm.stage import ROOT, processes, write_suite
 
 
 @pytest.fixture
@@ -57,6 +57,20 @@ def test_dry_run_prints_the_options_and_the_runs_and_writes_nothing(suite: Path,
     assert not out.exists()
 
 
+def test_a_type_of_gpu_reaches_sbatch(suite: Path, tmp_path: Path) -> None:
+    path = tmp_path / "typed.yaml"
+    path.write_text("description: typed\nresources: {gpus_per_node: 2, gpu_type: a100}\n")
+    out = tmp_path / "out"
+    done = call("submit", suite, "--cluster", path, "--out", out, "--dry-run")
+    assert "  --gpus-per-node=a100:2\n" in done.output
+    printed = call("submit", suite, "--cluster", path, "--out", out, "--print-sbatch")
+    assert "#SBATCH --gpus-per-node=a100:2\n" in printed.output
+    (submission,) = submissions(out)
+    given = sbatch.submitit_parameters(submission)
+    assert given["slurm_additional_parameters"]["gpus-per-node"] == "a100:2"
+    assert "gpus_per_node" not in given
+
+
 def test_a_run_that_asks_for_more_is_an_array_of_its_own(suite: Path, tmp_path: Path) -> None:
     path = tmp_path / "wide.yaml"
     path.write_text("description: wide\nshapes: [{when: {seed: 1}, ask: {gpus_per_node: 2}}]\n")
@@ -88,6 +102,7 @@ def test_no_slurm_says_so_and_leaves_nothing(suite: Path, tmp_path: Path) -> Non
         (("--cluster", "nowhere"), "is not a profile; there are"),
         (("--cluster", "slurm", "--resource", "minutes=2", "--set", "checkpoint_seconds=30"), "minutes is 2"),
         (("--cluster", "slurm", "--out", "/proc/runs"), "--out /proc/runs: cannot be written"),
+        (("--cluster", "local", "--print-sbatch"), "is no Slurm cluster but local"),
     ],
 )
 def test_bad_input_is_one_sentence(suite: Path, arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
@@ -164,10 +179,10 @@ def test_every_worker_on_this_machine_has_gpus_of_its_own(
     )
     submit_as_a_user(suite, profile, tmp_path / "out")
     until = time.monotonic() + 60
-    while not seen.exists() or len(seen.read_text().split()) < len(shares):
+    while not seen.exists() or set(seen.read_text().split()) < shares:
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert sorted(seen.read_text().split()) == sorted(shares)
+    assert set(seen.read_text().split()) == shares
 
 
 @pytest.mark.usefixtures("four_gpus")
@@ -196,6 +211,34 @@ def test_gpus_that_are_not_there_are_refused(
     assert done.exit_code == 2
     assert expected in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_cancel_reaches_a_worker_behind_the_profiles_setup(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, "long", ("epochs: 40", "epochs: 4000"))
+    out, profile = tmp_path / "out", tmp_path / "behind.yaml"
+    profile.write_text("description: x\nexecutor: local\nsetup: ['export NOTHING=1', 'true']\n")
+    submit_as_a_user(suite, profile, out)
+    until = time.monotonic() + 100
+    while not list(out.glob("*/metrics.jsonl")):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    working = processes(str(out), "submitit.core._submit")
+    assert len(working) == 1
+    assert call("cancel", out).exit_code == 0
+    while processes(str(out), "submitit"):
+        assert time.monotonic() < until, "the worker goes on"
+        time.sleep(0.1)
+    assert {standing.state for standing in survey(out).values()} == {"cancelled"}
+
+
+def test_a_damaged_manifest_is_one_sentence(suite: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "out" / "jobs" / "x" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text('{"name": "x"')
+    for command in (("status",), ("submit", suite, "--cluster", "local", "--out")):
+        done = call(*command, tmp_path / "out")
+        assert done.exit_code == 2
+        assert "manifest.json: Invalid JSON" in done.output
 
 
 def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
