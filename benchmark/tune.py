@@ -27,11 +27,14 @@ CHOICE_NAME = "chosen.yaml"
 def tuning_suite(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, where: str) -> Suite:
     """The suite of all candidates of all methods. Raises :class:`UserError` where their numbers differ."""
     tuning = _tuning(file, where)
+    others = {key: values for key, values in overrides.items() if key != "method"}
     suites = [
-        expand(_candidates_of(file, tuning, method), overrides, name=f"{name}-tune", where=where)
-        for method in tuning.candidates
+        expand(_candidates_of(file, tuning, method), others, name=f"{name}-tune", where=where)
+        for method in _wanted(tuning, overrides.get("method"))
     ]
     cells = tuple(cell for suite in suites for cell in suite.cells)
+    if any(cell.run.evaluation.split != "tune" for cell in cells):
+        raise UserError("--set evaluation.split: tuning looks at the tune split only; leave it out")
     # The choice is written into the suite's `methods`: that must not make the folder of candidates another suite's.
     protocol = {**suites[0].protocol, "axes": [], "methods": {}, "tune": tuning.metric}
     return replace(suites[0], cells=cells, protocol=protocol)
@@ -45,6 +48,15 @@ def _tuning(file: SuiteFile, where: str) -> Tuning:
         told = ", ".join(f"{method} {count}" for method, count in counts.items())
         raise UserError(f"{where}: tune.candidates: numbers differ ({told}), must be equal: every method's budget is")
     return file.tune
+
+
+def _wanted(tuning: Tuning, methods: Sequence[str] | None) -> list[str]:
+    """The methods to tune: those named, or all that have candidates."""
+    known = list(tuning.candidates)
+    for method in methods or ():
+        if method not in known:
+            raise UserError(f"--set method: is {method!r}, which has no candidates; there are {', '.join(known)}")
+    return list(methods or known)
 
 
 def _product(keys: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

@@ -188,6 +188,29 @@ def test_tune_gives_every_method_the_same_budget_and_writes_its_choice(tiny: Pat
     assert splits == {"tune"}
 
 
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("evaluation.split=test", "--set evaluation.split: tuning looks at the tune split only"),
+        ("evaluation={split: test}", "--set evaluation.split: tuning looks at the tune split only"),
+        ("method=auh", "--set method: is 'auh', which has no candidates; there are sfrik_l2, vicreg"),
+    ],
+)
+def test_tuning_refuses_the_test_split_and_methods_without_candidates(
+    tiny: Path, tmp_path: Path, spherebench, assignment: str, said: str
+) -> None:
+    result = spherebench("tune", tiny, "--out", tmp_path / "tune", "--set", assignment)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+    assert not (tmp_path / "tune").exists()
+
+
+def test_tuning_takes_some_of_the_methods(tiny: Path, tmp_path: Path, spherebench) -> None:
+    result = spherebench("tune", tiny, "--out", tmp_path / "tune", "--set", "method=vicreg", "--format", "json")
+    assert result.exit_code == 0, result.output
+    assert [row["method"] for row in json.loads(result.stdout)] == ["vicreg", "vicreg"]
+
+
 def test_unequal_budgets_are_refused(tiny: Path, tmp_path: Path, spherebench) -> None:
     tiny.write_text(tiny.read_text().replace("[0.5, 1.0]", "[0.5, 1.0, 2.0]"))
     result = spherebench("tune", tiny, "--out", tmp_path / "tune")
