@@ -65,9 +65,16 @@ def render(collection: Collection, format: str = "plain") -> str:
 
 def pairs(summary: pd.DataFrame) -> list[Pair]:
     """Each trained configuration and metric of ours with its published counterparts."""
-    trained = summary[(summary["epochs"] > 0) & summary["metric"].isin(METRICS)]
+    trained = _trained(summary)
+    trained = trained[trained["metric"].isin(METRICS)]
     found = [Pair(row, other) for _, row in trained.iterrows() for other in _published_for(row)]
     return [pair for pair in found if _same_k(pair, trained)]
+
+
+def _trained(summary: pd.DataFrame) -> pd.DataFrame:
+    """The networks; what is solved in closed form has no backbone, and nothing was published for it."""
+    summary = summary.assign(**{"backbone.name": summary.get("backbone.name")})
+    return summary[(summary["epochs"] > 0) & summary["backbone.name"].notna()]
 
 
 def _published_for(row: pd.Series) -> list[Published]:
@@ -199,7 +206,9 @@ def _row(pair: Pair, common: Sequence[str]) -> dict[str, str]:
 
 def without_counterpart(summary: pd.DataFrame, found: Sequence[Pair]) -> list[str]:
     """A sentence for each data set and backbone on what was published of none of our methods there."""
-    trained = summary[summary["epochs"] > 0]
+    trained = _trained(summary)
+    if trained.empty:
+        return ["There is no trained network to compare."]
     matched = {(pair.ours["data.source"], pair.ours["backbone.name"], pair.ours["label"]) for pair in found}
     sentences = []
     for (source, backbone), own in trained.groupby(["data.source", "backbone.name"], sort=False):

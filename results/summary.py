@@ -51,7 +51,9 @@ def summarise(collection: Collection) -> pd.DataFrame:
     (no interval for n = 1); ``runs`` (how many there are), ``failures`` (what became of the others, in words, e.g.
     ``diverged 1/2``); ``label`` (the method's row name) and the configuration's own columns.
     """
-    values = pd.concat([_measured(collection), _costs(collection)], ignore_index=True)
+    measured, costs = _measured(collection), _costs(collection)
+    columns = list(dict.fromkeys([*measured, *costs]))  # of runs that measured nothing too
+    values = pd.concat([costs] if measured.empty else [measured, costs], ignore_index=True).reindex(columns=columns)
     values["value"] = values["value"].where(values["value"].abs() != float("inf"))
     groups = values.groupby(_GROUP, sort=False)
     stats = groups.agg(

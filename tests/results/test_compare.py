@@ -182,3 +182,12 @@ def test_own_files_stand_for_the_data_set_they_are_named_after() -> None:
 def test_sfrik_without_order_concerns_every_order() -> None:
     memory = [row for row in read_published() if row.metric == "peak_memory_per_gpu" and row.method == "sfrik"]
     assert counterparts(memory, "sfrik_l3", "peak_bytes_step", 32768) == memory
+
+
+def test_what_is_solved_in_closed_form_has_no_counterpart(make_record: Make, write_runs: Write) -> None:
+    run = {"backbone": None, "epochs": 1, "regime": {"kernel": {"name": "rbf"}}}
+    closed = make_record("kernel_spectral", None, run=run, metrics=linear(0.5))
+    folder = write_runs([closed])
+    assert render(collect([folder]), "md").strip() == "There is no trained network to compare."
+    write_runs([make_record("sfrik_l3", 64, metrics=linear(0.5))])
+    assert "Nothing was published for digits" in render(collect([folder]), "md")

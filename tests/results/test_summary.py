@@ -75,6 +75,12 @@ def test_figure_that_is_not_finite_is_a_failure(make_record: Make, write_runs: W
     assert (row["mean"], row["n"], row["failures"]) == (0.9, 1, "not finite 1/2")
 
 
+def test_a_run_that_measured_nothing_but_costs(make_record: Make, write_runs: Write) -> None:
+    summary = summarise(collect([write_runs([make_record(metrics=())])]))
+    assert "step_seconds" in set(summary["metric"])
+    assert not {"linear_top1", "knn_top1"} & set(summary["metric"])
+
+
 def test_cost_of_two_machines_is_not_averaged(make_record: Make, write_runs: Write) -> None:
     here = make_record(seed=0)
     there = make_record(seed=1, provenance=here.provenance.model_copy(update={"device": "another"}))
