@@ -242,6 +242,8 @@ def plots(runs: tuple[Path, ...], out: Path | None) -> None:
     written = cell_plots.write(cells, folder) if cells else _of_records(runs, lambda found: write(found, folder))
     for path in written:
         click.echo(f"wrote {path}")
+    if not written:
+        click.echo("nothing to draw: the tables say what there is")
 
 
 @main.command()
@@ -259,9 +261,13 @@ def _cost_cells(runs: tuple[Path, ...]) -> list[CostCell]:
     from results.cell import cells_in
 
     try:
-        return [cell for folder in runs for cell in cells_in(folder)]
+        found = {folder: cells_in(folder) for folder in runs}
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    others = [str(folder) for folder, cells in found.items() if not cells]
+    if 0 < len(others) < len(runs):
+        raise UserError(f"{', '.join(others)}: no cost sweep, as the others are; give the two kinds apart")
+    return [cell for cells in found.values() for cell in cells]
 
 
 def _of_records(runs: tuple[Path, ...], make: Callable[[Any], T]) -> T:

@@ -67,6 +67,8 @@ def _planned(dumped: str, gpus: int) -> Plan:
     run = Run.model_validate_json(dumped)
     if run.batch_size % gpus:
         raise UserError(f"batch_size is {run.batch_size}, must be a multiple of the number of GPUs, {gpus}")
+    if run.batch_size // gpus < 2:
+        raise UserError(f"batch_size is {run.batch_size}, must be at least two images for each of {gpus} GPUs")
     source = source_of(run)
     side = run.data.image_size or source.image_size
     shape = (run.batch_size // gpus, len(source.mean), side, side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -118,6 +119,8 @@ def errors(cell: Cell, device: torch.device) -> dict[str, Any]:
     pairs = list(zip(gradients, exact_gradients, strict=True))
     difference = sum(float((own - other).square().sum()) for own, other in pairs)
     size = sum(float(other.square().sum()) for _, other in pairs)
+    if not math.isfinite(difference):
+        return {"form": loss.form, "status": "failed", "message": f"the gradient overflows in {cell.precision}"}
     return {
         "form": loss.form,
         "value_error": abs(float((loss.value.detach().double() / exact.value.detach()) - 1)),

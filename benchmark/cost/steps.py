@@ -120,8 +120,9 @@ def network(run: Run) -> str:
 
 def source_of(run: Run) -> Source:
     """The named data set of a Run. Raises :class:`UserError` for one's own data, whose shape only a look can tell."""
-    if run.data.source not in SOURCES:
-        raise UserError(f"data.source: is {run.data.source!r}; costs are told of named data sets: {', '.join(SOURCES)}")
+    named = [name for name, source in SOURCES.items() if source.image_size]
+    if run.data.source not in named:
+        raise UserError(f"data.source: is {run.data.source!r}; costs are told of named images: {', '.join(named)}")
     return SOURCES[run.data.source]
 
 

@@ -99,8 +99,10 @@ def test_the_command_tells_programs_and_readers(spherebench) -> None:
         (["digits", "--memory", "lots"], "is 'lots', must be a size such as 32GB or 80GiB"),
         (
             ["digits", "--set", "data.source=npz:x.npz"],
-            "data.source: is 'npz:x.npz'; costs are told of named data sets",
+            "data.source: is 'npz:x.npz'; costs are told of named images: digits",
         ),
+        (["digits", "--set", "data.source=spirals"], "data.source: is 'spirals'; costs are told of named images"),
+        (["digits", "--gpus", "256"], "batch_size is 256, must be at least two images for each of 256 GPUs"),
         (["digits", "--set", "method=simclr", "--set", "form=primal"], "nothing in it trains a network in this form"),
         (["nosuch"], "suite 'nosuch' is not known"),
     ],

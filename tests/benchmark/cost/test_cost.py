@@ -62,6 +62,13 @@ def test_errors_are_those_of_the_precision() -> None:
     assert errors["fp32"] < 1e-6 < errors["fp16"] < errors["bf16"] < 1e-2
 
 
+def test_a_gradient_that_overflows_is_a_failure() -> None:
+    cell = Cell(scope="errors", method="vicreg", embedding_dim=16, batch_size=8, precision="fp16")
+    found = losses.errors(cell, CPU)
+    assert (found["status"], found["message"]) == ("failed", "the gradient overflows in fp16")
+    assert "gradient_error" not in found
+
+
 def test_a_step_is_measured_with_its_parts_beside_the_plain_one() -> None:
     cell = Cell(scope="step", method="vicreg", embedding_dim=32, batch_size=32, settings=TINY, reference=True)
     found = measure(cell)
