@@ -265,7 +265,7 @@ def _cost_cells(runs: tuple[Path, ...]) -> list[CostCell]:
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     others = [str(folder) for folder, cells in found.items() if not cells]
-    if 0 < len(others) < len(runs):
+    if 0 < len(others) < len(found):
         raise UserError(f"{', '.join(others)}: no cost sweep, as the others are; give the two kinds apart")
     return [cell for cells in found.values() for cell in cells]
 

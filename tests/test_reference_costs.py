@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 
+from benchmark.cli import main
 from benchmark.cost import losses
 from benchmark.cost.cell import Cell
 from benchmark.precision import LARGEST_ERROR, doubt
@@ -40,6 +42,20 @@ def test_a_sweep_is_of_one_clean_commit_and_its_tables_are_current(sweep: str) -
     assert {(cell.provenance.dirty, cell.status) for cell in cells} <= {(False, "done")}
     assert len({cell.provenance.commit for cell in cells}) == 1
     assert (folder / "tables" / "cost.md").read_text() == render(cells, "md")
+
+
+def test_sweeps_and_runs_are_shown_apart() -> None:
+    sweep, runs = str(REFERENCE / "cost-step"), str(REFERENCE / "regime_spirals")
+    done = CliRunner().invoke(main, ["tables", sweep, runs])
+    assert done.exit_code == 2
+    assert "no cost sweep, as the others are" in done.output
+    for folder in (sweep, runs):
+        assert CliRunner().invoke(main, ["tables", folder, folder]).exit_code == 0
+
+
+def test_plots_says_where_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["plots", str(REFERENCE / "precision"), "--out", str(tmp_path)])
+    assert (done.exit_code, done.output) == (0, "nothing to draw: the tables say what there is\n")
 
 
 _TOLD = [
