@@ -24,7 +24,7 @@ class TrainingStep:
 
     def __init__(self, run: Run, channels: int, process: Process) -> None:
         self.run, self.process = run, process
-        self.method = registry.get(run.method)
+        self.loss = registry.get(run.method).loss  # whose options the Run has resolved
         self.encoder = _on_device(build_encoder(run, channels), process.device)
         if run.compile:
             self.encoder.compile()
@@ -44,7 +44,7 @@ class TrainingStep:
         dtype = AUTOCAST[self.run.precision]
         with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
             embeddings = self.views(views)
-        return self.method(embeddings, **self.run.loss, form=self.run.form, group=self.process.group)
+        return self.loss(embeddings, **self.run.loss, form=self.run.form, group=self.process.group)
 
     def backward(self, loss: Loss) -> None:
         """Gradients of the parameters, averaged over the processes."""

@@ -56,7 +56,7 @@ class LossCall:
 
     def value(self) -> Tensor:
         """The loss."""
-        loss = registry.get(self.method)(self.inputs, form=self.asked_form, **self.options)
+        loss = registry.get(self.method).loss(self.inputs, form=self.asked_form, **self.options)
         self.form = loss.form
         return loss.value
 
@@ -130,6 +130,6 @@ def errors(cell: Cell, device: torch.device) -> dict[str, Any]:
 
 def _differentiated(cell: Cell, views: tuple[Tensor, ...]) -> tuple[Loss, tuple[Tensor, ...]]:
     leaves = [view.detach().requires_grad_() for view in views]
-    loss = registry.get(cell.method)(leaves, form=cell.form, **cell.options)
+    loss = registry.get(cell.method).loss(leaves, form=cell.form, **cell.options)
     scale = LOSS_SCALE if cell.precision == "fp16" else 1.0
     return loss, tuple(gradient.double() / scale for gradient in torch.autograd.grad(loss.value * scale, leaves))
