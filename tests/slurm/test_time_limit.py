@@ -5,11 +5,12 @@ Looked at last, for Slurm counts them in minutes: the other tests go on meanwhil
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 import pytest
 
 from slurm.manifest import submissions
+from tests.slurm.cluster import wait_for
 from tests.slurm.stage import PATIENCE, Watched
 from tests.slurm.theatre import Theatre, check_whole
 
@@ -26,10 +27,8 @@ def test_the_time_limit_again_and_again(theatre: Theatre, undisturbed: Watched) 
 def test_nothing_is_left_in_the_queue(theatre: Theatre) -> None:
     for future in theatre.ended.values():
         future.result(PATIENCE)
-    deadline = time.monotonic() + 60
-    while any(name in theatre.stage.cluster.run("squeue", "-h", "-o", "%j") for name in _names(theatre)):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    queue = partial(theatre.stage.cluster.run, "squeue", "-h", "-o", "%j")
+    wait_for(60, lambda: not any(name in queue() for name in _names(theatre)), what="an empty queue", every=0.5)
 
 
 def _names(theatre: Theatre) -> list[str]:

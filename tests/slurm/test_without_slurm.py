@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from slurm.manifest import submissions
 from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words, last_line
 from slurm.status import UNDER_WAY, duration, exit_code
 from slurm.survey import is_alive, survey
+from tests.slurm.cluster import wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
 
 
@@ -137,15 +137,10 @@ def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
         assert exit_code(survey(out).values()) == UNDER_WAY
         again = call("submit", suite, "--cluster", "local", "--out", out)
         assert "nothing to submit" in again.output
-        until = time.monotonic() + 120
-        while len(list(out.glob(f"*/{RECORD_NAME}"))) < 2:
-            assert time.monotonic() < until
-            time.sleep(0.2)
+        wait_for(120, lambda: len(list(out.glob(f"*/{RECORD_NAME}"))) == 2, what="two records")
     finally:
         call("cancel", out)
-    while is_alive(worker):
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(120, lambda: not is_alive(worker), what="the worker's end")
     assert {standing.state for standing in survey(out).values()} == {"done"}
     assert [attempts.count(out / entry.id) for entry in submission.entries] == [1, 1]
 
@@ -178,10 +173,7 @@ def test_every_worker_on_this_machine_has_gpus_of_its_own(
         f"resources: {{gpus_per_node: {each}}}\n"
     )
     submit_as_a_user(suite, profile, tmp_path / "out")
-    until = time.monotonic() + 60
-    while not seen.exists() or set(seen.read_text().split()) < shares:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for(60, lambda: seen.exists() and not set(seen.read_text().split()) < shares, what="every worker's note")
     assert set(seen.read_text().split()) == shares
 
 
@@ -191,11 +183,8 @@ def test_a_run_over_two_gpus_of_this_machine_is_two_ranks(tmp_path: Path, monkey
     suite, profile = write_suite(tmp_path, "one", ("epochs: 40", "epochs: 1")), tmp_path / "two.yaml"
     profile.write_text("description: x\nexecutor: local\nresources: {gpus_per_node: 2}\n")
     submit_as_a_user(suite, profile, tmp_path / "out")
-    until = time.monotonic() + 120
-    while not (found := list(tmp_path.glob(f"out/*/{RECORD_NAME}"))):
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    record = Record.read(found[0])
+    wait_for(120, lambda: list(tmp_path.glob(f"out/*/{RECORD_NAME}")), what="the record")
+    record = Record.read(next(tmp_path.glob(f"out/*/{RECORD_NAME}")))
     assert (record.status, record.provenance.world_size) == ("done", 2), record.message
 
 
@@ -218,16 +207,11 @@ def test_cancel_reaches_a_worker_behind_the_profiles_setup(tmp_path: Path) -> No
     out, profile = tmp_path / "out", tmp_path / "behind.yaml"
     profile.write_text("description: x\nexecutor: local\nsetup: ['export NOTHING=1', 'true']\n")
     submit_as_a_user(suite, profile, out)
-    until = time.monotonic() + 100
-    while not list(out.glob("*/metrics.jsonl")):
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(100, lambda: list(out.glob("*/metrics.jsonl")), what="the first steps")
     working = processes(str(out), "submitit.core._submit")
     assert len(working) == 1
     assert call("cancel", out).exit_code == 0
-    while processes(str(out), "submitit"):
-        assert time.monotonic() < until, "the worker goes on"
-        time.sleep(0.1)
+    wait_for(100, lambda: not processes(str(out), "submitit"), what="the worker's end")
     assert {standing.state for standing in survey(out).values()} == {"cancelled"}
 
 
