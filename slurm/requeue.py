@@ -38,14 +38,15 @@ def main(manifest: Path, code: int) -> None:
     if state != "RUNNING":
         attempts.end(folder, f"ended by Slurm: {state.lower()}", code=code)
         return
-    why = in_words(ASKED if has_saved(folder) else code)
+    cause = ASKED if has_saved(folder) else code
+    why = in_words(cause)
     attempts.end(folder, why, code=code)
     if code == DISK_FULL:
         return
     if fruitless_ends(folder) < FRUITLESS:
         print(f"requeue: {why}; goes on from step {attempts.kept_step(folder)}", flush=True)
         call("scontrol", "requeue", str(attempts.job_id()))
-    elif why == in_words(ASKED):
+    elif cause == ASKED:
         print(
             f"requeue: {why} {FRUITLESS} times at step {attempts.kept_step(folder)}: left to the next submit",
             flush=True,
