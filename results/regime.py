@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -37,7 +37,8 @@ def few_labels(collection: Collection, summary: pd.DataFrame, source: str) -> Fi
 
     Of the numbers of views and of images the largest that a method was run with; none where it had several ranks.
     """
-    chosen = _largest(_few_label_rows(summary, source))
+    found = _few_label_rows(summary, source)
+    chosen = _largest(found)
     if chosen.empty or _several_ranks(chosen):
         return None
     order = chosen.assign(untrained=chosen["epochs"] == 0, natural=natural(chosen["name"]))
@@ -55,7 +56,7 @@ def few_labels(collection: Collection, summary: pd.DataFrame, source: str) -> Fi
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
         axis.grid(axis="y", linewidth=0.3)
     handles = [Line2D([], [], **looks[probe].line(linestyle="none")) for probe in probes]
-    return style.finish(figure, handles, probes, f"Mean and 95 % interval over seeds, by probe{_at_most(chosen)}")
+    return style.finish(figure, handles, probes, f"Mean and 95 % interval over seeds, by probe{_at_most(found)}")
 
 
 def over_views(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
@@ -83,30 +84,36 @@ def _over(column: str, summary: pd.DataFrame, source: str) -> Figure | None:
     if lines.empty:
         return None
     families = _varied_titles(lines)
-    lines = lines.assign(shown=[_less(name, families) for name in lines["name"]])
-    ours = lines[lines["title"].isin(families)] if families else lines
-    beside = lines.drop(ours.index)
-    looks = style.looks(list(dict.fromkeys(ours["shown"])))
-    greys = {
-        name: style.grey(place + 1) for place, name in enumerate(dict.fromkeys([*beside["shown"], *levels["name"]]))
-    }
+    lines = lines.assign(name=[_less(name, families) for name in lines["name"]])
+    beside = lines[~lines["title"].isin(families)] if families else lines.head(0)
+    ours = lines.drop(beside.index)
+    looks = style.looks(list(dict.fromkeys(ours["name"])))
+    greys = dict.fromkeys([*beside["name"], *levels["name"]])
+    looks |= {name: style.grey(place + 1) for place, name in enumerate(greys)}
     labels = sorted(lines["labels"].unique())
     figure, axes = style.grid(max(len(families), 1) * len(labels), columns=len(labels), height=2.3)
     for axis, (family, count) in zip(axes, product(families or [""], labels), strict=True):
         shown = pd.concat([ours[ours["title"] == family] if family else ours, beside])
-        for name, points in shown[shown["labels"] == count].sort_values(column).groupby("shown", sort=False):
-            bars = (looks | greys)[str(name)].bars()
-            axis.errorbar(points[column].astype(float), 100 * points["mean"], 100 * points["half_width"], **bars)
-        for _, level in levels[levels["labels"] == count].iterrows():
-            axis.axhline(100 * level["mean"], zorder=0, **greys[level["name"]].line())
+        _draw_over(axis, column, shown[shown["labels"] == count], levels[levels["labels"] == count], looks)
         _log_ticks(axis, sorted(lines[column].astype(int).unique()))
         axis.set_title("\n".join(filter(None, [family, _labels_text(count)])))
         axis.set(xlabel=OVER[column], ylabel="Top-1 accuracy (%)")
     style.outer_labels(axes)
-    handles = [Line2D([], [], **look.line()) for look in (looks | greys).values()]
+    handles = [Line2D([], [], **look.line()) for look in looks.values()]
     level = "; grey: no such axis" if len(levels) else ""
     told = f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds{level}"
-    return style.finish(figure, handles, [*looks, *greys], told)
+    return style.finish(figure, handles, list(looks), told)
+
+
+def _draw_over(
+    axis: Axes, column: str, lines: pd.DataFrame, levels: pd.DataFrame, looks: Mapping[str, style.Look]
+) -> None:
+    """Lines over ``column`` with their intervals, and levels where there is no such axis."""
+    for name, points in lines.sort_values(column).groupby("name", sort=False):
+        bars = looks[str(name)].bars()
+        axis.errorbar(points[column].astype(float), 100 * points["mean"], 100 * points["half_width"], **bars)
+    for _, level in levels.iterrows():
+        axis.axhline(100 * level["mean"], zorder=0, **looks[level["name"]].line())
 
 
 def _varied_titles(lines: pd.DataFrame) -> list[str]:
@@ -220,10 +227,9 @@ def _largest(rows: pd.DataFrame, but: str | None = None) -> pd.DataFrame:
 
 
 def _at_most(rows: pd.DataFrame) -> str:
-    """Of how many images, where there are runs of several numbers: in their labels."""
-    limits = rows["data.limit"].dropna() if "data.limit" in rows else ()
-    varied = any("limit=" in label for label in rows["label"])
-    return f"; {int(max(limits))} training images" if varied else ""
+    """The largest number of images, where there are runs of several."""
+    limits = rows.get("data.limit", pd.Series(dtype=float)).dropna().astype(int)
+    return f"; {limits.max()} training images" if limits.nunique() > 1 else ""
 
 
 def _several_ranks(rows: pd.DataFrame) -> bool:

@@ -25,6 +25,7 @@ REMARK: dict[str, Any] = {
     "ha": "right",
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
 }
+_LINE = 1.1  # points: the width of a line that is not in the background
 _MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "h", "P", "d", "*")
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 
@@ -37,7 +38,7 @@ _RC = {
     "legend.fontsize": 7.5,
     "legend.title_fontsize": 7,
     "axes.linewidth": 0.6,
-    "lines.linewidth": 1.1,
+    "lines.linewidth": _LINE,
     "lines.markersize": 4.5,
     "grid.linewidth": 0.4,
     "xtick.major.width": 0.6,
@@ -54,7 +55,7 @@ class Look:
     color: tuple[float, float, float]
     marker: str
     dash: Any
-    width: float = 1.1
+    width: float = _LINE
 
     def line(self, **more: Any) -> dict[str, Any]:
         """Keywords of ``Axes.plot``; a white edge keeps crossing markers apart."""
