@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -64,9 +66,16 @@ def test_the_kernel_regimes_facts_name_tests_and_files_that_are_there() -> None:
         assert (folder / target).exists(), target
 
 
-def test_the_kernel_regimes_figures_are_the_committed_records() -> None:
-    section = README.partition("## The kernel regime")[2].partition("\n## ")[0]
-    table = (ROOT / "results" / "reference" / "regime_digits" / "tables" / "accuracy.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "heading", "suite", "count"),
+    [
+        ("README.md", "## The kernel regime", "regime_digits", 6),
+        ("methods/regime/README.md", "## On MNIST", "regime_mnist", 10),
+    ],
+)
+def test_the_kernel_regimes_figures_are_the_committed_records(page: str, heading: str, suite: str, count: int) -> None:
+    section = (ROOT / page).read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
+    table = (ROOT / "results" / "reference" / suite / "tables" / "accuracy.md").read_text(encoding="utf-8")
     figures = re.findall(r"\d\d\.\d ± \d\.\d", section)
-    assert len(figures) == 6
+    assert len(figures) == count
     assert [figure for figure in figures if figure not in table] == []
