@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from benchmark.suite import Suite
+    from benchmark.suite.expand import Suite
     from results.cell import CostCell
 
 T = TypeVar("T")
@@ -86,7 +86,7 @@ def main() -> None:
 @click.option("--retry", type=click.Choice(["failed"]), help="Redo what failed, diverged or ran out of memory.")
 def run(suite: str, out: Path | None, assignments: tuple[str, ...], download: bool, retry: str | None) -> None:
     """Train and evaluate every run of SUITE (a name or a YAML file) that has no record yet; write tables and plots."""
-    from benchmark.suite import load_suite
+    from benchmark.suite.expand import load_suite
 
     loaded = load_suite(suite, [*assignments, *_fetching(download)])
     folder = out or Path("runs") / loaded.name
@@ -115,8 +115,8 @@ def _fetching(download: bool) -> list[str]:
 @format_option
 def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: bool, format_: str) -> None:
     """Choose each method's hyper-parameters on the tune split, with the same budget for every method."""
-    from benchmark.suite import parse_overrides, read_suite, suite_path
-    from benchmark.tune import choose, scores, tuning_suite, write_choice
+    from benchmark.suite.expand import parse_overrides, read_suite, suite_path
+    from benchmark.suite.tune import choose, scores, tuning_suite, write_choice
     from results.formats import format_table
 
     path = suite_path(suite)
@@ -151,9 +151,9 @@ def _keys(mappings: Any) -> list[str]:
 
 def _execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False) -> bool | None:
     """Run what is missing. True: everything is done; False: not everything; None: another process reports."""
-    from benchmark.distributed import process
-    from benchmark.signals import stop_requests
-    from benchmark.sweep import execute_suite
+    from benchmark.running.sweep import execute_suite
+    from benchmark.runtime.process import process
+    from benchmark.runtime.signals import stop_requests
 
     with process(suite.execution.device) as this, stop_requests() as requests:
         say = click.echo if this.is_main and not quiet else _say_nothing
@@ -174,7 +174,7 @@ def _say_nothing(text: str) -> None:
 @format_option
 def suites(format_: str) -> None:
     """List the suites that come with spherebench."""
-    from benchmark.suite import read_suite, suite_names, suite_path
+    from benchmark.suite.expand import read_suite, suite_names, suite_path
     from results.formats import format_table
 
     rows = [
@@ -188,7 +188,7 @@ def suites(format_: str) -> None:
 @format_option
 def methods(format_: str) -> None:
     """List the methods, their defaults and where they come from."""
-    from benchmark.regime.spec import kernel_methods_table
+    from benchmark.networks.kernel_spec import kernel_methods_table
     from methods import registry
     from results.formats import format_table
 

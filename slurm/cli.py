@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from benchmark.cli import format_option, set_option
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from slurm.manifest import Submission
@@ -39,7 +39,7 @@ def submit(
     print_sbatch: bool,
 ) -> None:
     """Submit every run of SUITE that is neither done nor queued nor running; print the jobs and leave."""
-    from benchmark.suite import load_suite
+    from benchmark.suite.expand import load_suite
     from slurm import sbatch
     from slurm import submit as room
     from slurm.manifest import Source

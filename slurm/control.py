@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark import attempts
-from benchmark.errors import UserError
+from benchmark.running import attempts
+from benchmark.runtime.errors import UserError
 from slurm import queue
 from slurm.manifest import Submission, submissions
 from slurm.packing import suite_of

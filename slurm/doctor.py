@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 from slurm import queue
 from slurm.execution import gpu_count
 from slurm.submit import unshared_filesystem

@@ -13,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
 from typing import Any
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 from slurm import sbatch
 from slurm.job import SIGNALS, Task, margin_seconds
 from slurm.manifest import Submission

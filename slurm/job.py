@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmark.signals import Requests
+from benchmark.runtime.signals import Requests
 from slurm.requeue import ASKED
 
 SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 from slurm.survey import LIVE, Standing, survey
 
 _POLL_SECONDS = 1.0

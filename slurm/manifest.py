@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 from results.record import Frozen, Provenance, Record, first_line, write_atomically
 from slurm.profile import Profile, Resources
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmark.errors import UserError
-from benchmark.run import Execution, Run
-from benchmark.suite import Cell, Suite
-from benchmark.titles import title
+from benchmark.runtime.errors import UserError
+from benchmark.suite.expand import Cell, Suite
+from benchmark.suite.run import Execution, Run
+from benchmark.suite.titles import title
 from slurm.manifest import Entry, Submission
 
 

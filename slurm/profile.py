@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from benchmark.errors import UserError
-from benchmark.run import Spec
-from benchmark.settings import fault, lookup, parse_yaml, read_yaml
+from benchmark.runtime.errors import UserError
+from benchmark.suite.config import fault, lookup, parse_yaml, read_yaml
+from benchmark.suite.run import Spec
 
 SHIPPED = Path(__file__).parent / "profiles"
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 
 # States a job does not leave by itself. Any other state is that of a job which waits, runs or is about to end.
 FINISHED = frozenset(

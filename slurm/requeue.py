@@ -15,8 +15,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmark import attempts
-from benchmark.errors import UserError
+from benchmark.running import attempts
+from benchmark.runtime.errors import UserError
 from results.record import RECORD_NAME, Provenance, Record
 from slurm.manifest import Submission
 from slurm.queue import call

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmark import attempts
+from benchmark.running import attempts
 from slurm.survey import FAILED, LIVE, Standing
 
 # Exit codes a script can use; 2 is bad input.

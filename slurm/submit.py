@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmark.errors import UserError
-from benchmark.folder import check_owner, claim_folder
-from benchmark.suite import Cell, Suite
+from benchmark.running.folder import check_owner, claim_folder
+from benchmark.runtime.errors import UserError
+from benchmark.suite.expand import Cell, Suite
 from slurm import snapshot
 from slurm.execution import send
 from slurm.manifest import FOLDER, Source, Submission, submissions

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark import attempts
+from benchmark.running import attempts
 from results.record import RECORD_NAME, Record
 from slurm import queue
 from slurm.manifest import Submission, submissions

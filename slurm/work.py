@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from benchmark.distributed import Process, process
-from benchmark.errors import DiskFull, UserError, full_disk_told
-from benchmark.execute import execute
-from benchmark.folder import alone, is_pending, read_record
-from benchmark.signals import Requests
-from benchmark.suite import Cell, Suite
-from benchmark.sweep import DataCache, check_data, summary
+from benchmark.running.execute import execute
+from benchmark.running.folder import alone, is_pending, read_record
+from benchmark.running.sweep import DataCache, check_data, summary
+from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
+from benchmark.runtime.process import Process, process
+from benchmark.runtime.signals import Requests
+from benchmark.suite.expand import Cell, Suite
 from results.record import Record
 from slurm.manifest import Submission
 from slurm.packing import suite_of

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.settings import lookup, merge
-from benchmark.suite import Suite, load_suite, read_suite, suite_path
-from benchmark.tune import choose, scores, tuning_suite
+from benchmark.suite.config import lookup, merge
+from benchmark.suite.expand import Suite, load_suite, read_suite, suite_path
+from benchmark.suite.tune import choose, scores, tuning_suite
 from results.intervals import half_width
 from results.record import RECORD_NAME, Record
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from benchmark.cli import main
 from benchmark.cost import losses
 from benchmark.cost.cell import Cell
-from benchmark.precision import LARGEST_ERROR, doubt
-from benchmark.step import AUTOCAST
-from benchmark.suite import load_suite
+from benchmark.networks.precision import LARGEST_ERROR, doubt
+from benchmark.networks.step import AUTOCAST
+from benchmark.suite.expand import load_suite
 from methods.forms import choose_form, correlation_costs, covariance_costs, kernel_costs
 from results.cell import CostCell, cells_in
 from results.cell_plots import slope

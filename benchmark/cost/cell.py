@@ -12,11 +12,11 @@ import torch
 from pydantic import Field, ValidationError
 
 from benchmark.cost.textbook import TEXTBOOKS
-from benchmark.errors import UserError
-from benchmark.run import Form, Precision, Run
-from benchmark.settings import fault
-from benchmark.spec import Spec
-from benchmark.suite import load_suite
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.spec import Spec
+from benchmark.suite.config import fault
+from benchmark.suite.expand import load_suite
+from benchmark.suite.run import Form, Precision, Run
 from methods import registry
 from results.cell import Scope
 

@@ -61,7 +61,7 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     """Measure time, memory and flop of losses or training steps, each cell in a process of its own; or errors."""
     from benchmark.cost.cell import cells
     from benchmark.cost.sweep import sweep
-    from benchmark.distributed import resolve_device
+    from benchmark.runtime.process import resolve_device
     from results.cell_report import write
     from results.cell_tables import line, render
 
@@ -101,8 +101,8 @@ class Bytes(click.ParamType[int]):
 @format_option
 def plan(suite: str, gpus: int | None, format_: str, assignments: tuple[str, ...], **asked: Any) -> None:
     """Predict memory and flop of every run of SUITE, without a GPU and without running."""
-    from benchmark.plan_table import NOTE, heading, predict, readable, rows
-    from benchmark.suite import load_suite
+    from benchmark.cost.plan_table import NOTE, heading, predict, readable, rows
+    from benchmark.suite.expand import load_suite
     from results.formats import format_table
 
     loaded = load_suite(suite, assignments)

@@ -14,9 +14,9 @@ from torch import Tensor
 from benchmark.cost import peers, timing
 from benchmark.cost.cell import Cell
 from benchmark.cost.textbook import textbook_loss
-from benchmark.randomness import generator
-from benchmark.run import Run
-from benchmark.step import AUTOCAST
+from benchmark.networks.step import AUTOCAST
+from benchmark.runtime.seeds import generator
+from benchmark.suite.run import Run
 from methods import registry
 from methods.loss import Loss
 from results.record import Quartiles

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from benchmark.cost import fits, losses, peers, steps, timing
 from benchmark.cost.cell import Cell
-from benchmark.distributed import Process, resolve_device
-from benchmark.memory import Holder, is_out_of_memory
-from benchmark.provenance import now, provenance
-from benchmark.step import AUTOCAST
-from benchmark.titles import title
+from benchmark.networks.step import AUTOCAST
+from benchmark.runtime.memory import Holder, is_out_of_memory
+from benchmark.runtime.process import Process, resolve_device
+from benchmark.runtime.provenance import now, provenance
+from benchmark.suite.titles import title
 from results.cell import CostCell, Measurement
 from results.record import Status
 

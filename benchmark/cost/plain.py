@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbone import Encoder, build_encoder
 from benchmark.cost.textbook import textbook_loss
-from benchmark.run import OptimizerSpec, Run
-from benchmark.step import AUTOCAST
+from benchmark.networks.backbones import Encoder, build_encoder
+from benchmark.networks.step import AUTOCAST
+from benchmark.suite.run import OptimizerSpec, Run
 
 
 class PlainStep:

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.augment import recipe
-from benchmark.backbone import Encoder
 from benchmark.cost import timing
 from benchmark.cost.cell import Cell
 from benchmark.cost.plain import PlainStep
 from benchmark.data import PixelImages
 from benchmark.data.sources import SOURCES, Source
-from benchmark.distributed import Process
-from benchmark.errors import UserError
-from benchmark.loader import ViewLoader
-from benchmark.memory import Holder
-from benchmark.randomness import generator
-from benchmark.run import Run
-from benchmark.step import TrainingStep
+from benchmark.networks.backbones import Encoder
+from benchmark.networks.step import TrainingStep
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.memory import Holder
+from benchmark.runtime.process import Process
+from benchmark.runtime.seeds import generator
+from benchmark.suite.run import Run
+from benchmark.views import recipe
+from benchmark.views.loader import ViewLoader
 
 # Of noise: batches of images that views are made of, and batches of views that are waited for.
 BATCHES, DATA_BATCHES = 2, 5

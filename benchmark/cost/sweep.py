@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmark.cost import fits
 from benchmark.cost.cell import Cell
 from benchmark.cost.measure import identity, measure
-from benchmark.distributed import Process, resolve_device
-from benchmark.errors import full_disk_told
-from benchmark.provenance import now, provenance
+from benchmark.runtime.errors import full_disk_told
+from benchmark.runtime.process import Process, resolve_device
+from benchmark.runtime.provenance import now, provenance
 from results.cell import CELLS_FOLDER, CostCell
 from results.record import Provenance, Status, write_atomically
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.run import Form
+from benchmark.suite.run import Form
 
 Textbook = Callable[..., Tensor]
 

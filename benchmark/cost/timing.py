@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.clock import quartiles
-from benchmark.memory import Holder, PeakMemory
+from benchmark.runtime.clock import quartiles
+from benchmark.runtime.memory import Holder, PeakMemory
 from results.record import Quartiles
 
 # Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, thrice in all.

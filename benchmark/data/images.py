@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 
 UNLABELLED = -1
 

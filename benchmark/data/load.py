@@ -14,7 +14,7 @@ from benchmark.data.stored import Stored
 
 if TYPE_CHECKING:
     # The Run validates its source by this package: importing it here for real would be a circle.
-    from benchmark.run import DataSpec, Execution
+    from benchmark.suite.run import DataSpec, Execution
 
 
 def load(spec: DataSpec, execution: Execution) -> DataSet:

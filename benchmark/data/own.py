@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmark.data.images import FileImages, PixelImages
 from benchmark.data.sources import IMAGENET_MEAN, IMAGENET_STD
 from benchmark.data.stored import Stored, channels_first, statistics
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 
 FOLDER_IMAGE_SIZE = 224
 

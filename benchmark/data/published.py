@@ -18,7 +18,7 @@ from benchmark.data.own import read_tree
 from benchmark.data.sources import IMAGENET20_PER_CLASS, SOURCES
 from benchmark.data.splits import first_of_each_class, stratified
 from benchmark.data.stored import Stored, channels_first
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 
 DIGITS_TEST_IMAGES = 500
 SPIRALS, SPIRAL_POINTS, SPIRAL_TURNS, SPIRAL_NOISE = 3, 125, 1.0, 0.02

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 
 Indices = NDArray[np.int64]
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmark.augment import Recipe
 from benchmark.data import DataSet, ImageSet
-from benchmark.loader import ViewLoader, plain_batches
-from benchmark.randomness import key
+from benchmark.runtime.seeds import key
+from benchmark.views import Recipe
+from benchmark.views.loader import ViewLoader, plain_batches
 
 _VIEWS_SEED = key("evaluation")
 

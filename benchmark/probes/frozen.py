@@ -13,7 +13,7 @@ from benchmark.probes import gram
 from benchmark.probes.features import Features
 from benchmark.probes.knn import weighted_knn
 from benchmark.probes.logistic import Problem, over_draws
-from benchmark.run import EvaluationSpec
+from benchmark.suite.run import EvaluationSpec
 from results.record import Metric, ProtocolValue
 
 Indices = NDArray[np.int64]

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.augment import PROBE_CROPS
 from benchmark.data import ImageSet
 from benchmark.probes.features import Extractor, Features, accuracy
-from benchmark.randomness import generator
+from benchmark.runtime.seeds import generator
+from benchmark.views import PROBE_CROPS
 
 # An epoch's number to its batches of features and labels.
 Epochs = Callable[[int], Iterable[tuple[Tensor, Tensor]]]

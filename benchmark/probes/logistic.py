@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.probes.features import Features
 from benchmark.probes.threads import one_thread
-from benchmark.randomness import generator
+from benchmark.runtime.seeds import generator
 
 # With scikit-learn's default tolerance, 1e-4, a few of 500 test images still change class when it is tightened;
 # between 1e-6 and 1e-8 none does.

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmark.distributed import Process
-from benchmark.parallel import sum_over_processes, synchronise_batch_norm
+from benchmark.networks.ddp import sum_over_processes, synchronise_batch_norm
+from benchmark.runtime.process import Process
 
 ROWS = 3
 

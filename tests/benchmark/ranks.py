@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 
-from benchmark import pretrain
-from benchmark.distributed import Process, process
-from benchmark.loader import ViewLoader, Views
-from benchmark.signals import Requests
-from benchmark.suite import load_suite
-from benchmark.sweep import execute_suite
+from benchmark.networks import trained as pretrain
+from benchmark.running.sweep import execute_suite
+from benchmark.runtime.process import Process, process
+from benchmark.runtime.signals import Requests
+from benchmark.suite.expand import load_suite
+from benchmark.views.loader import ViewLoader, Views
 from tests.benchmark import batch_norm
 
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ import torch
 
 import slurm.work
 from benchmark.data import load
-from benchmark.distributed import Process
-from benchmark.pretrain import Pretraining
-from benchmark.suite import load_suite
+from benchmark.runtime.process import Process
+from benchmark.networks.trained import Pretraining
+from benchmark.suite.expand import load_suite
 
 suite = load_suite("digits", ["epochs=1"])
 run = suite.cells[0].run

@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark import attempts
-from benchmark.distributed import Process
-from benchmark.signals import Requests
-from benchmark.suite import Suite, load_suite
-from benchmark.sweep import execute_suite
+from benchmark.running import attempts
+from benchmark.running.sweep import execute_suite
+from benchmark.runtime.process import Process
+from benchmark.runtime.signals import Requests
+from benchmark.suite.expand import Suite, load_suite
 from results.record import RECORD_NAME, Record
 from slurm.manifest import submissions
 from slurm.profile import load_profile

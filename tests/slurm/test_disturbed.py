@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark import attempts
+from benchmark.running import attempts
 from tests.benchmark import ranks
 from tests.slurm.stage import LOG_EVERY, PATIENCE, Stage, Watched, figures, losses
 from tests.slurm.theatre import LONG_EPOCHS, Theatre, check_whole

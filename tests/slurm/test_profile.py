@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.errors import UserError
+from benchmark.runtime.errors import UserError
 from slurm.profile import load_profile, profile_paths
 
 

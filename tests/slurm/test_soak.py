@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pytest
 
-from benchmark import attempts
+from benchmark.running import attempts
 from results.record import RECORD_NAME, Record
 from slurm.manifest import submissions
 from slurm.survey import LIVE, survey

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import attempts
+from benchmark.running import attempts
 from results.collect import collect
 from results.record import RECORD_NAME, Record
 from results.tables import render

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmark import attempts
 from benchmark.cli import main
+from benchmark.running import attempts
 from results.record import RECORD_NAME, Record
 from slurm import requeue, sbatch
 from slurm.manifest import submissions

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from benchmark import attempts
+from benchmark.running import attempts
 from results.record import Record
 from slurm.survey import survey
 from tests.slurm.cluster import wait_for

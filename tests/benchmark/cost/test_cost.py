@@ -15,9 +15,9 @@ from benchmark.cost.cell import Cell
 from benchmark.cost.measure import measure
 from benchmark.cost.plain import PlainStep
 from benchmark.cost.steps import TimedStep
-from benchmark.distributed import Process
-from benchmark.step import TrainingStep
-from benchmark.suite import load_suite
+from benchmark.networks.step import TrainingStep
+from benchmark.runtime.process import Process
+from benchmark.suite.expand import load_suite
 from results.cell import CostCell, Scope, cells_in
 from results.cell_tables import render
 

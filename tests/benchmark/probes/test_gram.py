@@ -10,7 +10,7 @@ from benchmark.probes import gram
 from benchmark.probes.features import Features
 from benchmark.probes.frozen import FrozenProbes
 from benchmark.probes.logistic import Problem
-from benchmark.run import EvaluationSpec
+from benchmark.suite.run import EvaluationSpec
 
 CLASSES, DIM = 3, 6
 

@@ -1,0 +1,114 @@
+"""LARS and the learning-rate schedule as published with VICReg and SFRIK; AdamW and SGD beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import cos, pi
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from benchmark.suite.run import OptimizerSpec
+
+
+def learning_rate(step: int, *, steps_per_epoch: int, epochs: int, spec: OptimizerSpec, batch_size: int) -> float:
+    """Linear warm-up from 0 by step, then a cosine down to ``final_lr_fraction`` of the peak.
+
+    The peak is base_lr · batch_size / 256. A run no longer than its warm-up ends before the peak, as published.
+    """
+    peak = spec.base_lr * batch_size / 256
+    warmup_steps = spec.warmup_epochs * steps_per_epoch
+    if step < warmup_steps:
+        return peak * step / warmup_steps
+    share = (step - warmup_steps) / (epochs * steps_per_epoch - warmup_steps)
+    cosine = 0.5 * (1 + cos(pi * share))
+    return peak * cosine + peak * spec.final_lr_fraction * (1 - cosine)
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling (You et al. 2017), in the variant published with VICReg.
+
+    For a weight w with gradient g: u = g + weight_decay · w;  u ← trust_coefficient · ‖w‖/‖u‖ · u, where neither norm
+    is zero;  m ← momentum · m + u;  w ← w - lr · m. Parameters of one dimension (biases, batch normalisation) take
+    u = g: neither weight decay nor trust ratio.
+
+    A step overwrites the gradients by u instead of holding a copy of the parameters' size.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+    ) -> None:
+        super().__init__(
+            params,
+            {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust_coefficient": trust_coefficient},
+        )
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all parameters that have a gradient."""
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            if params:
+                self._update(params, group)
+
+    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        weights = [param for param in params if param.ndim > 1]
+        if weights:
+            _scale_gradients(weights, group["weight_decay"], group["trust_coefficient"])
+        momenta = [self._momentum(param) for param in params]
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, _gradients(params))
+        torch._foreach_add_(params, momenta, alpha=-group["lr"])
+
+    def _momentum(self, param: Tensor) -> Tensor:
+        state = self.state[param]
+        if not state:
+            state["momentum"] = torch.zeros_like(param)
+        return state["momentum"]
+
+
+def _scale_gradients(weights: list[Tensor], weight_decay: float, trust_coefficient: float) -> None:
+    """g ← trust_coefficient · ‖w‖/‖u‖ · u with u = g + weight_decay · w, all tensors in few launches."""
+    grads = _gradients(weights)
+    torch._foreach_add_(grads, weights, alpha=weight_decay)
+    weight_norms = torch.stack(torch._foreach_norm(weights))
+    update_norms = torch.stack(torch._foreach_norm(grads))
+    ratios = trust_coefficient * weight_norms / update_norms
+    ratios = torch.where((weight_norms > 0) & (update_norms > 0), ratios, torch.ones_like(ratios))
+    torch._foreach_mul_(grads, ratios.unbind())
+
+
+def _gradients(params: list[Tensor]) -> list[Tensor]:
+    return [param.grad for param in params if param.grad is not None]
+
+
+def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> Optimizer:
+    """The optimiser of ``spec``; parameters of one dimension get no weight decay. Its lr is for the schedule to set."""
+    if spec.name == "lars":
+        return LARS(
+            module.parameters(),
+            spec.base_lr,
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            trust_coefficient=spec.trust_coefficient,
+        )
+    groups = _decay_groups(module, spec.weight_decay)
+    if spec.name == "adamw":
+        return AdamW(groups, lr=spec.base_lr, fused=True)
+    return SGD(groups, lr=spec.base_lr, momentum=spec.momentum, fused=True)
+
+
+def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    params = list(module.parameters())
+    return [
+        {"params": [param for param in params if param.ndim > 1], "weight_decay": weight_decay},
+        {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,88 @@
+"""Where a number comes from: commit, versions, device, host, job."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from benchmark.running.attempts import job_id
+from benchmark.runtime.process import Process
+from results.record import Provenance
+
+SOURCE_NAME = "source.json"
+_PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+
+
+def now() -> str:
+    """The time, in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def provenance(process: Process, started: str, attempts: int, lost_seconds: float) -> Provenance:
+    """The provenance of a run that ends now."""
+    commit, dirty = commit_of(Path(__file__).parents[1])
+    return Provenance(
+        commit=commit,
+        dirty=dirty,
+        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        device=device_name(process.device),
+        host=platform.node(),
+        threads=torch.get_num_threads(),
+        world_size=process.world_size,
+        slurm_job=job_id() if "SLURM_JOB_ID" in os.environ else None,
+        attempts=attempts,
+        lost_seconds=lost_seconds,
+        started=started,
+        finished=now(),
+    )
+
+
+@cache
+def commit_of(folder: Path) -> tuple[str | None, bool | None]:
+    """The commit checked out around ``folder`` and whether files differ from it; (None, None) outside a checkout.
+
+    A snapshot of the code carries its commit with it, in ``source.json``.
+    """
+    source = folder.parent / SOURCE_NAME
+    if source.exists():
+        noted = json.loads(source.read_text(encoding="utf-8"))
+        return noted["commit"], noted["dirty"]
+    try:
+        commit = _git(folder, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no").strip())
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """The name of the GPU, or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {os.cpu_count()} cores"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

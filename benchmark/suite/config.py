@@ -1,0 +1,129 @@
+"""Nested settings: merge layers, look up dotted paths, and say what is wrong with a value in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from benchmark.runtime.errors import UserError
+
+Settings = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: ``1e-3`` is a number (YAML 1.1 would make it text), a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse one YAML document. Raises :class:`UserError` naming ``where`` and the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def read_yaml(path: Path) -> Settings:
+    """Read a YAML file that holds one mapping."""
+    try:
+        settings = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: holds {type(settings).__name__}, must hold a mapping of keys to values")
+    return settings
+
+
+def nest(settings: Mapping[str, Any]) -> Settings:
+    """Turn dotted keys into nested mappings: ``{"data.source": x}`` into ``{"data": {"source": x}}``."""
+    nested: Settings = {}
+    for path, value in settings.items():
+        *parents, leaf = str(path).split(".")
+        inner: Settings = {leaf: nest(value) if isinstance(value, Mapping) else value}
+        for parent in reversed(parents):
+            inner = {parent: inner}
+        nested = merge(nested, inner)
+    return nested
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Settings:
+    """Deep merge: mappings are joined, anything else in ``over`` replaces what is in ``base``."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+_ABSENT = object()
+
+
+def lookup(settings: Any, path: str, default: Any = None) -> Any:
+    """The value at a dotted path, or ``default``."""
+    for part in path.split("."):
+        settings = settings.get(part, _ABSENT) if isinstance(settings, Mapping) else _ABSENT
+        if settings is _ABSENT:
+            return default
+    return settings
+
+
+def holds(settings: Any, path: str) -> bool:
+    """Whether a dotted path is set."""
+    return lookup(settings, path, _ABSENT) is not _ABSENT
+
+
+def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
+    """The first fault of a validation: its dotted key, and what is wrong and allowed, in words."""
+    # A key that is not known often leaves one that must be given: the misspelt one is what to tell.
+    first = min(error.errors(), key=lambda found: found["type"] == "missing")
+    path = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        return ".".join(path), _unknown(path[-1], _allowed(model, path[:-1]))
+    if first["type"] == "missing":
+        return ".".join(path), "must be given"
+    if first["type"] == "value_error":
+        key = ".".join(path)
+        return key, str(first["ctx"]["error"]).removeprefix(f"{key}: ")
+    reason = first["msg"].replace("Input should", "should", 1)
+    return ".".join(path), f"is {first['input']!r}, {reason}"
+
+
+def _unknown(key: str, allowed: list[str]) -> str:
+    meant = "".join(f"; perhaps {name} is meant" for name in get_close_matches(key, allowed, 1))
+    return f"unknown key; allowed are {', '.join(allowed)}{meant}"
+
+
+def _allowed(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = next(_models(field.annotation), None) if field else None
+        if inner is None:
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,64 @@
+"""The story of a run's attempts survives kills and full disks, and counts what was lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmark.running import attempts
+
+
+@pytest.fixture(autouse=True)
+def _no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SUBMITIT_LOCAL_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_attempts_are_counted_and_ends_are_not(tmp_path: Path) -> None:
+    attempts.start(tmp_path)
+    attempts.end(tmp_path, "killed by SIGKILL", code=137)
+    attempts.start(tmp_path)
+    assert attempts.count(tmp_path) == 2
+    assert [event["event"] for event in attempts.read(tmp_path)] == ["start", "end", "start"]
+    assert attempts.read(tmp_path)[1]["code"] == 137
+
+
+def test_a_line_cut_short_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    attempts.start(tmp_path)
+    with (tmp_path / attempts.NAME).open("a") as file:
+        file.write('{"event": "sta')
+    attempts.end(tmp_path, "no space left on the disk")
+    assert [event["event"] for event in attempts.read(tmp_path)] == ["start", "end"]
+
+
+def test_seconds_after_the_last_checkpoint_are_lost(tmp_path: Path) -> None:
+    attempts.start(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    kept, log = tmp_path / "checkpoints" / "step-000000012-ab.pt", tmp_path / "metrics.jsonl"
+    kept.touch()
+    log.touch()
+    later = kept.stat().st_mtime + 100
+    os.utime(kept, (later, later))
+    os.utime(log, (later + 30, later + 30))
+    attempts.start(tmp_path)
+    assert attempts.kept_step(tmp_path) == 12
+    assert attempts.lost_seconds(tmp_path) == pytest.approx(30, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7"}, "7"),
+        ({"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}, "7_2"),
+        ({"SUBMITIT_LOCAL_JOB_ID": "123"}, "local-123"),
+    ],
+)
+def test_a_job_is_named_as_slurm_names_it(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: str | None
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert attempts.job_id() == expected

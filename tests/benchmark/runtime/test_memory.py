@@ -1,0 +1,211 @@
+"""The storage counter against cases counted by hand (float32: 4 bytes an entry)."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmark.runtime.memory import PeakMemory
+
+N, D = 32, 48
+MATRIX = 4 * N * D
+
+
+def matrix() -> Tensor:
+    return torch.ones(N, D)
+
+
+def test_nothing_done_costs_nothing() -> None:
+    with PeakMemory() as memory:
+        pass
+    assert (memory.baseline_bytes, memory.peak_bytes, memory.live_bytes) == (0, 0, 0)
+
+
+def test_matmul_chain() -> None:
+    a_ND, b_DM, c_MK = torch.ones(N, D), torch.ones(D, 16), torch.ones(16, 8)
+    with PeakMemory() as memory:
+        product_NK = a_ND @ b_DM @ c_MK  # (N, 16) lives while (N, 8) is made, and is freed
+    assert memory.peak_bytes == 4 * N * (16 + 8)
+    assert memory.live_bytes == 4 * N * 8 == product_NK.untyped_storage().nbytes()
+
+
+def test_freed_temporaries_are_subtracted() -> None:
+    x_ND = matrix()
+    with PeakMemory() as memory:
+        for _ in range(5):
+            x_ND = x_ND + 1  # never more than the old and the new one, and the first one is older than the block
+    assert memory.peak_bytes == 2 * MATRIX
+    assert memory.live_bytes == MATRIX
+
+
+def test_a_view_costs_nothing_and_keeps_its_base() -> None:
+    with PeakMemory() as memory:
+        base_ND = torch.zeros(N, D)
+        row_D = base_ND.T.reshape(D, N)[0].view(2, -1)
+        del base_ND
+        assert memory.live_bytes == MATRIX
+        del row_D
+    assert memory.peak_bytes == MATRIX
+    assert memory.live_bytes == 0
+
+
+def test_in_place_is_not_counted_twice() -> None:
+    older_ND = matrix()
+    with PeakMemory() as memory:
+        younger_ND = torch.zeros(N, D)
+        younger_ND.add_(older_ND).mul_(2).sqrt_()
+        older_ND.add_(younger_ND)
+        torch.exp(younger_ND, out=older_ND)
+        older_ND[0].zero_()
+    assert memory.peak_bytes == memory.live_bytes == MATRIX
+
+
+def test_growing_in_place_is_counted() -> None:
+    with PeakMemory() as memory:
+        x_N = torch.zeros(N)
+        x_N.resize_(N * D)
+    assert memory.peak_bytes == memory.live_bytes == MATRIX
+
+
+def test_a_tensor_from_python_numbers_is_counted() -> None:
+    with PeakMemory() as memory:
+        x_N = torch.tensor([1.0] * N)
+    assert memory.live_bytes == x_N.untyped_storage().nbytes() == 4 * N
+
+
+def test_several_outputs_are_counted() -> None:
+    x_ND = matrix()
+    with PeakMemory() as memory:
+        values_N, indices_N = x_ND.max(dim=1)
+    assert memory.live_bytes == 4 * N + 8 * N == values_N.nbytes + indices_N.nbytes
+
+
+def test_what_autograd_saves_lives_until_backward() -> None:
+    x_ND = matrix().requires_grad_()
+    with PeakMemory() as memory:
+        loss = x_ND.exp().exp().sum()
+        assert memory.live_bytes == 2 * MATRIX + 4  # each exp saves its result; the sum saves nothing
+        loss.backward()
+    # The sum's gradient is a broadcast scalar: exp, exp, and the two gradients of the chain.
+    assert memory.peak_bytes == 3 * MATRIX + 8
+    del loss
+    gc.collect()
+    assert memory.live_bytes == MATRIX  # x.grad
+
+
+def test_without_grad_nothing_is_saved() -> None:
+    x_ND = matrix().requires_grad_()
+    with PeakMemory() as memory, torch.no_grad():
+        x_ND.exp().exp().exp().sum()
+    assert memory.peak_bytes == 2 * MATRIX
+
+
+class InsideOut(torch.autograd.Function):
+    """Makes three matrices forward (one saved) and two backward, all of them inside one Function."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor) -> Tensor:
+        first, second, third = x_ND + 1, x_ND + 2, x_ND + 3
+        ctx.save_for_backward(first)
+        return (second[0, 0] + third[0, 0]).clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (saved,) = ctx.saved_tensors
+        return (saved * 2) * gradient
+
+
+def test_inside_of_a_custom_function_is_counted() -> None:
+    x_ND = matrix().requires_grad_()
+    with PeakMemory() as forward:
+        loss = InsideOut.apply(x_ND)
+    with PeakMemory() as backward:
+        loss.backward()
+    assert forward.peak_bytes == 3 * MATRIX + 4 + 4  # three matrices, the sum of two entries and its clone
+    assert backward.peak_bytes == 2 * MATRIX + 4  # the two products and the seed gradient
+
+
+def test_baseline_of_module_and_optimizer() -> None:
+    layer = nn.Linear(D, N)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    weights = 4 * (N * D + N)
+    layer(torch.ones(2, D)).sum().backward()
+    optimizer.step()
+    with PeakMemory(layer, optimizer, layer.weight) as memory:
+        pass
+    assert memory.baseline_bytes == 3 * weights  # parameters, gradients, momentum; the weight is named twice
+
+
+def test_freeing_the_baseline_is_subtracted() -> None:
+    layer = nn.Linear(D, N)
+    layer(torch.ones(2, D)).sum().backward()
+    with PeakMemory(layer) as memory:
+        layer.zero_grad()
+        assert memory.live_bytes == -4 * (N * D + N)
+        kept_ND = torch.zeros(N, D)
+    assert memory.peak_bytes == 0
+    assert memory.live_bytes == -4 * N == kept_ND.nbytes - 4 * (N * D + N)
+
+
+def test_first_optimizer_step_makes_its_state() -> None:
+    layer = nn.Linear(D, N, bias=False)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, foreach=False)
+    layer(torch.ones(2, D)).sum().backward()
+    with PeakMemory(layer, optimizer) as memory:
+        optimizer.step()
+    assert memory.live_bytes == memory.peak_bytes == MATRIX  # the momentum, a copy of the gradient
+
+
+def training_step(batch: int) -> PeakMemory:
+    model = nn.Sequential(nn.Linear(D, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, N))
+    optimizer = torch.optim.AdamW(model.parameters())
+    images = torch.ones(batch, D)
+    with PeakMemory(model, optimizer, images) as memory:
+        model(images).square().mean().backward()
+        optimizer.step()
+    return memory
+
+
+def test_fake_tensors_predict_the_real_step() -> None:
+    real = training_step(batch=256)
+    with FakeTensorMode():
+        fake = training_step(batch=256)
+    assert (fake.baseline_bytes, fake.peak_bytes) == (real.baseline_bytes, real.peak_bytes)
+
+
+def test_fake_tensors_of_any_size_and_inside_the_block() -> None:
+    with PeakMemory() as memory, FakeTensorMode():
+        huge = torch.empty(2**20, 2**20) + 1
+    assert memory.peak_bytes == 2 * 2**42
+    assert memory.live_bytes == huge.nbytes
+
+
+def test_blocks_nest() -> None:
+    with PeakMemory() as outer:
+        first_ND = torch.zeros(N, D)
+        with PeakMemory() as inner:
+            first_ND.exp()
+    assert inner.peak_bytes == MATRIX
+    assert outer.peak_bytes == 2 * MATRIX
+
+
+def test_it_names_its_counter() -> None:
+    assert PeakMemory().counter == "tensor storages"
+    assert PeakMemory(device="cuda").counter == "cuda allocator"
+
+
+@pytest.mark.gpu
+def test_the_allocator_agrees_with_the_counter_and_nests() -> None:
+    x_ND = torch.ones(1024, 1024, device="cuda")
+    with PeakMemory(device="cuda") as outer, PeakMemory() as storages:
+        y_ND = x_ND + 1
+        with PeakMemory(device="cuda") as inner:
+            y_ND + 1
+        x_ND.sin_()
+    assert outer.peak_bytes == storages.peak_bytes == 2 * inner.peak_bytes == 2 * x_ND.nbytes
+    assert outer.live_bytes == x_ND.nbytes

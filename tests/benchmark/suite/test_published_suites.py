@@ -1,0 +1,50 @@
+"""The suites with published recipes, for a few steps, on small data of the layout that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.running.folder import read_record
+from benchmark.running.sweep import execute_suite
+from benchmark.runtime.process import Process
+from benchmark.runtime.signals import Requests
+from benchmark.suite.expand import load_suite
+from tests.benchmark import layouts
+
+Writer = Callable[[Path, pytest.MonkeyPatch], None]
+
+WRITERS: dict[str, Writer] = {
+    "cifar10": layouts.write_cifar,
+    "imagenette": lambda root, _: layouts.write_imagenette(root),
+    "stl10": layouts.write_stl10,
+    "imagenet": lambda root, _: layouts.write_imagenet(root),
+    "imagenet20": lambda root, _: layouts.write_imagenet(root, train_per_class=270),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_published_recipe_trains_and_is_evaluated(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    WRITERS[name](tmp_path / "data", monkeypatch)
+    batch = 240 if name == "imagenet20" else 10
+    suite = load_suite(
+        name,
+        [
+            *("method=vicreg", "embedding_dim=16", "seed=0", "epochs=1", f"batch_size={batch}", "projector.hidden=32"),
+            *("data.image_size=32", "evaluation.probes=[knn,logistic,embedding]", "evaluation.knn_k=[1]"),
+            *("data.tune_fraction=0.2", "precision=fp32", "workers=0", f"data_root={tmp_path / 'data'}", "device=cpu"),
+        ],
+    )
+    trained = next(cell.run for cell in suite.cells if cell.run.method == "vicreg")
+    assert execute_suite(
+        suite, tmp_path / "runs", Process(torch.device("cpu")), Requests(), retry=False, report=lambda text: None
+    )
+    record = read_record(tmp_path / "runs" / trained.id)
+    assert record is not None
+    assert record.status == "done"
+    assert trained.optimizer.name == "lars"
+    assert {metric.metric for metric in record.metrics} >= {"knn_top1", "logistic_top1", "alignment", "rankme"}
+    assert (tmp_path / "runs" / trained.id / "metrics.jsonl").read_text().count("\n") >= 1

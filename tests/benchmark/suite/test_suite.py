@@ -1,0 +1,173 @@
+"""Suites: layers, axes, overrides, skips and the sentences that bad input gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark.runtime.errors import UserError
+from benchmark.suite.expand import Suite, load_suite, parse_overrides, suite_names
+from benchmark.suite.run import Run
+
+TINY = """
+description: a suite for tests
+defaults:
+  data: {source: digits, tune_fraction: 0.2}
+  augmentation: grey
+  backbone: {name: small_cnn, width: 8}
+  projector: {hidden: 16}
+  epochs: 2
+  batch_size: 64
+  optimizer: {name: adamw, base_lr: 1e-3, warmup_epochs: 1}
+methods:
+  vicreg: {loss: {covariance_weight: 2.0}, optimizer: {base_lr: 5e-4}}
+grid:
+  method: [sfrik_l2, vicreg]
+  embedding_dim: [8, 16]
+  seed: [0, 1]
+baselines: [raw_pixels, untrained]
+skip:
+  - when: {method: vicreg, embedding_dim: [16, 32]}
+    reason: left out here
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def _edited(path: Path, old: str, new: str) -> Path:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def _runs(suite: Suite, method: str) -> list[Run]:
+    return [cell.run for cell in suite.cells if cell.run.method == method]
+
+
+def test_the_product_of_the_axes_less_the_skipped_cells_plus_the_baselines(tiny: Path) -> None:
+    suite = load_suite(str(tiny))
+    assert [(run.embedding_dim, run.seed) for run in _runs(suite, "sfrik_l2")] == [(8, 0), (8, 1), (16, 0), (16, 1)]
+    assert [run.embedding_dim for run in _runs(suite, "vicreg")] == [8, 8]
+    assert suite.skipped == tuple(
+        ({"method": "vicreg", "embedding_dim": 16, "seed": seed}, "left out here") for seed in (0, 1)
+    )
+    assert len(_runs(suite, "raw_pixels")) == 1
+    assert [run.seed for run in _runs(suite, "untrained")] == [0, 1]
+
+
+def test_later_layers_win(tiny: Path) -> None:
+    suite = load_suite(str(tiny), ["optimizer.weight_decay=0.5"])
+    vicreg, sfrik = _runs(suite, "vicreg")[0], _runs(suite, "sfrik_l2")[0]
+    assert (vicreg.optimizer.base_lr, sfrik.optimizer.base_lr) == (5e-4, 1e-3)
+    assert vicreg.loss["covariance_weight"] == 2.0
+    assert vicreg.optimizer.weight_decay == sfrik.optimizer.weight_decay == 0.5
+
+
+def test_the_methods_defaults_are_in_the_run_and_so_in_its_hash(tiny: Path) -> None:
+    run = _runs(load_suite(str(tiny)), "sfrik_l2")[0]
+    explicit = run.model_copy(update={"loss": {**run.loss}})
+    other = run.model_copy(update={"loss": {**run.loss, "align_weight": run.loss["align_weight"] * 2}})
+    assert run.loss["align_weight"] > 0
+    assert explicit.id == run.id
+    assert other.id != run.id
+
+
+def test_published_coefficients_are_converted_in_the_open(tiny: Path) -> None:
+    _edited(tiny, "loss: {covariance_weight: 2.0}", "loss: {published_sim_coeff: 24.0}")
+    run = _runs(load_suite(str(tiny)), "vicreg")[0]
+    assert run.loss["align_weight"] == 24.0 / 8
+    assert "published_sim_coeff" not in run.loss
+
+
+def test_a_list_becomes_an_axis_and_a_bracket_stays_a_value(tiny: Path) -> None:
+    suite = load_suite(str(tiny), ["epochs=1,3", "method=sfrik_l2", "evaluation.probes=[knn,logistic]"])
+    assert {run.epochs for run in _runs(suite, "sfrik_l2")} == {1, 3}
+    assert _runs(suite, "vicreg") == []
+    assert _runs(suite, "sfrik_l2")[0].evaluation.probes == ("knn", "logistic")
+    assert "epochs" in suite.cells[0].axes
+
+
+def test_execution_changes_no_id_and_more_values_keep_the_digest(tiny: Path) -> None:
+    plain = load_suite(str(tiny))
+    busy = load_suite(str(tiny), ["workers=3", "log_every=1"])
+    longer = load_suite(str(tiny), ["embedding_dim=8,16,64"])
+    other = load_suite(str(tiny), ["epochs=9"])
+    assert [cell.run.id for cell in plain.cells] == [cell.run.id for cell in busy.cells]
+    assert busy.execution.workers == 3
+    assert plain.digest == busy.digest == longer.digest != other.digest
+
+
+def test_ids_are_equal_for_equal_runs_only(tiny: Path) -> None:
+    ids = [cell.run.id for cell in load_suite(str(tiny)).cells]
+    assert ids == [cell.run.id for cell in load_suite(str(tiny)).cells]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_that_comes_with_spherebench_expands(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.cells
+    assert len({cell.run.id for cell in suite.cells}) == len(suite.cells)
+    assert suite.description.count("\n") >= 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs: 2", "epoch: 2", r"tiny\.yaml: defaults\.epoch: unknown key; allowed are .*epochs"),
+        ("base_lr: 1e-3", "lr: 1e-3", r"tiny\.yaml: defaults\.optimizer\.lr: unknown key; allowed are name, base_lr"),
+        ("grid:", "grids:", r"tiny\.yaml: grids: unknown key; allowed are description, defaults, grid"),
+        ("[sfrik_l2, vicreg]", "[sfrik_l9]", r"tiny\.yaml: method 'sfrik_l9' is not known; there are .*sfrik_l2"),
+        ("covariance_weight: 2.0", "covariance_weight: -2.0", r"methods\.vicreg\.loss.*covariance_weight.*-2"),
+        ("covariance_weight: 2.0", "kernel: rbf", r"tiny\.yaml: methods\.vicreg\.loss.*kernel.*covariance_weight"),
+        ("embedding_dim: [8, 16]", "embedding_dim: [1]", r"tiny\.yaml: grid\.embedding_dim: is 1, should be greater"),
+        ("embedding_dim: [8, 16]", "embedding_dim: []", r"tiny\.yaml: grid\.embedding_dim: is empty"),
+        ("source: digits", "source: digit", r"tiny\.yaml: defaults\.data\.source: .*'digit'.*digits"),
+        ("augmentation: grey", "augmentation: gray", r"tiny\.yaml: defaults\.augmentation: .*'gray'.*grey"),
+        ("epochs: 2", "epochs: two", r"tiny\.yaml: defaults\.epochs: is 'two', should be a valid integer"),
+        ("  batch_size: 64\n", "", r"tiny\.yaml: batch_size: must be given"),
+    ],
+)
+def test_bad_input_names_file_key_and_what_is_allowed(tiny: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load_suite(str(_edited(tiny, old, new)))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("epoch=3", r"--set epoch: unknown key; allowed are .*; perhaps epochs is meant$"),
+        ("epochs", r"must read KEY=VALUE"),
+        ("epochs=", r"has no value"),
+        ("workers=1,2", r"--set workers: takes one value"),
+        ("workers=-1", r"--set workers: is -1, should be greater than or equal to 0"),
+        ("embedding_dim=1", r"embedding_dim: is 1, should be greater than or equal to 2"),
+        ("loss.align_weight=-1", r"--set loss.*align_weight"),
+        ("precision=fp8", r"--set precision: is 'fp8', should be 'fp32', 'bf16' or 'fp16'"),
+    ],
+)
+def test_bad_overrides_are_refused(tiny: Path, assignment: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load_suite(str(tiny), [assignment])
+
+
+def test_an_unknown_suite_lists_what_there_is() -> None:
+    with pytest.raises(UserError, match="'digitz' is not known; there are cifar10, digits"):
+        load_suite("digitz")
+    with pytest.raises(UserError, match="no such file"):
+        load_suite("nowhere/suite.yaml")
+
+
+def test_overrides_parse_numbers_lists_and_paths() -> None:
+    assert parse_overrides(["a=1e-3,2", "data.source=npz:/x/y.npz", "b=[1,2]"]) == {
+        "a": [1e-3, 2],
+        "data.source": ["npz:/x/y.npz"],
+        "b": [[1, 2]],
+    }
