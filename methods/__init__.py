@@ -1,6 +1,6 @@
 """What is compared: rotation-invariant kernels, the losses built on them and their baselines.
 
-Losses are pure functions of two or more views' embeddings, `from methods import sfrik`; see `methods.loss.Loss`.
+Losses are pure functions of two or more views' embeddings, `from methods import sfrik`; see `methods.losses.base.Loss`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Loss": "loss",
-    "RotationInvariantKernel": "kernels",
-    "make_kernel": "kernels",
-    "mmd": "regularisers",
-    "sfrik": "regularisers",
-    "auh": "regularisers",
-    "vicreg": "infomax",
-    "barlow_twins": "infomax",
-    "simclr": "contrastive",
-    "simclr_sfrik": "contrastive",
-    "spectral": "contrastive",
+    "Loss": "losses.base",
+    "RotationInvariantKernel": "kernels.kernel",
+    "make_kernel": "kernels.kernel",
+    "mmd": "losses.regularisers",
+    "sfrik": "losses.regularisers",
+    "auh": "losses.regularisers",
+    "vicreg": "losses.infomax",
+    "barlow_twins": "losses.infomax",
+    "simclr": "losses.contrastive",
+    "simclr_sfrik": "losses.contrastive",
+    "spectral": "losses.contrastive",
 }
 __all__ = [*_HOMES]
 

@@ -1,8 +1,4 @@
-"""A method that is compared: a named loss, its source, its options, their defaults and where those come from.
-
-A method turns a user's options into the keyword arguments of its loss: `resolve` refuses what it does not know, fills
-in the defaults and converts published conventions in the open, so that what is written down is what was computed.
-"""
+"""A method that is compared, and how it turns a user's options into the keyword arguments of its loss."""
 
 from __future__ import annotations
 
@@ -14,9 +10,9 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from .kernels import RotationInvariantKernel, kernel_parameters, make_kernel
-from .legendre import check_dimension
-from .loss import Loss, check_views
+from .kernels.kernel import RotationInvariantKernel, kernel_parameters, make_kernel
+from .kernels.legendre import check_dimension
+from .losses.base import Loss, check_views
 from .options import check_option
 
 SIM_COEFF = "published_sim_coeff"  # c of the published c · mse_loss, the mean over N and D: align_weight = c / D
@@ -24,11 +20,13 @@ SIM_COEFF = "published_sim_coeff"  # c of the published c · mse_loss, the mean 
 
 @dataclass(frozen=True)
 class Method:
-    """A named loss with its defaults.
+    """A named loss, its source, its options, their defaults and where those come from.
 
     defaults: option -> value, in this project's convention (the alignment sums over the D coordinates), or
     `published_sim_coeff` where the published coefficient is what should stay when D changes.
     origin: option -> where its default comes from.
+    textbook: the published equation in plain torch, textbook(views, **options); None where there is no one equation.
+    published_form: the form of the published code where it goes through the D x D matrix and ours may choose.
     """
 
     name: str
@@ -37,6 +35,8 @@ class Method:
     loss: Callable[..., Loss]
     defaults: Mapping[str, Any]
     origin: Mapping[str, str]
+    textbook: Callable[..., Tensor] | None = None
+    published_form: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
@@ -52,7 +52,7 @@ class Method:
         return tuple(dict.fromkeys(names))
 
     def resolve(self, options: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
-        """The loss's keyword arguments for these options at this D, as plain JSON values.
+        """The loss's keyword arguments for these options at this D, as plain JSON values: what is written down.
 
         Raises ValueError, in one sentence, on an unknown option or kernel, a value out of range, or both conventions of
         the alignment at once.
@@ -65,7 +65,13 @@ class Method:
                     f"method {self.name!r} has no option {name!r}: it takes {', '.join(allowed) or 'none'}"
                 )
             check_option(self.name, name, value)
-        resolved = self._one_alignment(options, embedding_dim)
+        if SIM_COEFF in options and "align_weight" in options:
+            raise ValueError(f"method {self.name!r}: give align_weight or {SIM_COEFF} (align_weight times D), not both")
+        resolved = {**self._defaults(options), **options}
+        if "align_weight" in options:
+            resolved.pop(SIM_COEFF, None)
+        elif SIM_COEFF in resolved:
+            resolved["align_weight"] = resolved.pop(SIM_COEFF) / embedding_dim
         if "kernel" in resolved:
             split_kernel(resolved, embedding_dim)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
@@ -76,18 +82,6 @@ class Method:
         """The loss of these views under these options, over the method's defaults. Raises ValueError as `resolve`."""
         check_views(views)
         return self.loss(views, form=form, group=group, **self.resolve(options, views[0].shape[1]))
-
-    def _one_alignment(self, options: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
-        """Options over defaults, with the alignment's weight in this project's convention only."""
-        if SIM_COEFF in options and "align_weight" in options:
-            raise ValueError(f"method {self.name!r}: give align_weight or {SIM_COEFF} (align_weight times D), not both")
-        defaults = self._defaults(options)
-        if "align_weight" in options:
-            defaults.pop(SIM_COEFF, None)
-        resolved = {**defaults, **options}
-        if SIM_COEFF in resolved:
-            resolved["align_weight"] = resolved.pop(SIM_COEFF) / embedding_dim
-        return resolved
 
     def _defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults; parameters of the default kernel are none of another kernel's."""

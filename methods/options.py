@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from numbers import Real
 from typing import Any
 
-from .contrastive import SMALLEST_TEMPERATURE
-from .kernels import MAKERS
-from .regularisers import AUH_LARGEST_SCALE, STATISTICS
+from .kernels.kernel import MAKERS
+from .losses.contrastive import SMALLEST_TEMPERATURE
+from .losses.regularisers import AUH_LARGEST_SCALE, STATISTICS
 
 Check = tuple[Callable[[Any], bool], str]  # whether a value will do, and what will
 
@@ -28,13 +28,14 @@ def _one_of(names: Collection[str]) -> Check:
 
 _WEIGHT: Check = (lambda value: _number(value) and value >= 0, "a finite number, not negative")
 _POSITIVE: Check = (lambda value: _number(value) and value > 0, "a finite number above 0")
+# Of an option that only one loss has, and checks itself.
+_PLAIN: Check = (
+    lambda value: isinstance(value, bool | str) or _number(value),
+    "a finite number, a text, true or false",
+)
 _CHECKS: dict[str, Check] = {
-    "align_weight": _WEIGHT,
-    "published_sim_coeff": _WEIGHT,
-    "reg_weight": _WEIGHT,
-    "variance_weight": _WEIGHT,
-    "covariance_weight": _WEIGHT,
-    "off_diagonal_weight": _WEIGHT,
+    **dict.fromkeys(("align_weight", "published_sim_coeff", "reg_weight", "constant"), _WEIGHT),
+    **dict.fromkeys(("variance_weight", "covariance_weight", "off_diagonal_weight"), _WEIGHT),
     "weights": (
         lambda value: _numbers(value) and min(value) >= 0,
         "a list b_1, b_2, … of finite numbers, none negative",
@@ -54,13 +55,12 @@ _CHECKS: dict[str, Check] = {
     "tau": _POSITIVE,
     "p": (lambda value: _number(value) and 0 < value < 2, "a number strictly between 0 and 2"),
     "ceiling": (lambda value: value is None or _number(value), "a finite number, or null for the smallest"),
-    "constant": _WEIGHT,
     "coefficients": (_numbers, "a list a_0, a_1, … of finite numbers"),
 }
 
 
 def check_option(method: str, name: str, value: Any) -> None:
     """Raise ValueError, saying what is allowed, where a value will not do."""
-    holds, allowed = _CHECKS[name]
+    holds, allowed = _CHECKS.get(name, _PLAIN)
     if not holds(value):
         raise ValueError(f"method {method!r}: {name} must be {allowed}, not {value!r}")

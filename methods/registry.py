@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from .contrastive import simclr, simclr_sfrik, spectral
-from .infomax import barlow_twins, vicreg
-from .loss import Loss
-from .method import SIM_COEFF, Method, split_kernel
-from .regularisers import auh, mmd, sfrik
+from .losses import contrastive, infomax, regularisers
+from .losses.base import Loss
+from .method import Method, split_kernel
 
 ZHENG = "Zheng et al., Self-supervised learning with rotation-invariant kernels, ICLR 2023 (arXiv 2208.00789)"
 SFRIK_SIM = "published code, SFRIK on 20 % ImageNet and STL-10: sim_coeff 4000 at D = 8192, over D"
@@ -46,119 +44,106 @@ def get(name: str) -> Method:
 def _mmd_by_name(views: Sequence[Tensor], *, kernel: str, **options: Any) -> Loss:
     """`mmd` with the kernel given by name and parameters."""
     made, rest = split_kernel({"kernel": kernel, **options}, views[0].shape[1])
-    return mmd(views, kernel=made, **rest)
+    return regularisers.mmd(views, kernel=made, **rest)
 
 
-def _sfrik(degree: int, weights: tuple[float, ...], origin: str) -> None:
-    register(
-        Method(
-            name=f"sfrik_l{degree}",
-            title=f"SFRIK, L = {degree}",
-            source=ZHENG,
-            loss=sfrik,
-            defaults={"weights": weights, "align_weight": 4000 / 8192, "reg_weight": 1.0},
-            origin={"weights": origin, "align_weight": SFRIK_SIM, "reg_weight": "published code: mmd_coeff 1"},
-        )
-    )
+def _add(
+    name: str,
+    title: str,
+    source: str,
+    loss: Callable[..., Loss],
+    textbook: Callable[..., Tensor] | None = None,
+    published_form: str | None = None,
+    **options: tuple[Any, str],
+) -> None:
+    """Register a method with its options: each a default and where that comes from."""
+    defaults, origin = ({option: both[part] for option, both in options.items()} for part in (0, 1))
+    register(Method(name, title, source, loss, defaults, origin, textbook, published_form))
 
 
-_sfrik(1, (1.0,), "our choice: the first weight of L = 3; not published for L = 1")
-_sfrik(2, (1.0, 40.0), "our choice: the first two weights of L = 3; not published for L = 2")
-_sfrik(3, (1.0, 40.0, 40.0), "published code: sfrik_weights 1.0-40.0-40.0")
-
-register(
-    Method(
-        name="mmd",
-        title="MMD to the uniform distribution",
-        source=ZHENG,
-        loss=_mmd_by_name,
-        defaults={
-            "kernel": "rbf",
-            "s": 2.5,
-            "statistic": "V",
-            "log": False,
-            "align_weight": 3000 / 8192,
-            "reg_weight": 1.0,
-        },
-        origin={
-            "kernel": "our choice: the kernel of uniformity",
-            "s": "published code: auh_scale 2.5",
-            "statistic": "published code: SFRIK averages over all pairs",
-            "log": "the MMD itself; its logarithm is the method auh",
-            "align_weight": AUH_SIM,
-            "reg_weight": "our choice",
-        },
+for weights, origin in (
+    ((1.0,), "our choice: the first weight of L = 3; not published for L = 1"),
+    ((1.0, 40.0), "our choice: the first two weights of L = 3; not published for L = 2"),
+    ((1.0, 40.0, 40.0), "published code: sfrik_weights 1.0-40.0-40.0"),
+):
+    _add(
+        f"sfrik_l{len(weights)}",
+        f"SFRIK, L = {len(weights)}",
+        ZHENG,
+        regularisers.sfrik,
+        regularisers.sfrik_textbook,
+        weights=(weights, origin),
+        align_weight=(4000 / 8192, SFRIK_SIM),
+        reg_weight=(1.0, "published code: mmd_coeff 1"),
     )
+_add(
+    "mmd",
+    "MMD to the uniform distribution",
+    ZHENG,
+    _mmd_by_name,
+    kernel=("rbf", "our choice: the kernel of uniformity"),
+    s=(2.5, "published code: auh_scale 2.5"),
+    statistic=("V", "published code: SFRIK averages over all pairs"),
+    log=(False, "the MMD itself; its logarithm is the method auh"),
+    align_weight=(3000 / 8192, AUH_SIM),
+    reg_weight=(1.0, "our choice"),
 )
-register(
-    Method(
-        name="auh",
-        title="Alignment and uniformity",
-        source="Wang and Isola, Understanding contrastive representation learning through alignment and uniformity on "
-        "the hypersphere, ICML 2020 (arXiv 2005.10242), as run in Zheng et al. 2023",
-        loss=auh,
-        defaults={"scale": 2.5, "align_weight": 3000 / 8192, "reg_weight": 1.0},
-        origin={
-            "scale": "published code of Zheng et al.: auh_scale 2.5",
-            "align_weight": AUH_SIM,
-            "reg_weight": "published code of Zheng et al.: unif_coeff 1",
-        },
-    )
+_add(
+    "auh",
+    "Alignment and uniformity",
+    "Wang and Isola, Understanding contrastive representation learning through alignment and uniformity on "
+    "the hypersphere, ICML 2020 (arXiv 2005.10242), as run in Zheng et al. 2023",
+    regularisers.auh,
+    regularisers.auh_textbook,
+    scale=(2.5, "published code of Zheng et al.: auh_scale 2.5"),
+    align_weight=(3000 / 8192, AUH_SIM),
+    reg_weight=(1.0, "published code of Zheng et al.: unif_coeff 1"),
 )
-register(
-    Method(
-        name="vicreg",
-        title="VICReg",
-        source="Bardes et al., VICReg: variance-invariance-covariance regularization, ICLR 2022 (arXiv 2105.04906)",
-        loss=vicreg,
-        defaults={SIM_COEFF: 25.0, "variance_weight": 25.0, "covariance_weight": 1.0},
-        origin={
-            SIM_COEFF: "published code: sim_coeff 25, kept at every D since each coordinate has variance 1",
-            "variance_weight": "published code: std_coeff 25",
-            "covariance_weight": "published code: cov_coeff 1",
-        },
-    )
+_add(
+    "vicreg",
+    "VICReg",
+    "Bardes et al., VICReg: variance-invariance-covariance regularization, ICLR 2022 (arXiv 2105.04906)",
+    infomax.vicreg,
+    infomax.vicreg_textbook,
+    published_form="primal",
+    published_sim_coeff=(
+        25.0,
+        "published code: sim_coeff 25, kept at every D since each coordinate has variance 1",
+    ),
+    variance_weight=(25.0, "published code: std_coeff 25"),
+    covariance_weight=(1.0, "published code: cov_coeff 1"),
 )
-register(
-    Method(
-        name="barlow_twins",
-        title="Barlow Twins",
-        source="Zbontar et al., Barlow Twins: self-supervised learning via redundancy reduction, ICML 2021 "
-        "(arXiv 2103.03230)",
-        loss=barlow_twins,
-        defaults={"off_diagonal_weight": 0.0051},
-        origin={"off_diagonal_weight": "published code: lambd 0.0051"},
-    )
+_add(
+    "barlow_twins",
+    "Barlow Twins",
+    "Zbontar et al., Barlow Twins: self-supervised learning via redundancy reduction, ICML 2021 (arXiv 2103.03230)",
+    infomax.barlow_twins,
+    infomax.barlow_twins_textbook,
+    published_form="primal",
+    off_diagonal_weight=(0.0051, "published code: lambd 0.0051"),
 )
-register(
-    Method(
-        name="simclr",
-        title="SimCLR",
-        source="Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020 "
-        "(arXiv 2002.05709)",
-        loss=simclr,
-        defaults={"temperature": 0.1},
-        origin={"temperature": "published: the best of 0.05 to 1 on ImageNet"},
-    )
+_add(
+    "simclr",
+    "SimCLR",
+    "Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020 (arXiv 2002.05709)",
+    contrastive.simclr,
+    contrastive.simclr_textbook,
+    temperature=(0.1, "published: the best of 0.05 to 1 on ImageNet"),
 )
-register(
-    Method(
-        name="simclr_sfrik",
-        title="SimCLR, SFRIK repository",
-        source=f"Chen et al. 2020, as run in {ZHENG}",
-        loss=simclr_sfrik,
-        defaults={"temperature": 0.15},
-        origin={"temperature": "published code, SimCLR on 20 % ImageNet: simclr_temp 0.15"},
-    )
+_add(
+    "simclr_sfrik",
+    "SimCLR, SFRIK repository",
+    f"Chen et al. 2020, as run in {ZHENG}",
+    contrastive.simclr_sfrik,
+    contrastive.simclr_sfrik_textbook,
+    temperature=(0.15, "published code, SimCLR on 20 % ImageNet: simclr_temp 0.15"),
 )
-register(
-    Method(
-        name="spectral",
-        title="Spectral contrastive",
-        source="HaoChen et al., Provable guarantees for self-supervised deep learning with spectral contrastive loss, "
-        "NeurIPS 2021 (arXiv 2106.04156)",
-        loss=spectral,
-        defaults={"reg_weight": 1.0},
-        origin={"reg_weight": "published code: mu 1"},
-    )
+_add(
+    "spectral",
+    "Spectral contrastive",
+    "HaoChen et al., Provable guarantees for self-supervised deep learning with spectral contrastive loss, "
+    "NeurIPS 2021 (arXiv 2106.04156)",
+    contrastive.spectral,
+    contrastive.spectral_textbook,
+    reg_weight=(1.0, "published code: mu 1"),
 )

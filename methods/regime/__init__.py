@@ -45,23 +45,17 @@ random_state : of landmarks, random features and random starts.
 Fitted attributes: ``eigenvalues_``, ``components_`` (W), ``dual_coef_`` and ``landmarks_`` (landmark bases), ``rank_``,
 ``loss_``, ``ridge_``.
 
-Theorems, each shown by a test: with a kernel matrix of full rank and no ridge the in-sample Gram matrix does not depend
-on the kernel; on cliques the contrastive solution is z(x) = k_x K⁻¹ Y, Y the image identity; there the VICReg variant
-with β ≥ 2/m is the contrastive one over m, centred; a truncation to d dimensions is not unique there, and the smallest
-RKHS norm makes it so; the two ridges are different regularisers.
-Finding: without ridge and rank limit the induced kernel forgets what images have in common, and few-label accuracy
-falls far below the base kernel's. They are what makes it work; hence the default ridge is not zero.
+Without ridge and rank limit the induced kernel forgets what images have in common, and few-label accuracy falls far
+below the base kernel's: hence the default ridge is not zero. README.md says what is theorem and what is finding.
 """
 
-from .barlow import KernelBarlowTwins
+from .base import KernelSSL
+from .graphs import clique_graph, knn_graph, pair_graph, temporal_graph
 from .kernels import NTK, RBF, Laplacian, OnSphere, Polynomial
-from .relations import clique_graph, knn_graph, pair_graph, temporal_graph
-from .simclr import KernelSimCLR
-from .spectral import KernelSpectral
-from .vicreg import KernelVICReg
+from .losses import KernelBarlowTwins, KernelSimCLR, KernelSpectral, KernelVICReg
 from .views import Affine, Blur, Compose, iter_views, make_views
 
-ESTIMATORS = {
+ESTIMATORS: dict[str, type[KernelSSL]] = {
     "spectral": KernelSpectral,
     "vicreg": KernelVICReg,
     "barlow_twins": KernelBarlowTwins,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -16,12 +16,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .eigen import largest_eigenvalue
 from .features import Features, Landmarks, exact_features, make_features
+from .graphs import adjacency, with_self_pairs
 from .kernels import resolve_kernel
 from .landmarks import SAMPLERS
-from .relations import relation_graph
 
-ROWS = 4096
-"""Rows whose features are held at a time."""
+ROWS = 4096  # rows whose features are held at a time
 
 
 @dataclass(frozen=True)
@@ -35,29 +34,19 @@ class Solution:
     ridge: float
 
 
+@dataclass(eq=False, repr=False)  # its fields are the parameters scikit-learn finds, subclasses add theirs
 class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators z(x) = W φ(x) of a fixed kernel; see a subclass for its loss."""
 
-    def __init__(
-        self,
-        n_components: int | None = None,
-        *,
-        base_kernel: Any = "rbf",
-        basis: Any = "exact",
-        basis_size: int = 500,
-        ridge: float = 1e-3,
-        extension_ridge: float = 0.0,
-        center: bool = False,
-        random_state: Any = None,
-    ) -> None:
-        self.n_components = n_components
-        self.base_kernel = base_kernel
-        self.basis = basis
-        self.basis_size = basis_size
-        self.ridge = ridge
-        self.extension_ridge = extension_ridge
-        self.center = center
-        self.random_state = random_state
+    n_components: int | None = None
+    _: KW_ONLY
+    base_kernel: Any = "rbf"
+    basis: Any = "exact"
+    basis_size: int = 500
+    ridge: float = 1e-3
+    extension_ridge: float = 0.0
+    center: bool = False
+    random_state: Any = None
 
     def fit(self, X: Any, y: Any = None, groups: Any = None, graph: Any = None) -> Self:
         """Solve for the embedding of the rows of ``X`` (N, D), or of a precomputed kernel matrix (N, N).
@@ -78,12 +67,11 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         X_ND = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         if self._is_precomputed() and X_ND.shape[0] != X_ND.shape[1]:
             raise ValueError(f"base_kernel='precomputed' is fitted on a square kernel matrix, not on {X_ND.shape}")
-        target_NN = self._target(self._relation(len(X_ND), groups, graph))
+        target_NN = self._target(self._graph(len(X_ND), groups, graph))
         self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
         if self._is_exact():
-            features: Features
-            features, phi_NP, order_N = exact_features(self.base_kernel_, X_ND)
-            self._keep(features, self._solve_exact(phi_NP, target_NN[order_N][:, order_N]))
+            exact, phi_NP, order_N = exact_features(self.base_kernel_, X_ND)
+            self._keep(exact, self._solve_exact(phi_NP, target_NN[order_N][:, order_N]))
         else:
             features = self._make_features(X_ND)
             self._keep(features, self._solve_basis(features, X_ND, target_NN))
@@ -93,16 +81,18 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Return z (N, rank_) of the rows of ``X`` (or of their kernel values with the training rows)."""
         check_is_fitted(self)
         X_ND = validate_data(self, X, dtype=np.float64, reset=False)
-        solution = self._solution()
-        shift_d = solution.components @ solution.offset
-        return np.concatenate(
-            [self._source.raw(X_ND[rows]) @ self._readout_Pd - shift_d for rows in gen_batches(len(X_ND), ROWS)]
-        )
+        source, readout_Pd, shift_d = self.linear_map()
+        return np.concatenate([source.raw(X_ND[rows]) @ readout_Pd - shift_d for rows in gen_batches(len(X_ND), ROWS)])
 
     def kernel(self, X: Any, Y: Any = None) -> np.ndarray:
         """Return the induced kernel k*(x, y) = z(x)ᵀz(y) between the rows of ``X`` and of ``Y`` (None: of ``X``)."""
         z_Nd = self.transform(X)
         return z_Nd @ (z_Nd if Y is None else self.transform(Y)).T
+
+    def linear_map(self) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Return (source, readout (p, d), shift (d,)) of z(x) = source.raw(x) readout − shift."""
+        solution = self._solution()
+        return self._source, self._readout_Pd, solution.components @ solution.offset
 
     @property
     def eigenvalues_(self) -> np.ndarray:
@@ -147,17 +137,17 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return self.rank_
 
     def _target(self, A_NN: sp.csr_array) -> sp.csr_array:
-        """Return the matrix that the loss makes of the adjacency."""
-        raise NotImplementedError
+        """Return what the loss makes of the adjacency: here positive pairs, a row without relations being its own."""
+        return with_self_pairs(A_NN)
 
     def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
         raise NotImplementedError
 
     def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
-        raise NotImplementedError
+        return self._solve_exact(features.transform(X_ND), target_NN)
 
-    def _relation(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
-        return relation_graph(n_rows, groups, graph)
+    def _graph(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
+        return adjacency(n_rows, groups, graph)
 
     def _is_exact(self) -> bool:
         return isinstance(self.basis, str) and self.basis == "exact"
@@ -176,14 +166,8 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 
     def _solution(self) -> Solution:
         check_is_fitted(self)
-        if self._solved is None:
-            self._solve_pending()
         assert self._solved is not None
         return self._solved
-
-    def _solve_pending(self) -> None:
-        """Solve for what ``partial_fit`` accumulated."""
-        raise NotImplementedError
 
     def _landmarks(self, attribute: str) -> Landmarks:
         check_is_fitted(self)
@@ -199,8 +183,9 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_scalar(self.extension_ridge, "extension_ridge", Real, min_val=0.0)
         names = ("exact", *SAMPLERS, "fourier")
         if isinstance(self.basis, str) and self.basis not in names:
-            known = ", ".join(names)
-            raise ValueError(f"basis={self.basis!r} is unknown: give one of {known}, or an array of landmarks")
+            raise ValueError(
+                f"basis={self.basis!r} is unknown: give one of {', '.join(names)}, or an array of landmarks"
+            )
 
     def _check_rank(self, rank: int) -> None:
         if rank == 0:

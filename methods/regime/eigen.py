@@ -12,11 +12,8 @@ import numpy as np
 from scipy.linalg import eigh, eigh_tridiagonal, lapack
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-DENSE_SIZE = 3000
-"""Up to this size a dense eigensolver takes seconds; beyond it Lanczos is tried first."""
-
-TIE = 1e-9
-"""Eigenvalues closer than this, relative to the largest, count as equal."""
+DENSE_SIZE = 3000  # up to this size a dense eigensolver takes seconds; beyond it Lanczos is tried first
+TIE = 1e-9  # eigenvalues closer than this, relative to the largest, count as equal
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -61,19 +58,14 @@ def _pairs_above(H_PP: np.ndarray, floor: float) -> Pairs:
     top = np.abs(diagonal).max() + 2 * np.abs(beside).max()
     values, V_Pk = eigh_tridiagonal(diagonal, beside, select="v", select_range=(floor, max(top, floor) + 1.0))
     if len(values):
-        reflectors = _without_first_row(H_PP)
+        # H[1:, :-1] in column order holds the reflectors that make up Q: moved together within H's memory.
+        flat = H_PP.ravel(order="K")
+        for column in range(size - 1):
+            flat[column * (size - 1) : (column + 1) * (size - 1)] = flat[column * size + 1 : (column + 1) * size]
+        reflectors = flat[: (size - 1) ** 2].reshape(size - 1, size - 1, order="F")
         work = int(lapack.dormqr("L", "N", reflectors, tau, V_Pk[1:], -1)[1][0])
         V_Pk[1:] = lapack.dormqr("L", "N", reflectors, tau, V_Pk[1:], work)[0]
     return values, V_Pk
-
-
-def _without_first_row(H_PP: np.ndarray) -> np.ndarray:
-    """Return H[1:, :-1] in column order, moved together within H's memory: the reflectors that make up Q."""
-    size = len(H_PP)
-    flat = H_PP.ravel(order="K")
-    for column in range(size - 1):
-        flat[column * (size - 1) : (column + 1) * (size - 1)] = flat[column * size + 1 : (column + 1) * size]
-    return flat[: (size - 1) ** 2].reshape(size - 1, size - 1, order="F")
 
 
 def lanczos_pairs(
@@ -117,14 +109,10 @@ def break_ties(values: np.ndarray, U_Pk: np.ndarray, count: int | None) -> Pairs
     tied = np.abs(values - values[count - 1]) <= TIE * np.abs(values).max()
     above = np.flatnonzero((values > values[count - 1]) & ~tied)
     open_places = count - len(above)
-    rotation = smallest_vectors(U_Pk[:, tied].T @ U_Pk[:, tied], open_places)
+    norms_tt = U_Pk[:, tied].T @ U_Pk[:, tied]
+    rotation = eigh(norms_tt, subset_by_index=(0, open_places - 1), check_finite=False)[1]
     kept = np.hstack([U_Pk[:, above], U_Pk[:, tied] @ rotation])
     return np.concatenate([values[above], np.full(open_places, values[count - 1])]), kept
-
-
-def smallest_vectors(P_kk: np.ndarray, count: int) -> np.ndarray:
-    """Return the eigenvectors of the ``count`` smallest eigenvalues, in increasing order."""
-    return eigh(P_kk, subset_by_index=(0, count - 1), check_finite=False)[1]
 
 
 def fix_signs(U_Pk: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ for p kernel values and one thin product a row, not for a triangular solve.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -20,26 +19,6 @@ from sklearn.utils import check_array
 
 from .kernels import RBF, KernelLike, Laplacian, gram
 from .landmarks import choose_landmarks
-
-
-class Source(Protocol):
-    """Where a basis takes its values at new rows from."""
-
-    def raw(self, X_ND: np.ndarray) -> np.ndarray:
-        """Return the (N, p) values that a readout is a linear map of."""
-
-
-class Features(Protocol):
-    """What the solvers need of a basis."""
-
-    @property
-    def source(self) -> Source: ...
-
-    def transform(self, X_ND: np.ndarray) -> np.ndarray:
-        """Return Φ (N, p)."""
-
-    def readout(self, W_dP: np.ndarray) -> np.ndarray:
-        """Return the (p, d) matrix with which source.raw(X) @ readout(W) = Φ Wᵀ."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +51,7 @@ class LandmarkFeatures:
     factor: np.ndarray
 
     def transform(self, X_ND: np.ndarray) -> np.ndarray:
+        """Return Φ (N, p)."""
         raw_NP = self.source.raw(X_ND)
         return solve_triangular(self.factor, raw_NP.T, lower=True, overwrite_b=True, check_finite=False).T
 
@@ -99,6 +79,9 @@ class FourierFeatures:
 
     def readout(self, W_dP: np.ndarray) -> np.ndarray:
         return W_dP.T
+
+
+Features = LandmarkFeatures | FourierFeatures
 
 
 def pivoted_cholesky(K_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,15 +112,6 @@ def exact_features(kernel: KernelLike, X_ND: np.ndarray) -> tuple[LandmarkFeatur
     return LandmarkFeatures(Landmarks.of(kernel, X_ND, order_N[:rank]), phi_NP[:rank]), phi_NP, order_N
 
 
-def landmark_features(kernel: KernelLike, X_ND: np.ndarray, numbers_P: np.ndarray) -> LandmarkFeatures:
-    """Return features on the given rows of X, without those that are redundant to rounding."""
-    rows_PD = X_ND[numbers_P]
-    K_PP = rows_PD[:, numbers_P].copy() if kernel == "precomputed" else gram(kernel, rows_PD, rows_PD)
-    factor_PR, order_P = pivoted_cholesky(K_PP)
-    rank = factor_PR.shape[1]
-    return LandmarkFeatures(Landmarks.of(kernel, X_ND, numbers_P[order_P[:rank]]), factor_PR[:rank])
-
-
 def make_features(
     basis: str | np.ndarray, kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState
 ) -> Features:
@@ -146,10 +120,14 @@ def make_features(
         given_PD = check_array(basis, dtype=np.float64, input_name="basis")
         if kernel == "precomputed" or given_PD.shape[1] != X_ND.shape[1]:
             raise ValueError(f"basis: landmarks of shape {given_PD.shape} do not fit rows of {X_ND.shape[1]} columns")
-        return landmark_features(kernel, given_PD, np.arange(len(given_PD)))
+        return exact_features(kernel, given_PD)[0]
     if basis == "fourier":
         return fourier_features(kernel, X_ND.shape[1], size, rng)
-    return landmark_features(kernel, X_ND, choose_landmarks(basis, kernel, X_ND, size, rng))
+    numbers_P = choose_landmarks(basis, kernel, X_ND, size, rng)
+    rows_PD = X_ND[numbers_P]
+    among_themselves, _, _ = exact_features(kernel, rows_PD[:, numbers_P] if kernel == "precomputed" else rows_PD)
+    kept_P = numbers_P[among_themselves.source.numbers]  # without those that are redundant to rounding
+    return LandmarkFeatures(Landmarks.of(kernel, X_ND, kept_P), among_themselves.factor)
 
 
 def fourier_features(kernel: KernelLike, n_columns: int, size: int, rng: np.random.RandomState) -> FourierFeatures:

@@ -20,13 +20,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 from .eigen import largest_pairs
-from .relations import degrees
+from .graphs import degrees
 
-SWEEP = 10
-"""FISTA iterations between two polishings and evaluations of the optimality gap."""
-
-ROWS = 64
-"""Rows of a softmax taken at a time: a block of them stays in the cache from one operation to the next."""
+SWEEP = 10  # fISTA iterations between two polishings and evaluations of the optimality gap
+ROWS = 64  # of a softmax at a time: a block of them stays in the cache from one operation to the next
 
 
 @dataclass(frozen=True)
@@ -66,18 +63,18 @@ class InfoNCE:
             normaliser_N[rows] = largest + np.log(total)
         return float(row_weight_N @ normaliser_N - attraction), G_NN
 
-    def slope(self, P_NN: np.ndarray) -> np.ndarray:
+    def gradient(self, P_NN: np.ndarray) -> np.ndarray:
         """Return ∂f/∂H, the symmetric part of Φᵀ(P − w)Φ."""
         half_PP = self.phi.T @ (P_NN @ self.phi - self.weight @ self.phi)
         return (half_PP + half_PP.T) / 2
 
-    def pull(self, P_NN: np.ndarray, z_Nd: np.ndarray) -> np.ndarray:
+    def gradient_by_z(self, P_NN: np.ndarray, z_Nd: np.ndarray) -> np.ndarray:
         """Return ∂f/∂z at G = zzᵀ."""
         return P_NN @ z_Nd + P_NN.T @ z_Nd - 2 * (self.weight @ z_Nd)
 
     def ascent_at_zero(self) -> np.ndarray:
         """Return −∂f/∂H at H = 0; its largest eigenvalue is the smallest λ for which H = 0 is optimal."""
-        return -self.slope(self.value_and_share(np.zeros((len(self.phi),) * 2))[1])
+        return -self.gradient(self.value_and_share(np.zeros((len(self.phi),) * 2))[1])
 
 
 @dataclass(frozen=True)
@@ -105,13 +102,15 @@ def minimise_convex(loss: InfoNCE, ridge: float, tol: float, max_iter: int) -> M
     """Minimise f(ΦHΦᵀ) + λ tr H over H = WᵀW ⪰ 0, of whatever rank the optimum has.
 
     FISTA finds the support of H quickly and its entries slowly; every few iterations its point is therefore handed to
-    L-BFGS over factors of the same rank, and goes on from there. The gap is of first order in the slope where the
+    L-BFGS over factors of the same rank, and goes on from there. The gap is of first order in the gradient where the
     objective is of second, hence tol² for L-BFGS. What is returned is certified: its objective is at
     most a fraction ``tol`` above the optimum (``optimality_gap``), or a ConvergenceWarning says what was reached.
     """
     size = loss.phi.shape[1]
     point = Iterate(np.zeros((size, size)), np.zeros((len(loss.phi),) * 2))
-    step = 1.0 / _smoothness(loss)
+    # ∂f/∂H has a Lipschitz constant: rows of softmax have Hessian ≤ w_i/2, Φ enters squared.
+    widest = float(eigh(loss.phi.T @ loss.phi, eigvals_only=True)[-1])
+    step = 1.0 / (0.5 * float(degrees(loss.weight).max()) * widest**2)
     for n_iter in range(SWEEP, max_iter + SWEEP, SWEEP):
         point, step = fista_sweep(loss, point, ridge, step)
         found = replace(minimise_factor(loss, leading_factor(point.H), ridge, 1e-3 * tol**2), n_iter=n_iter)
@@ -163,22 +162,16 @@ def leading_factor(H_PP: np.ndarray, count: int | None = None) -> np.ndarray:
     return (vectors[:, kept] * np.sqrt(values[kept])).T
 
 
-def _smoothness(loss: InfoNCE) -> float:
-    """A bound on the Lipschitz constant of ∂f/∂H: rows of softmax have Hessian ≤ w_i/2, Φ enters squared."""
-    S_PP = loss.phi.T @ loss.phi
-    return 0.5 * float(degrees(loss.weight).max()) * float(eigh(S_PP, eigvals_only=True)[-1]) ** 2
-
-
 def _proximal_step(loss: InfoNCE, at: Iterate, ridge: float, step: float) -> tuple[Iterate, float]:
     """One projected gradient step; the step length grows each time and is halved until the model bounds the loss."""
     value, P_NN = loss.value_and_share(at.G.copy())
-    slope_PP = loss.slope(P_NN) + ridge * np.eye(len(at.H))
+    gradient_PP = loss.gradient(P_NN) + ridge * np.eye(len(at.H))
     step *= 2.0
     while True:
-        H_PP = project_psd(at.H - step * slope_PP)
+        H_PP = project_psd(at.H - step * gradient_PP)
         new = Iterate(H_PP, loss.gram(H_PP))
         change = H_PP - at.H
-        model = value + np.vdot(slope_PP, change) - ridge * np.trace(change) + np.vdot(change, change) / (2 * step)
+        model = value + np.vdot(gradient_PP, change) - ridge * np.trace(change) + np.vdot(change, change) / (2 * step)
         if loss.value_and_share(new.G.copy())[0] <= model + 1e-14 * abs(value):
             return new, step
         step /= 2.0
@@ -199,9 +192,9 @@ def optimality_gap(loss: InfoNCE, at: Iterate, ridge: float) -> float:
     """
     value, P_NN = loss.value_and_share(at.G.copy())
     objective = value + ridge * float(np.trace(at.H))
-    slope_PP = loss.slope(P_NN) + ridge * np.eye(len(at.H))
-    lowest = float(eigh(slope_PP, eigvals_only=True, subset_by_index=(0, 0))[0])
-    return float(np.vdot(slope_PP, at.H)) + max(0.0, -lowest) * (objective - loss.lower_bound) / ridge
+    gradient_PP = loss.gradient(P_NN) + ridge * np.eye(len(at.H))
+    lowest = float(eigh(gradient_PP, eigvals_only=True, subset_by_index=(0, 0))[0])
+    return float(np.vdot(gradient_PP, at.H)) + max(0.0, -lowest) * (objective - loss.lower_bound) / ridge
 
 
 def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float, ftol: float) -> Minimum:
@@ -216,7 +209,7 @@ def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float, ftol: flo
         W_dP = flat.reshape(start_dP.shape)
         z_Nd = loss.phi @ W_dP.T
         value, P_NN = loss.value_and_share(np.matmul(z_Nd, z_Nd.T, out=shared_NN))
-        gradient = loss.pull(P_NN, z_Nd).T @ loss.phi + 2 * ridge * W_dP
+        gradient = loss.gradient_by_z(P_NN, z_Nd).T @ loss.phi + 2 * ridge * W_dP
         return value + ridge * float(np.vdot(W_dP, W_dP)), gradient.ravel()
 
     options = {"maxiter": 500, "ftol": ftol, "gtol": 1e-10, "maxcor": 20}

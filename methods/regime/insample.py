@@ -16,8 +16,7 @@ from scipy.sparse.linalg import eigsh
 
 from .eigen import DENSE_SIZE, TIE, Pairs, start_vector
 
-POSITIVE = 1e-10
-"""Eigenvalues of T below this, relative to its largest, are zeros."""
+POSITIVE = 1e-10  # eigenvalues of T below this, relative to its largest, are zeros
 
 
 def target_eigenpairs(T_NN: sp.csr_array, count: int | None, *, drop_constant: bool) -> Pairs:

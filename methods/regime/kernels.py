@@ -1,6 +1,6 @@
 """Base kernels k(x, y) on the rows of a matrix.
 
-A kernel is a value: its constructor's signature is its parameters, so that ``repr``, ``clone`` and nested
+A kernel is a value: its fields are its parameters, so that ``repr``, ``clone`` and nested
 parameters (``base_kernel__gamma`` in a grid search) come from scikit-learn for free. ``bind(X)`` fixes what a
 kernel takes from the data (a bandwidth left at None) and returns a kernel whose values no longer depend on it.
 """
@@ -8,6 +8,7 @@ kernel takes from the data (a bandwidth left at None) and returns a kernel whose
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import gen_batches
 
-BLOCK_ENTRIES = 1 << 22
-"""Entries of a kernel matrix computed at a time: 32 MiB, whatever the number of rows."""
+BLOCK_ENTRIES = 1 << 22  # of a kernel matrix computed at a time: 32 MiB, whatever the number of rows
 
 
 class Kernel(BaseEstimator):
@@ -40,11 +40,11 @@ class Kernel(BaseEstimator):
         return np.ones(len(X_ND))
 
 
+@dataclass(eq=False, repr=False)
 class _Bandwidth(Kernel):
     """A kernel with an inverse bandwidth gamma; None means 1 / (D · variance of the entries of the fitting rows)."""
 
-    def __init__(self, gamma: float | None = None) -> None:
-        self.gamma = gamma
+    gamma: float | None = None
 
     def bind(self, X_ND: np.ndarray) -> Kernel:
         if self.gamma is not None:
@@ -79,13 +79,13 @@ class Laplacian(_Bandwidth):
         return np.exp(K_NM, out=K_NM)
 
 
+@dataclass(eq=False, repr=False)
 class Polynomial(Kernel):
     """(γ xᵀy + c)^degree; γ None means 1/D, c ≥ 0 keeps it positive definite."""
 
-    def __init__(self, degree: int = 3, gamma: float | None = None, coef0: float = 1.0) -> None:
-        self.degree = degree
-        self.gamma = gamma
-        self.coef0 = coef0
+    degree: int = 3
+    gamma: float | None = None
+    coef0: float = 1.0
 
     def _power(self, t: np.ndarray, dim: int) -> np.ndarray:
         gamma = 1.0 / dim if self.gamma is None else self.gamma
@@ -98,6 +98,7 @@ class Polynomial(Kernel):
         return self._power(np.einsum("nd,nd->n", X_ND, X_ND), X_ND.shape[1])
 
 
+@dataclass(eq=False, repr=False)
 class NTK(Kernel):
     """Neural tangent kernel of a fully connected ReLU network without biases (Jacot et al., NeurIPS 2018).
 
@@ -106,8 +107,7 @@ class NTK(Kernel):
     the kernel is ‖x‖‖y‖ Θ^depth (weights of variance 2/fan-in, so that a layer keeps the norm); k(x,x) = (depth+1)‖x‖².
     """
 
-    def __init__(self, depth: int = 3) -> None:
-        self.depth = depth
+    depth: int = 3
 
     def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
         norms_NM = np.linalg.norm(X_ND, axis=1)[:, None] * np.linalg.norm(Y_MD, axis=1)
@@ -124,6 +124,7 @@ class NTK(Kernel):
         return (self.depth + 1) * np.einsum("nd,nd->n", X_ND, X_ND)
 
 
+@dataclass(eq=False, repr=False)
 class OnSphere(Kernel):
     """A rotation-invariant kernel φ(uᵀv) of ``methods.kernels`` between the rows put on the unit sphere.
 
@@ -132,8 +133,7 @@ class OnSphere(Kernel):
     and so does a row of zeros, which has no direction.
     """
 
-    def __init__(self, profile: Any) -> None:
-        self.profile = profile
+    profile: Any
 
     def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
         return self._phi(np.clip(self._unit(X_ND) @ self._unit(Y_MD).T, -1.0, 1.0))
@@ -169,8 +169,8 @@ def resolve_kernel(kernel: Any, X_ND: np.ndarray) -> KernelLike:
         return kernel.bind(X_ND)
     if callable(kernel) or kernel == "precomputed":
         return kernel
-    known = ", ".join((*NAMED, "precomputed"))
-    raise ValueError(f"base_kernel={kernel!r} is unknown: give one of {known}, a kernel or a callable")
+    names = ", ".join((*NAMED, "precomputed"))
+    raise ValueError(f"base_kernel={kernel!r} is unknown: give one of {names}, a kernel or a callable")
 
 
 def gram(kernel: KernelLike, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:

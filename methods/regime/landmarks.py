@@ -12,8 +12,7 @@ from sklearn.cluster import kmeans_plusplus
 
 from .kernels import KernelLike, gram, kernel_diag
 
-CANDIDATES = 20_000
-"""Rows that k-means++ and RPCholesky choose among: a uniform sample of this many where there are more."""
+CANDIDATES = 20_000  # rows k-means++ and RPCholesky choose among: a uniform sample of this many where there are more
 
 
 def uniform(kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
@@ -40,16 +39,13 @@ def rpcholesky(kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.R
     pivots: list[int] = []
     while len(pivots) < size and left_N.sum() > enough:
         pivot = int(rng.choice(len(left_N), p=left_N / left_N.sum()))
-        column_N = _column(kernel, X_ND, pivot) - factor_PN[: len(pivots), pivot] @ factor_PN[: len(pivots)]
+        column_N = X_ND[:, pivot] if kernel == "precomputed" else gram(kernel, X_ND[[pivot]], X_ND)[0]
+        column_N = column_N - factor_PN[: len(pivots), pivot] @ factor_PN[: len(pivots)]
         factor_PN[len(pivots)] = column_N / np.sqrt(column_N[pivot])
         left_N = np.maximum(left_N - factor_PN[len(pivots)] ** 2, 0.0)
         left_N[pivot] = 0.0
         pivots.append(pivot)
     return np.sort(pivots)
-
-
-def _column(kernel: KernelLike, X_ND: np.ndarray, row: int) -> np.ndarray:
-    return X_ND[:, row] if kernel == "precomputed" else gram(kernel, X_ND[[row]], X_ND)[0]
 
 
 SAMPLERS: dict[str, Callable[[KernelLike, np.ndarray, int, np.random.RandomState], np.ndarray]] = {

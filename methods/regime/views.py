@@ -15,8 +15,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 
 Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
-BLOCK = 512
-"""Images augmented under one key."""
+BLOCK = 512  # images augmented under one key
 
 
 def make_views(
@@ -72,11 +71,8 @@ class Blur:
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         sigma_n = rng.uniform(0.0, self.sigma, len(images))
-        blurred = [
-            gaussian_filter(image, sigma, axes=(0, 1), mode="nearest")
-            for image, sigma in zip(images, sigma_n, strict=True)
-        ]
-        return np.stack(blurred)
+        pairs = zip(images, sigma_n, strict=True)
+        return np.stack([gaussian_filter(image, sigma, axes=(0, 1), mode="nearest") for image, sigma in pairs])
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ def vicreg(z, adjacency, beta):
     """‖ZᵀCnZ − I‖² + β tr ZᵀLZ and its gradient."""
     centred = z - z.mean(0)
     residual = centred.T @ centred - np.eye(z.shape[1])
-    pull = adjacency.sum(1)[:, None] * z - adjacency @ z
-    return (residual**2).sum() + beta * (z * pull).sum(), 4 * centred @ residual + 2 * beta * pull
+    laplacian_z = adjacency.sum(1)[:, None] * z - adjacency @ z
+    return (residual**2).sum() + beta * (z * laplacian_z).sum(), 4 * centred @ residual + 2 * beta * laplacian_z
 
 
 def barlow_twins(z, adjacency):

@@ -6,7 +6,7 @@ import torch
 from sklearn.base import clone
 from sklearn.metrics.pairwise import laplacian_kernel, polynomial_kernel, rbf_kernel
 
-from methods.kernels import distance, exponential, rbf
+from methods.kernels.kernel import distance, exponential, rbf
 from methods.regime import NTK, RBF, Laplacian, OnSphere, Polynomial
 from methods.regime.kernels import gram, kernel_diag, resolve_kernel
 

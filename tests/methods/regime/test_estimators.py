@@ -111,7 +111,7 @@ def test_every_named_kernel_fits(kernel, problem):
 
 
 def test_a_rotation_invariant_kernel_is_a_base_kernel(problem):
-    from methods.kernels import exponential, legendre
+    from methods.kernels.kernel import exponential, legendre
 
     given = problem()
     kernel = OnSphere(legendre([1.0, 4.0], dim=3) + 0.5 * exponential(0.5, dim=3))

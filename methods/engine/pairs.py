@@ -1,0 +1,153 @@
+"""The pairwise engine: sums of φ(z_i·z_j) and their gradient, tile by tile of the Gram matrix.
+
+Two measures of V views on the sphere (see `sphere`), each O(tile²) memory beside the N x D gradients it fills:
+
+- `pair_sums`: S = Σ φ(z_i·z_j) over pairs, in one pass for value and gradient. 3 N² D flop: N² D for the upper triangle
+  of the inner products, 2 N² D for their gradient. Nothing N x N is kept.
+- `row_sums`: S_i = Σ_j φ(z_i·z_j) a row, for InfoNCE. The gradient weighs a pair by both rows' sums, so a second pass
+  follows the first; inner products are kept between them while they take no more than half of what the embeddings do
+  (3 M² D flop for M = VN rows), and recomputed beyond (4 M² D).
+
+Sharded over W ranks each rank does its own rows against all: 4 N² D / W flop, N D elements received a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..kernels.kernel import RotationInvariantKernel
+from .matmul import add_product_, gram_, symmetric_gram_
+from .sphere import Measured, PointGradient, Points
+from .tiles import slices, tile_rows
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Rows of view a against rows of view b. A mirrored tile stands for its transpose too."""
+
+    a: int
+    rows: slice
+    b: int
+    cols: slice
+    mirrored: bool
+
+    @property
+    def symmetric(self) -> bool:
+        return self.a == self.b and self.rows == self.cols
+
+    def own_rows(self, points: Points) -> slice:
+        """Its rows among this rank's, from among all."""
+        start = points.own.start
+        return slice(self.rows.start - start, self.rows.stop - start)
+
+    def same_image(self, matrix: Tensor) -> Tensor:
+        """The entries of a matrix on this tile whose row and column are the same image: a view, maybe empty."""
+        offset = self.rows.start - self.cols.start
+        inside = -matrix.shape[0] < offset < matrix.shape[1]
+        return matrix.diagonal(offset) if inside else matrix[:0, 0]
+
+
+def tiles(points: Points, within: bool, across: bool) -> Iterator[Tile]:
+    """Every ordered pair of rows of one view (within) and of two different views (across), once, mirrors counted.
+
+    Alone, a process walks the upper triangle; among ranks, each walks its own rows against all.
+    """
+    count, step = points.count, tile_rows(points.views[0].device)
+    alone, own = points.group.world_size == 1, points.own
+    for a in range(len(points.views)):
+        for b in range(a if alone else 0, len(points.views)):
+            if not (within if a == b else across):
+                continue
+            for rows in slices(own.stop, step, start=own.start):
+                for cols in slices(count, step, start=rows.start if alone and a == b else 0):
+                    yield Tile(a, rows, b, cols, mirrored=alone and (a != b or cols.start > rows.start))
+
+
+def cosines(points: Points, tile: Tile) -> Tensor:
+    """z_i·z_j on a tile, in a new tensor of the working type."""
+    a_RD, b_CD = points.operands[tile.a][tile.rows], points.operands[tile.b][tile.cols]
+    out_RC = a_RD.new_empty((len(a_RD), len(b_CD)), dtype=points.dtype)
+    if tile.symmetric:
+        symmetric_gram_(out_RC, a_RD)
+    else:
+        gram_(out_RC, a_RD, b_CD)
+    return out_RC.mul_(points.scales[tile.b, tile.cols]).mul_(points.scales[tile.a, tile.rows, None])
+
+
+def add_gradient_(gradient: PointGradient, points: Points, tile: Tile, weights_RC: Tensor, cosines_RC: Tensor) -> None:
+    """Add Σ_j w_ij z_j to g of the tile's rows, and of its columns where mirrored; overwrites its inputs."""
+    rows = tile.own_rows(points)
+    radial_RC = cosines_RC.mul_(weights_RC)
+    gradient.radial[tile.a, rows] += radial_RC.sum(1)
+    weights_RC.mul_(points.scales[tile.b, tile.cols]).mul_(points.scales[tile.a, tile.rows, None])
+    add_product_(gradient.unscaled[tile.a][rows], weights_RC, points.operands[tile.b][tile.cols])
+    if tile.mirrored:
+        gradient.radial[tile.b, tile.cols] += radial_RC.sum(0)
+        add_product_(gradient.unscaled[tile.b][tile.cols], weights_RC.T, points.operands[tile.a][tile.rows])
+
+
+def pair_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel, across: bool = False) -> Measured:
+    """S_a = Σ_{i≠j} φ(z_i^a·z_j^a), one a view; or `across`: one sum over i, j and ordered pairs of different views.
+
+    Within a view the diagonal is left out: φ(1) is a constant on the sphere, and need not be smooth there.
+    """
+    by_points = PointGradient.zeros(points) if gradient else None
+    sums = points.scales.new_zeros(1 if across else len(points.views), dtype=torch.float64)
+    for tile in tiles(points, within=not across, across=across):
+        t_RC = cosines(points, tile)
+        value_RC, derivative_RC = _evaluate(kernel, tile, t_RC, exclude=tile.a == tile.b)
+        sums[0 if across else tile.a] += value_RC.sum(1).sum(dtype=torch.float64) * (2 if tile.mirrored else 1)
+        if by_points is not None:
+            add_gradient_(by_points, points, tile, derivative_RC, t_RC)
+
+    def gradient_of(by_sums: Tensor) -> PointGradient:
+        assert by_points is not None
+        by_points.factors = 2 * by_sums.expand(len(points.views))  # a row stands on either side of a pair
+        return by_points
+
+    return points.group.all_reduce_(sums), gradient_of
+
+
+def row_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel) -> Measured:
+    """S_i^a = Σ_b Σ_{j≠i} φ(z_i^a·z_j^b), one a row (V, N): over all views of all other images."""
+    kept: list[Tensor | None] = []
+    room = sum(view.numel() for view in points.views) // 2 if gradient else 0
+    sums_Vn = torch.zeros_like(points.inverse_norms, dtype=torch.float64)
+    for tile in tiles(points, within=True, across=True):
+        t_RC = cosines(points, tile)
+        kept.append(t_RC if t_RC.numel() <= room else None)
+        room -= t_RC.numel() if kept[-1] is not None else 0
+        value_RC, _ = _evaluate(kernel, tile, t_RC, exclude=True)
+        sums_Vn[tile.a, tile.own_rows(points)] += value_RC.sum(1)
+        if tile.mirrored:
+            sums_Vn[tile.b, tile.cols] += value_RC.sum(0)
+
+    def gradient_of(by_sums_VN: Tensor) -> PointGradient:
+        """The second pass: a pair (i, j) weighs φ'(z_i·z_j) (∂L/∂S_i + ∂L/∂S_j)."""
+        by_points = PointGradient.zeros(points)
+        by_sums_VN = by_sums_VN.to(points.dtype)
+        kept.reverse()  # so that each is let go once it is used
+        for tile in tiles(points, within=True, across=True):
+            t_RC = kept.pop()
+            t_RC = cosines(points, tile) if t_RC is None else t_RC
+            _, derivative_RC = _evaluate(kernel, tile, t_RC, exclude=True)
+            derivative_RC.mul_(by_sums_VN[tile.a, tile.rows, None] + by_sums_VN[tile.b, tile.cols])
+            add_gradient_(by_points, points, tile, derivative_RC, t_RC)
+        return by_points
+
+    return points.group.all_gather_last(sums_Vn), gradient_of
+
+
+def _evaluate(kernel: RotationInvariantKernel, tile: Tile, t_RC: Tensor, exclude: bool) -> tuple[Tensor, Tensor]:
+    """φ and φ' on a tile, zero for pairs of one image where those are excluded."""
+    if exclude:
+        tile.same_image(t_RC).zero_()
+    value_RC, derivative_RC = kernel.value_and_derivative(t_RC)
+    if exclude:
+        tile.same_image(value_RC).zero_()
+        tile.same_image(derivative_RC).zero_()
+    return value_RC, derivative_RC

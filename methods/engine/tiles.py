@@ -1,0 +1,34 @@
+"""How rows and columns are cut: tiles for matrix products, blocks for what is done elementwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+CPU_TILE = 1024  # rows of a Gram tile: 4 MiB in float32, and close to the machine's matrix-product rate
+CUDA_TILE = 4096
+
+
+def tile_rows(device: torch.device) -> int:
+    """Rows (and columns) of one tile of the Gram matrix."""
+    return CPU_TILE if device.type == "cpu" else CUDA_TILE
+
+
+def slices(count: int, step: int, start: int = 0) -> Iterator[slice]:
+    """start..count in slices of `step`."""
+    for begin in range(start, count, step):
+        yield slice(begin, min(begin + step, count))
+
+
+def row_tiles(view: Tensor) -> Iterator[slice]:
+    """Rows in blocks large enough for matrix products."""
+    return slices(view.shape[0], tile_rows(view.device))
+
+
+def row_blocks(view: Tensor) -> Iterator[slice]:
+    """Rows in eight blocks or more, so that working copies take little memory; smaller ones where there is a cache."""
+    largest = 2**20 if view.device.type == "cpu" else 2**24
+    elements = max(2**16, min(largest, view.numel() // 8))
+    return slices(view.shape[0], max(1, elements // view.shape[1]))

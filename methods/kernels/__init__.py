@@ -1,0 +1,1 @@
+"""Rotation-invariant kernels on the sphere, as values."""

@@ -1,0 +1,108 @@
+"""What a loss takes and returns, and how a closed-form gradient is handed to autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.matmul import working_dtype
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of V views' embeddings.
+
+    value: scalar, float32 (float64 for float64 embeddings), differentiable once with respect to the views.
+    terms: the named, weighted parts whose sum is the value; scalars, detached.
+    form: how it was computed: "primal" (D x D), "dual" (N x N, by tiles) or "rowwise" (by tiles, a sum a row).
+    """
+
+    value: Tensor
+    terms: dict[str, Tensor]
+    form: str
+
+
+def check_views(views: Sequence[Tensor]) -> None:
+    """V ≥ 2 floating-point matrices of one shape (N, D), D ≥ 2, on one device. Raises ValueError."""
+    if len(views) < 2:
+        raise ValueError(f"a joint-embedding loss needs at least 2 views, not {len(views)}")
+    first = views[0]
+    for view in views:
+        if view.dim() != 2 or view.shape != first.shape or view.dtype != first.dtype or view.device != first.device:
+            described = ", ".join(f"{tuple(v.shape)} {v.dtype} {v.device}" for v in views)
+            raise ValueError(f"all views must be matrices (N, D) of one shape, type and device, not {described}")
+    if not first.is_floating_point() or first.shape[1] < 2:
+        raise ValueError(f"embeddings must be floating-point with D >= 2, not {first.dtype} with D = {first.shape[1]}")
+
+
+def alignment_textbook(views: Sequence[Tensor]) -> Tensor:
+    """mean_i ‖x_i^a − x_i^b‖², averaged over pairs of views: what most losses have in common."""
+    return torch.stack([(a_ND - b_ND).square().sum(1).mean() for a_ND, b_ND in combinations(views, 2)]).mean()
+
+
+def wants_gradient(views: Sequence[Tensor]) -> bool:
+    """Whether autograd will ask for the gradient of a loss of these views."""
+    return torch.is_grad_enabled() and any(view.requires_grad for view in views)
+
+
+def terms_and_gradients(
+    terms_of: Callable[..., dict[str, Tensor]], *numbers: Tensor
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """Named terms of few numbers, float64, and the derivative of their sum by each of these, by autograd."""
+    with torch.enable_grad():
+        leaves = [number.detach().double().requires_grad_() for number in numbers]
+        terms = terms_of(*leaves)
+        total = torch.stack(list(terms.values())).sum()
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    return {name: term.detach() for name, term in terms.items()}, gradients
+
+
+def assemble(views: Sequence[Tensor], terms: dict[str, Tensor], gradients: Sequence[Tensor] | None, form: str) -> Loss:
+    """The Loss of these terms whose derivative with respect to the views is `gradients` (handed over, not copied)."""
+    dtype = working_dtype(views[0])
+    terms = {name: term.detach().to(dtype) for name, term in terms.items()}
+    value = torch.stack(list(terms.values())).sum()
+    if gradients is not None:
+        value = _WithGradient.apply(value, *gradients, *views)
+    return Loss(value, terms, form)
+
+
+class _WithGradient(torch.autograd.Function):
+    """The identity on a value whose gradients with respect to the views are already known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *gradients_and_views: Tensor) -> Tensor:
+        count = len(gradients_and_views) // 2
+        ctx.save_for_backward(*gradients_and_views[:count])
+        ctx.view_dtype = gradients_and_views[count].dtype
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        # The saved buffers are not needed again unless the graph is kept: scale them where they lie.
+        scale = torch.mul if torch._C._autograd._get_current_graph_task_keep_graph() else Tensor.mul_
+        with torch.no_grad():
+            scaled = [scale(gradient, upstream).to(ctx.view_dtype) for gradient in gradients]
+        if torch.is_grad_enabled():  # create_graph=True
+            scaled = list(_FirstDerivative.apply(torch.zeros((), requires_grad=True), *scaled))
+        return (None, *(None for _ in gradients), *scaled)
+
+
+class _FirstDerivative(torch.autograd.Function):
+    """The identity on gradients that are not a function of anything autograd knows: it refuses to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient.clone() for gradient in gradients)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> None:
+        raise RuntimeError(
+            "this loss has no second derivatives: its gradient is computed in closed form, outside autograd"
+        )

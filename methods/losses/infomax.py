@@ -1,0 +1,151 @@
+"""InfoMax losses: VICReg and Barlow Twins, through D x D matrices (primal) or, exactly, through N x N ones (dual).
+
+Both work on the embeddings as they come, not on the sphere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..engine import covariance
+from ..engine.forms import choose_form, correlation_costs, covariance_costs
+from ..engine.matmul import closed_form, inner
+from ..engine.rows import CentredBatch
+from ..engine.tiles import row_blocks
+from .base import Loss, alignment_textbook, assemble, check_views, terms_and_gradients, wants_gradient
+
+VARIANCE_EPSILON = 1e-4  # inside the square root of VICReg's standard deviation
+VICREG_SIM = 25.0  # the published coefficient of the mean over N and D
+
+
+def vicreg_textbook(
+    views: Sequence[Tensor], *, align_weight: float, variance_weight: float, covariance_weight: float
+) -> Tensor:
+    """VICReg (Bardes et al. 2022), Var and Cov over the rows of a view x^v, dividing by N − 1.
+
+    align_weight · mean_i ‖x_i^1 − x_i^2‖² + variance_weight · mean_v mean_d relu(1 − √(Var_d + 1e-4))
+      + covariance_weight · Σ_v Σ_{d≠d'} Cov_{dd'}² / D       (for V views 2/V times the sum)
+    """
+    count, dim = views[0].shape
+    alignment, hinges, covariances = alignment_textbook(views), [], []
+    for view in views:
+        x_ND = view - view.mean(0)
+        hinges.append(F.relu(1 - (x_ND.var(0) + VARIANCE_EPSILON).sqrt()).mean())
+        cov_DD = x_ND.T @ x_ND / (count - 1)
+        covariances.append(_off_diagonal(cov_DD).square().sum() / dim)
+    spread = variance_weight * torch.stack(hinges).mean() + 2 * covariance_weight * torch.stack(covariances).mean()
+    return align_weight * alignment + spread
+
+
+def barlow_twins_textbook(views: Sequence[Tensor], *, off_diagonal_weight: float) -> Tensor:
+    """Barlow Twins (Zbontar et al. 2021): Σ_d (1 − R_dd)² + λ Σ_{d≠d'} R_{dd'}², averaged over pairs of views.
+
+    R = AᵀB/N, A and B the two views standardised over the batch as by BatchNorm.
+    """
+    losses = []
+    for a_ND, b_ND in combinations([F.batch_norm(view, None, None, training=True) for view in views], 2):
+        r_DD = a_ND.T @ b_ND / len(a_ND)
+        off_diagonal = off_diagonal_weight * _off_diagonal(r_DD).square().sum()
+        losses.append((1 - r_DD.diagonal()).square().sum() + off_diagonal)
+    return torch.stack(losses).mean()
+
+
+def _off_diagonal(matrix_DD: Tensor) -> Tensor:
+    """All entries off the diagonal, without a mask: each row of the flattened matrix, cut behind its diagonal entry."""
+    dim = len(matrix_DD)
+    return matrix_DD.flatten()[:-1].view(dim - 1, dim + 1)[:, 1:]
+
+
+def vicreg(
+    views: Sequence[Tensor],
+    *,
+    align_weight: float | None = None,
+    variance_weight: float = 25.0,
+    covariance_weight: float = 1.0,
+    form: str = "auto",
+    group: dist.ProcessGroup | None = None,
+) -> Loss:
+    """VICReg as in `vicreg_textbook`, N the rows of all ranks.
+
+    `align_weight` sums over coordinates; by default 25/D, the published 25 of the mean over coordinates.
+    Terms: `alignment`, `variance`, `covariance`.
+    """
+    check_views(views)
+    align_weight = VICREG_SIM / views[0].shape[1] if align_weight is None else align_weight
+    wanted, batch = wants_gradient(views), CentredBatch.of(views, group)
+    form = choose_form(form, covariance_costs(batch.count, batch.width, batch.group.world_size))
+    square_sum_of = covariance.dual_covariance if form == "dual" else covariance.primal_covariance
+    share = 2 * covariance_weight / (len(views) * batch.width)  # what a view's Σ Cov² weighs
+
+    def of_variances(variances_VD: Tensor) -> dict[str, Tensor]:
+        hinge = torch.relu(1 - (variances_VD + VARIANCE_EPSILON).sqrt()).mean()
+        # The diagonal, which is to be taken out of Σ_{dd'} Cov².
+        return {"variance": variance_weight * hinge, "covariance": -share * variances_VD.square().sum()}
+
+    with closed_form(views[0]):
+        gradients = batch.buffers() if wanted else None
+        variances_VD = batch.square_deviations / (batch.count - 1)
+        terms, (by_variances_VD,) = terms_and_gradients(of_variances, variances_VD)
+        by_variances_VD = by_variances_VD.to(batch.dtype)
+        for view in batch.indices:
+            square_sum, write_gradient_ = square_sum_of(batch, view)
+            terms["covariance"] = terms["covariance"] + share * square_sum
+            if gradients is not None:
+                scale = batch.group.world_size / (batch.count - 1)
+                write_gradient_(gradients[view], 4 * share * scale, 2 * scale * by_variances_VD[view])
+        terms = {"alignment": _alignment(batch, align_weight, gradients), **terms}
+    return assemble(views, terms, gradients, form)
+
+
+def barlow_twins(
+    views: Sequence[Tensor],
+    *,
+    off_diagonal_weight: float = 0.0051,
+    form: str = "auto",
+    group: dist.ProcessGroup | None = None,
+) -> Loss:
+    """Barlow Twins as in `barlow_twins_textbook`, N the rows of all ranks. Terms: `on_diagonal`, `off_diagonal`."""
+    check_views(views)
+    wanted, batch = wants_gradient(views), CentredBatch.of(views, group)
+    form = choose_form(form, correlation_costs(batch.count, batch.width, batch.group.world_size))
+    correlate = covariance.dual_correlation if form == "dual" else covariance.primal_correlation
+    share = off_diagonal_weight / math.comb(len(views), 2)  # what a pair's Σ R² weighs
+
+    def of_diagonals(diagonals_PD: Tensor) -> dict[str, Tensor]:
+        on_diagonal = (1 - diagonals_PD).square().sum() / len(diagonals_PD)
+        # The diagonal, which is to be taken out of Σ_{dd'} R².
+        return {"on_diagonal": on_diagonal, "off_diagonal": -share * diagonals_PD.square().sum()}
+
+    with closed_form(views[0]):
+        square_sum, diagonals_PD, write_gradient_ = correlate(covariance.StandardisedBatch(batch))
+        terms, (by_diagonals_PD,) = terms_and_gradients(of_diagonals, diagonals_PD)
+        by_diagonals_PD = by_diagonals_PD.to(batch.dtype)
+        terms["off_diagonal"] = terms["off_diagonal"] + share * square_sum
+        gradients = batch.buffers() if wanted else None
+        if gradients is not None:
+            world = batch.group.world_size
+            write_gradient_(gradients, share * world, by_diagonals_PD * world)
+    return assemble(views, terms, gradients, form)
+
+
+def _alignment(batch: CentredBatch, weight: float, gradients: list[Tensor] | None) -> Tensor:
+    """weight · mean_i ‖x_i^a − x_i^b‖², averaged over pairs of views; its gradient is added."""
+    count = len(batch.views)
+    scale = 4 * weight / (batch.count * (count - 1)) * batch.group.world_size
+    total = batch.means.new_zeros((), dtype=torch.float64)
+    for rows in row_blocks(batch.views[0]):
+        blocks = [view[rows].to(batch.dtype) for view in batch.views]
+        middle = torch.stack(blocks).mean(0) if count > 2 else (blocks[0] + blocks[1]).div_(2)
+        for view, block in enumerate(blocks):
+            deviation = block - middle
+            total += inner(deviation, deviation)
+            if gradients is not None:
+                gradients[view][rows].add_(deviation, alpha=scale)
+    return batch.group.all_reduce_(total) * (2 * weight / (batch.count * (count - 1)))

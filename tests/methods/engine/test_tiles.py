@@ -1,0 +1,32 @@
+"""Over several tiles and blocks the losses are still their textbook forms."""
+
+import pytest
+import torch
+
+from methods import mmd
+from methods.engine.tiles import CPU_TILE
+from methods.kernels.kernel import distance
+
+MANY = CPU_TILE + 76  # rows: more than a tile
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
+TILED = [(name, form) for name in TWO_FORMS for form in ("primal", "dual")]
+TILED += [(name, "auto") for name in ("sfrik_l3", "auh", "simclr", "simclr_sfrik")]
+
+
+@pytest.mark.parametrize(("name", "form"), TILED)
+def test_several_tiles_equal_the_textbook_form(name, form, make_views, assert_is_the_textbook):
+    assert_is_the_textbook(name, make_views(MANY, 6), form=form)
+
+
+@pytest.mark.parametrize("name", ["vicreg", "barlow_twins"])
+def test_several_blocks_of_columns_equal_the_textbook_form(name, make_views, assert_is_the_textbook):
+    assert_is_the_textbook(name, make_views(MANY, 2000), form="dual")
+
+
+def test_a_kernel_that_is_not_smooth_where_rows_agree(make_views):
+    """The distance kernel's slope is infinite at 1: equal rows must give a finite gradient."""
+    batch = make_views(20, 8, dtype=torch.float32)
+    with torch.no_grad():
+        batch[0][3] = batch[0][4]
+    value = mmd(batch, kernel=distance(1.0, 8)).value
+    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(value, batch))
