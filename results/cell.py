@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from results.record import Frozen, Provenance, Quartiles, Status, first_line
+from results.record import (
+    PACKED_NAME,
+    Frozen,
+    MemoryCounter,
+    Provenance,
+    Quartiles,
+    Status,
+    first_line,
+    write_atomically,
+)
 
 CELLS_FOLDER = "cells"
+_PACKED_CELLS = b'{"line":"cells","schema_version":1}'
 
 # Of a loss and its gradient: time and memory, or errors against float64. Time and memory of a training step; of a fit
 # in the kernel regime, whose `batch_size` is the number of rows and whose `embedding_dim` is that of components.
@@ -25,6 +36,10 @@ class Measurement(Frozen):
     peak_rss_bytes: int | None = Field(default=None, description="of the whole process, where that was asked for")
     flop: int | None = Field(default=None, description="of products and convolutions, by torch's FlopCounterMode")
     phases: dict[str, float] = Field(default={}, description="of a step: median seconds of its parts")
+
+    def over(self, other: Measurement) -> tuple[float, float]:
+        """The ratios of time and of memory, this over the other's."""
+        return self.seconds.median / other.seconds.median, self.peak_bytes / max(1, other.peak_bytes)
 
 
 class CostCell(Frozen):
@@ -46,50 +61,45 @@ class CostCell(Frozen):
     reference: Measurement | None = Field(default=None, description="the textbook form, interleaved with ours")
     reference_status: Status | None = None
     peers: dict[str, Measurement] = {}
-    memory_counter: Literal["tensor storages", "cuda allocator", "numpy arrays"] | None = None
+    memory_counter: MemoryCounter | None = None
     product_rate: float | None = Field(default=None, description="flop/s of a large square matrix product, interleaved")
     value_error: float | None = Field(default=None, description="relative, against float64 on the same embeddings")
     gradient_error: float | None = Field(default=None, description="relative, in the Frobenius norm")
     provenance: Provenance
 
     def row(self) -> dict[str, Any]:
-        """The cell on one level, for tables and programs; ratios are reference over ours."""
+        """The cell on one level; ratios are reference over ours, the rate's fraction is of that of a large product."""
+        own, rate, compared = self.measured, None, {}
+        if own and own.flop is not None and self.product_rate:
+            rate = own.flop / own.seconds.median / self.product_rate
+        if self.reference_status is not None:
+            time, memory = self.reference.over(own) if own and self.reference else (None, None)
+            ratios = {"time_ratio": time, "memory_ratio": memory}
+            compared = {"reference_status": self.reference_status, **_flat("reference_", self.reference), **ratios}
         return {
             **self.model_dump(include={"scope", "method", "form", "embedding_dim", "batch_size", "precision"}),
             **self.model_dump(include={"network", "status", "message", "input_bytes"}),
-            **_flat("", self.measured),
-            "rate_fraction": self._rate_fraction(),
+            **_flat("", own),
+            "rate_fraction": rate,
             "product_rate": self.product_rate,
-            **({} if self.reference_status is None else self._against_reference()),
+            **compared,
             **{key: value for name, peer in self.peers.items() for key, value in _flat(f"{name}_", peer).items()},
-            **self._errors(),
+            **self.model_dump(include={"value_error", "gradient_error"}, exclude_none=True),
             **{name: getattr(self.provenance, name) for name in ("device", "threads", "commit")},
         }
-
-    def _against_reference(self) -> dict[str, Any]:
-        ratios: dict[str, Any] = {"time_ratio": None, "memory_ratio": None}
-        if self.measured and self.reference:
-            ratios["time_ratio"] = self.reference.seconds.median / self.measured.seconds.median
-            ratios["memory_ratio"] = self.reference.peak_bytes / max(1, self.measured.peak_bytes)
-        return {"reference_status": self.reference_status, **_flat("reference_", self.reference), **ratios}
-
-    def _rate_fraction(self) -> float | None:
-        """Flop per second over those of a large matrix product."""
-        if self.measured is None or self.measured.flop is None or not self.product_rate:
-            return None
-        return self.measured.flop / self.measured.seconds.median / self.product_rate
-
-    def _errors(self) -> dict[str, float]:
-        errors = {"value_error": self.value_error, "gradient_error": self.gradient_error}
-        return {name: error for name, error in errors.items() if error is not None}
 
     @classmethod
     def read(cls, path: Path) -> CostCell:
         """Read a cell. Raises ``ValueError`` with one sentence where the file is damaged."""
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, content: bytes, place: str) -> CostCell:
+        """A cell from its JSON, found at ``place``. Raises ``ValueError`` with one sentence where it is damaged."""
         try:
-            return cls.model_validate(json.loads(path.read_bytes()))
-        except (ValidationError, ValueError) as error:
-            raise ValueError(f"damaged cost cell {path}: {first_line(error)}") from error
+            return cls.model_validate(json.loads(content))
+        except ValueError as error:
+            raise ValueError(f"damaged cost cell {place}: {first_line(error)}") from error
 
 
 def _flat(prefix: str, measured: Measurement | None) -> dict[str, Any]:
@@ -108,6 +118,22 @@ def _flat(prefix: str, measured: Measurement | None) -> dict[str, Any]:
     }
 
 
-def cells_in(folder: Path) -> list[CostCell]:
-    """The cells of a sweep's folder, in the order of their names; none where it holds no sweep."""
-    return [CostCell.read(path) for path in sorted((folder / CELLS_FOLDER).glob("*.json"))]
+def cells_in(place: Path) -> list[CostCell]:
+    """The cells of a sweep's folder, or of its packed file, in the order of their names; none where it is no sweep.
+
+    Raises ``ValueError`` with one sentence where one is damaged.
+    """
+    if paths := sorted((place / CELLS_FOLDER).glob("*.json")):
+        return [CostCell.read(path) for path in paths]
+    packed = place / PACKED_NAME if place.is_dir() else place
+    first, *lines = (packed.read_bytes().splitlines() if packed.is_file() else None) or [b""]
+    if first != _PACKED_CELLS:
+        return []
+    return [CostCell.parse(line, f"{packed}, line {number}") for number, line in enumerate(lines, 2)]
+
+
+def pack_cells(cells: Sequence[CostCell], to: Path) -> None:
+    """Write a sweep's cells as one file, a line each, atomically; :func:`cells_in` reads it."""
+    lines = [_PACKED_CELLS, *(cell.model_dump_json().encode() for cell in cells)]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(to, b"".join(line + b"\n" for line in lines))

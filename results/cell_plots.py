@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from results import style
 from results.cell import CostCell
@@ -24,44 +22,45 @@ _WIDE = 1000
 _VALUES = {"milliseconds": "Time (ms)", "mib": "Extra memory (MiB)"}
 
 
-class _Told(NamedTuple):
-    """What the lines are of, in words."""
-
-    what: str
-    reference: str
-    axes: dict[str, str]
-
-
-_LOSS = _Told(
-    "Loss and gradient",
-    "the textbook form",
-    {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"},
-)
-_FIT = _Told(
-    "Fit in the kernel regime", "scikit-learn's nearest", {"embedding_dim": "Components $D$", "batch_size": "Rows $N$"}
-)
+# By scope: what the lines are of, what stands beside them, and what the axes are called.
+_TOLD = {
+    "loss": (
+        "Loss and gradient",
+        "the textbook form",
+        {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"},
+    ),
+    "fit": (
+        "Fit in the kernel regime",
+        "scikit-learn's nearest",
+        {"embedding_dim": "Components $D$", "batch_size": "Rows $N$"},
+    ),
+}
 
 
 def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
     """Write every figure that the sweep holds data for, as PNG and PDF; returns the files."""
     style.use_style()
     folder.mkdir(parents=True, exist_ok=True)
-    points, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in ("loss", "fit"))
+    losses, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in ("loss", "fit"))
     figures = {
-        "fit_over_rows": _over(fits, "batch_size", "embedding_dim", _FIT),
-        "over_embedding_dim": _over(points, "embedding_dim", "batch_size", _LOSS),
-        "over_batch_size": _over(points, "batch_size", "embedding_dim", _LOSS),
-        "tradeoff": _tradeoff(points),
+        "fit_over_rows": _over(fits, "batch_size", "fit"),
+        "over_embedding_dim": _over(losses, "embedding_dim", "loss"),
+        "over_batch_size": _over(losses, "batch_size", "loss"),
+        "tradeoff": _tradeoff(losses),
     }
     return [path for name, figure in figures.items() for path in style.save(figure, folder, name)]
 
 
 def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
-    """A row a cell and implementation that was measured; of the precisions, the one that most cells have."""
+    """A row a cell and implementation that was measured; of the precisions, the one that most cells have.
+
+    A method that was measured in several forms at one shape is a method a form.
+    """
+    forms = Counter(shape for shape, _ in {(_shape(cell), cell.form) for cell in cells})
     rows = [
         {
             "label": cell.title
-            + (f", {cell.form}" if cell.form in ("primal", "dual") and _several(cell, cells) else ""),
+            + (f", {cell.form}" if cell.form in ("primal", "dual") and forms[_shape(cell)] > 1 else ""),
             "by": by,
             "embedding_dim": cell.embedding_dim,
             "batch_size": cell.batch_size,
@@ -73,61 +72,48 @@ def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
         for by, measured in (("spherebench", cell.measured), ("reference", cell.reference))
         if measured is not None
     ]
-    points = pd.DataFrame(rows, columns=["label", "by", *_LOSS.axes, "precision", *_VALUES])
+    points = pd.DataFrame(rows, columns=["label", "by", "embedding_dim", "batch_size", "precision", *_VALUES])
     return points[points["precision"] == points["precision"].mode().get(0)]
 
 
-def _several(cell: CostCell, cells: Sequence[CostCell]) -> bool:
-    """Whether the sweep holds this method in several forms at one shape."""
-    shape = (cell.method, cell.embedding_dim, cell.batch_size, cell.precision)
-    forms = {
-        other.form for other in cells if (other.method, other.embedding_dim, other.batch_size, other.precision) == shape
-    }
-    return len(forms) > 1
+def _shape(cell: CostCell) -> tuple[str, int, int, str]:
+    return cell.method, cell.embedding_dim, cell.batch_size, cell.precision
 
 
-def _over(points: pd.DataFrame, axis: str, fixed: str, told: _Told) -> Figure | None:
-    """Time and memory over one axis, the other fixed where most of it was measured: a line a method."""
+def _at_one(points: pd.DataFrame, axis: str, fixed: str) -> pd.DataFrame:
+    """The points along ``axis`` at the one value of ``fixed`` that most of it was measured at; none if all alone."""
     counts = points.groupby(fixed)[axis].nunique()
     if counts.empty or counts.max() < 2:
+        return points.head(0)
+    return points[points[fixed] == counts.idxmax()].sort_values(axis)
+
+
+def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
+    """Time and memory over one axis, the other fixed where most of it was measured: a line a method."""
+    what, reference, names = _TOLD[scope]
+    (fixed,) = names.keys() - {axis}
+    own = _at_one(points, axis, fixed)
+    if own.empty:
         return None
-    value = _largest(counts)
-    own = points[points[fixed] == value].sort_values(axis)
     own = own[own.groupby("label")[axis].transform("nunique") > 1]
-    labels = sorted(own["label"].unique())
-    looks = style.looks(labels)
+    looks = style.looks(sorted(own["label"].unique()), one_dash="-")
+    ticks = sorted(own[axis].unique())
     figure, panels = style.grid(2, columns=2, height=2.6)
     for panel, (column, title) in zip(panels, _VALUES.items(), strict=True):
-        for (label, by), line in own.groupby(["label", "by"], sort=False):
-            panel.plot(line[axis], line[column], **_look(looks[str(label)], str(by)))
-        _log(panel, sorted(own[axis].unique()), told.axes[axis], title)
-    handles = [Line2D([], [], **_look(looks[label], "spherebench")) for label in labels]
-    names = [_with_slopes(label, own[(own["label"] == label)], axis) for label in labels]
-    beside = f"; faint, dotted: {told.reference}" if "reference" in set(own["by"]) else ""
-    cut = f" over the last {SLOPE_POINTS} points" if own[axis].nunique() > SLOPE_POINTS else ""
-    shown = f"{told.what} at ${'N' if fixed == 'batch_size' else 'D'}={value}$; exponents of time and memory{cut}"
-    return style.finish(figure, handles, names, f"{shown}{beside}")
-
-
-def _largest(counts: pd.Series) -> int:
-    """The index of the largest of these counts."""
-    return int(str(counts.idxmax()))
-
-
-def _look(look: style.Look, by: str) -> dict[str, Any]:
-    return look.line(linestyle="-") if by == "spherebench" else look.line(linestyle=":", alpha=0.55, markersize=3)
-
-
-def _log(panel: Axes, ticks: Sequence[int], name: str, title: str) -> None:
-    panel.set(xscale="log", yscale="log", xlabel=name, ylabel=title)
-    if ticks[-1] > _WIDE * ticks[0]:
-        style.plain_numbers(panel.xaxis)
-    else:
-        panel.xaxis.set_major_locator(FixedLocator(ticks))
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.xaxis.set_major_formatter(ScalarFormatter())
-        panel.tick_params(axis="x", rotation=45)
-    style.plain_numbers(panel.yaxis)
+        for look, line in _lines(own, looks):
+            panel.plot(line[axis], line[column], **look)
+        panel.set(xscale="log", yscale="log", xlabel=names[axis], ylabel=title)
+        if ticks[-1] > _WIDE * ticks[0]:
+            style.plain_numbers(panel.xaxis)
+        else:
+            style.fixed_ticks(panel.xaxis, ticks)
+            panel.tick_params(axis="x", rotation=45)
+        style.plain_numbers(panel.yaxis)
+    told = {_with_slopes(label, own[own["label"] == label], axis): look for label, look in looks.items()}
+    beside = f"; faint, dotted: {reference}" if "reference" in set(own["by"]) else ""
+    cut = f" over the last {SLOPE_POINTS} points" if len(ticks) > SLOPE_POINTS else ""
+    at = f"${'N' if fixed == 'batch_size' else 'D'}={own[fixed].iloc[0]}$"
+    return style.finish(figure, told, f"{what} at {at}; exponents of time and memory{cut}{beside}")
 
 
 def _with_slopes(label: str, own: pd.DataFrame, axis: str) -> str:
@@ -145,26 +131,20 @@ def slope(x: pd.Series, y: pd.Series) -> float:
 
 def _tradeoff(points: pd.DataFrame) -> Figure | None:
     """Memory over time: a line a method over D at the N that most was measured at, the textbook form beside ours."""
-    counts = points.groupby("batch_size")["embedding_dim"].nunique()
-    if counts.empty or counts.max() < 2:
+    own = _at_one(points, "embedding_dim", "batch_size")
+    if own.empty:
         return None
-    count = _largest(counts)
-    own = points[points["batch_size"] == count].sort_values("embedding_dim")
-    labels = sorted(own["label"].unique())
-    looks, dimensions = style.looks(labels), sorted(own["embedding_dim"].unique())
-    sizes = dict(zip(dimensions, style.sizes(len(dimensions)), strict=True))
+    looks, dimensions = style.looks(sorted(own["label"].unique()), one_dash="-"), sorted(own["embedding_dim"].unique())
     figure, (panel,) = style.grid(1, height=3.2)
+    for look, line in _lines(own, looks):
+        style.sized_line(panel, line, look, style.sizes(dimensions))
+    style.tradeoff_axes(panel, _VALUES["mib"])
+    span = f"$D={dimensions[0]}$ to ${dimensions[-1]}$, $N={own['batch_size'].iloc[0]}$"
+    return style.finish(figure, looks, f"Loss and gradient, {span}; faint, dotted: the textbook form")
+
+
+def _lines(own: pd.DataFrame, looks: Mapping[str, style.Look]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Each method's line with keywords of ``Axes.plot``; faint and dotted what stands beside it."""
     for (label, by), line in own.groupby(["label", "by"], sort=False):
-        look = _look(looks[str(label)], str(by))
-        panel.plot(line["milliseconds"], line["mib"], **{**look, "marker": "", "linewidth": 0.8})
-        for _, point in line.iterrows():
-            panel.plot(
-                point["milliseconds"],
-                point["mib"],
-                **{**look, "linestyle": "none", "markersize": sizes[point["embedding_dim"]]},
-            )
-    style.log_axes(panel)
-    panel.set(xlabel=_VALUES["milliseconds"], ylabel=_VALUES["mib"])
-    handles = [Line2D([], [], **_look(looks[label], "spherebench")) for label in labels]
-    span = f"$D={dimensions[0]}$ to ${dimensions[-1]}$, $N={count}$"
-    return style.finish(figure, handles, labels, f"Loss and gradient, {span}; faint, dotted: the textbook form")
+        beside = {} if by == "spherebench" else {"linestyle": ":", "alpha": 0.55, "markersize": 3}
+        yield looks[str(label)].line(**beside), line

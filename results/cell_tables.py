@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 from results.cell import CostCell, Measurement
-from results.formats import check_format, format_table
+from results.formats import for_programs, format_table
 from results.tables import MIB, NOT_RUN, Table, join
 
 _LOSS_NOTE = (
@@ -38,7 +37,6 @@ _SCOPES = {
     "step": ("Training step: ", _STEP_NOTE),
     "fit": ("Fit in the kernel regime", _FIT_NOTE),
 }
-
 _BESIDE = {"loss": "textbook", "step": "textbook", "fit": "scikit-learn"}
 
 
@@ -57,17 +55,25 @@ def line(cell: CostCell) -> str:
 
 def render(cells: Sequence[CostCell], format: str = "plain") -> str:
     """``plain``, ``md`` and ``latex``: tables for reading. ``csv`` and ``json``: a row a cell, in full precision."""
-    check_format(format)
-    if format in ("csv", "json"):
+    if for_programs(format):
         return format_table([cell.row() for cell in cells], format)
     return join(tables(cells), format)
 
 
 def tables(cells: Sequence[CostCell]) -> list[Table]:
     """A table a scope, network and machine: a row a method, form, precision, N and D."""
-    ordered = sorted(cells, key=_place)
-    groups = [list(own) for _, own in groupby(ordered, key=lambda cell: _place(cell)[:4])]
-    return [table for own in groups for table in (_error_tables(own) if own[0].scope == "errors" else [_table(own)])]
+    groups: dict[tuple[str, ...], list[CostCell]] = {}
+    for cell in sorted(cells, key=_place):
+        machine = f"{cell.provenance.device}, threads={cell.provenance.threads}"
+        groups.setdefault((cell.scope, cell.network, machine), []).append(cell)
+    found = []
+    for (scope, network, machine), own in groups.items():
+        if scope == "errors":
+            found += [_errors(own, name, machine) for name in ("gradient", "value")]
+        else:
+            what, note = _SCOPES[scope]
+            found.append(_table(own, f"{what}{network}; {machine}", note))
+    return found
 
 
 def _place(cell: CostCell) -> tuple[Any, ...]:
@@ -76,12 +82,9 @@ def _place(cell: CostCell) -> tuple[Any, ...]:
     return (cell.scope, cell.network, *machine, *shape)
 
 
-def _table(cells: Sequence[CostCell]) -> Table:
-    first = cells[0]
-    what, note = _SCOPES[first.scope]
-    title = f"{what}{first.network}; {first.provenance.device}, threads={first.provenance.threads}"
+def _table(cells: Sequence[CostCell], title: str, note: str) -> Table:
     compared = any(cell.reference_status for cell in cells)
-    notes = [note, *([_REFERENCE_NOTE] if compared and first.scope != "fit" else [])]
+    notes = [note, *([_REFERENCE_NOTE] if compared and cells[0].scope != "fit" else [])]
     peers = sorted({name for cell in cells for name in cell.peers})
     versions = {f"{name} {cell.provenance.versions.get(name, '')}".strip() for cell in cells for name in cell.peers}
     notes += [f"Peers as they come, with their own defaults: {', '.join(sorted(versions))}."] if peers else []
@@ -93,12 +96,13 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
     head = {**_head(cell), "D": str(cell.embedding_dim)}
     if own is None:
         return head | {"Time (ms)": cell.status}
-    row = cell.row()
+    rate = cell.row()["rate_fraction"]
+    over_inputs = f" ({own.peak_bytes / cell.input_bytes:.2f}x)" if cell.scope == "loss" and cell.input_bytes else ""
     return {
         **head,
         "Time (ms)": _milliseconds(own),
-        "Memory (MiB)": _mebibytes(own) + (_over_inputs(cell) if cell.scope == "loss" else ""),
-        "Rate": f"{100 * row['rate_fraction']:.0f} %" if row["rate_fraction"] else NOT_RUN,
+        "Memory (MiB)": _mebibytes(own) + over_inputs,
+        "Rate": f"{100 * rate:.0f} %" if rate else NOT_RUN,
         **(_parts(own, cell.batch_size) if cell.scope == "step" else {}),
         **(_ratios(_BESIDE[cell.scope], own, cell.reference, cell.reference_status) if compared else {}),
         **{key: text for name in peers for key, text in _ratios(name, own, cell.peers.get(name)).items()},
@@ -120,33 +124,19 @@ def _ratios(name: str, own: Measurement, other: Measurement | None, status: str 
     columns = (f"Time, {name}", f"Memory, {name}")
     if other is None:
         return dict.fromkeys(columns, status if status and status != "done" else NOT_RUN)
-    time, memory = other.seconds.median / own.seconds.median, other.peak_bytes / max(1, own.peak_bytes)
-    return dict(zip(columns, (f"{time:.2f}x", f"{memory:.2f}x"), strict=True))
+    return dict(zip(columns, (f"{ratio:.2f}x" for ratio in other.over(own)), strict=True))
 
 
-def _error_tables(cells: Sequence[CostCell]) -> list[Table]:
-    """Relative errors of gradient and value: a row a method, form, precision and N, a column an embedding dimension."""
-    machine = f"{cells[0].provenance.device}, threads={cells[0].provenance.threads}"
-    return [
-        Table(f"Relative error of the {name}; {machine}", _error_rows(cells, f"{name}_error"), [_ERROR_NOTE])
-        for name in ("gradient", "value")
-    ]
-
-
-def _error_rows(cells: Sequence[CostCell], name: str) -> list[dict[str, str]]:
+def _errors(cells: Sequence[CostCell], name: str, machine: str) -> Table:
+    """Relative errors of gradient or value: a row a method, form, precision and N, a column an embedding dimension."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     dimensions = {f"D={dim}": NOT_RUN for dim in sorted({cell.embedding_dim for cell in cells})}
     for cell in cells:
-        head = {
-            "Method": cell.title,
-            "Form": cell.form or NOT_RUN,
-            "Precision": cell.precision,
-            "N": str(cell.batch_size),
-        }
+        head = _head(cell)
         row = rows.setdefault(tuple(head.values()), {**head, **dimensions})
-        error = getattr(cell, name)
+        error = cell.gradient_error if name == "gradient" else cell.value_error
         row[f"D={cell.embedding_dim}"] = cell.status if error is None else f"{error:.1e}"
-    return list(rows.values())
+    return Table(f"Relative error of the {name}; {machine}", list(rows.values()), [_ERROR_NOTE])
 
 
 def _milliseconds(measured: Measurement) -> str:
@@ -157,9 +147,3 @@ def _milliseconds(measured: Measurement) -> str:
 def _mebibytes(measured: Measurement) -> str:
     mebibytes = measured.peak_bytes / MIB
     return f"{mebibytes:.0f}" if mebibytes >= 10 else f"{mebibytes:.2g}"
-
-
-def _over_inputs(cell: CostCell) -> str:
-    if cell.measured is None or not cell.input_bytes:
-        return ""
-    return f" ({cell.measured.peak_bytes / cell.input_bytes:.2f}x)"

@@ -1,100 +1,143 @@
-"""From run folders to data frames: every record read once, damaged ones named and left out."""
+"""From records to data frames: which figures share a table, and on which data each was measured."""
 
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from results.record import RECORD_NAME, Record
+from results.record import MeasurementRecord, Metric
+from results.runs import Records, read_runs
 
 # What a metric was measured on. The rest of a protocol says how it was measured; that decides what is comparable.
 SUBJECT = ("features", "epoch")
-
-
-class LeftOut(UserWarning):
-    """A record that could not be used."""
+# The columns of a protocol: PROTOCOL + its key.
+PROTOCOL = "protocol."
+# Tables come in this order of probes, whatever the order of the files; probes that are not named here follow by name.
+PROBES = ("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "fewshot_embedding", "embedding")
+# Kinds of network that only show what the others must beat; and of the kernel regime, what fits nothing.
+REFERENCES = ("pixels", "random_init")
+BASE_KERNELS = ("base_kernel", "base_kernel_augmented")
 
 
 @dataclass(frozen=True, eq=False)
 class Collection:
     """What a set of runs folders holds.
 
-    ``runs`` has one row a run: its identity, the Run's fields by dotted path (``data.source``), ``loss_form``,
-    ``cost.*`` and ``provenance.*``, its ``folder`` and its ``configuration`` (the Run without its seed).
-    ``metrics`` has one row a run and metric: ``id, metric, protocol, value, unit, sd`` and how the protocol is read
-    (``key``: the protocol that makes figures comparable; ``k``, ``features``, ``epoch``).
+    ``runs`` has one row a network: its identity, its settings by dotted path (``data.source``), ``loss_form``,
+    ``cost.*`` and ``provenance.*``, and its ``configuration`` (the settings without the seed).
+    ``measurements`` has one row a network and measurement: ``id`` (the network's), ``measurement, probe, status,
+    message`` and ``options`` (its settings but for the data).
+    ``metrics`` has one row a network and metric: ``id, measurement, probe, options, metric, value, unit, sd``; the
+    protocol, as text (``protocol``) and a column a key (``protocol.k``); ``key``, the part of it that makes figures
+    comparable; and of what it was measured on what is no part of the key (``features``, ``epoch``).
+    In all three, ``dataset`` names the data set that figures are grouped by: data of one's own are one data set where
+    their content is the same, wherever they lie, and two where it is not.
     ``axes`` names the suites' axes, all of them columns of ``runs``.
     """
 
     runs: pd.DataFrame
+    measurements: pd.DataFrame
     metrics: pd.DataFrame
     axes: tuple[str, ...]
+    records: Mapping[str, Records]
 
     def tidy(self) -> pd.DataFrame:
-        """One row a run and metric with everything known of the run; a run without metrics keeps one row."""
-        measured = self.metrics[["id", "metric", "protocol", "value", "unit", "sd"]]
+        """One row a network and metric with everything known of it; a network without metrics keeps one row."""
+        measured = self.metrics.drop(columns=["options", "dataset", "data.source", "key", *SUBJECT])
         return measured.merge(self.runs.drop(columns="configuration"), on="id", how="right")
 
-
-def collect(folders: Iterable[Path]) -> Collection:
-    """Read the records under ``folders`` (runs folders, single run folders, or folders of runs folders).
-
-    Nothing is written. A damaged record, and a run that was already read from another folder, are left out with a
-    :class:`LeftOut` warning. Raises ``ValueError`` where a folder is missing or holds no readable record.
-    """
-    records: dict[str, tuple[Record, Path]] = {}
-    for folder in map(Path, folders):
-        for record, path in _read(folder):
-            first = records.setdefault(record.id, (record, path))[1]
-            if first.resolve() != path.resolve():
-                _warn(f"run {record.id} is in {first.parent} and again in {path.parent}: the first is used")
-    if not records:
-        raise ValueError("no runs folder was named")
-    return _collection(list(records.values()))
+    def details(self, probe: str) -> dict[str, dict[str, Any]]:
+        """What a probe found beside its metrics, by the network's id: of the first such measurement that is done."""
+        found: dict[str, dict[str, Any]] = {}
+        for name, records in self.records.items():
+            for record in records.measurements:
+                if (record.probe, record.status) == (probe, "done"):
+                    found.setdefault(name, record.details)
+        return found
 
 
-def _warn(sentence: str) -> None:
-    warnings.warn(sentence, LeftOut, stacklevel=3)
-
-
-def _read(folder: Path) -> list[tuple[Record, Path]]:
-    if not folder.is_dir():
-        raise ValueError(f"runs folder {folder}: {'is a file' if folder.exists() else 'there is no such folder'}")
-    found = []
-    for path in _record_paths(folder):
-        try:
-            found.append((Record.read(path), path))
-        except (ValueError, OSError) as error:
-            _warn(f"{error}; left out")
-    if not found:
-        raise ValueError(f"runs folder {folder}: no readable {RECORD_NAME} in it or two levels down")
-    return found
-
-
-def _record_paths(folder: Path) -> list[Path]:
-    # No deeper than runs/<suite>/<run id>: a run's own folder may hold a copy of this repository with its records.
-    return sorted(path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + RECORD_NAME))
-
-
-def _collection(records: Sequence[tuple[Record, Path]]) -> Collection:
-    # As objects: a column of whole numbers that some run lacks stays one of whole numbers.
-    runs = pd.DataFrame([_run_row(record, path) for record, path in records], dtype=object)
+def collect(places: Iterable[Path]) -> Collection:
+    """The records of ``places``, as :func:`results.runs.read_runs` reads them, warns and raises."""
+    found = read_runs(places)
+    names = _DataSets(found)
+    # As objects: a column of whole numbers that some network lacks stays one of whole numbers.
+    runs = pd.DataFrame([_run_row(records, names) for records in found], dtype=object)
+    runs = runs.reindex(columns=list(dict.fromkeys([*runs, "embedding_dim", "seed"])))
     runs["embedding_dim"] = runs["embedding_dim"].astype("Int64")  # baselines have none
-    rows = [row for record, _ in records for row in _metric_rows(record)]
-    metrics = pd.DataFrame(rows, columns=["id", "metric", "protocol", "key", "k", *SUBJECT, "value", "unit", "sd"])
-    metrics["k"] = metrics["k"].astype(float)
-    axes = dict.fromkeys(name for record, _ in records for name in flatten(record.axes))
-    return Collection(runs, _split_subjects(metrics), tuple(axes))
+    measured = sorted(((records, record) for records in found for record in records.measurements), key=_place)
+    measurements = [_measurement_row(*pair, names) for pair in measured]
+    figures = [
+        _Figure(row, _options(record), metric)
+        for row, (_, record) in zip(measurements, measured, strict=True)
+        for metric in (record.metrics if record.status == "done" else ())
+    ]
+    return Collection(
+        runs,
+        pd.DataFrame(measurements, columns=[*_MEASUREMENT, "status", "message"], dtype=object),
+        _metrics(figures),
+        tuple(dict.fromkeys(name for records in found for name in flatten(records.network.axes))),
+        {records.network.id: records for records in found},
+    )
 
 
-def _run_row(record: Record, path: Path) -> dict[str, Any]:
-    configuration = {key: value for key, value in record.run.items() if key != "seed"}
+_MEASUREMENT = ["id", "measurement", "probe", "options", "dataset", "data.source"]
+
+
+class _DataSets:
+    """What data sets are called: by the first path that their content was seen at."""
+
+    def __init__(self, found: Sequence[Records]) -> None:
+        self._source: dict[str, str] = {}
+        self._suite: dict[str, Mapping[str, Any]] = {}
+        for records in found:
+            for data in _data_of(records):
+                self._source.setdefault(_identity(data), data["source"])
+                self._suite.setdefault(records.network.suite, data)
+        called = [short_source(source) for source in self._source.values()]
+        self._ambiguous = {name for name in called if called.count(name) > 1}
+
+    def row(self, records: Records, measured: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """The columns ``dataset`` and ``data.source``: of the data measured, or else of those of the network.
+
+        A network that was made of no data, weights from a file, stands with what it was measured on, and where it
+        was not, with its suite.
+        """
+        data = measured or next(_data_of(records), None) or self._suite.get(records.network.suite)
+        if data is None:
+            return {"dataset": "", "data.source": ""}
+        source, content = self._source[_identity(data)], data.get("content")
+        apart = f" (content {content[:8]})" if content and short_source(source) in self._ambiguous else ""
+        return {"dataset": source + apart, "data.source": source}
+
+
+def _identity(data: Mapping[str, Any]) -> str:
+    return str(data.get("content") or data["source"])
+
+
+def _by_content(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a file, data or weights, without its path where they have its content."""
+    paths = ("source", "path") if settings.get("content") else ()
+    return {key: value for key, value in settings.items() if key not in paths}
+
+
+def _data_of(records: Records) -> Iterator[Mapping[str, Any]]:
+    """The data that a network was made of, if any, and those that it was measured on."""
+    places = [records.network.network, *(record.settings for record in records.measurements)]
+    return (place["data"] for place in places if place.get("data"))
+
+
+def _run_row(records: Records, names: _DataSets) -> dict[str, Any]:
+    record = records.network
+    configuration = {key: value for key, value in _by_content(record.network).items() if key != "seed"}
+    if data := configuration.get("data"):
+        configuration["data"] = _by_content(data)
     return {
         "id": record.id,
         "suite": record.suite,
@@ -102,48 +145,142 @@ def _run_row(record: Record, path: Path) -> dict[str, Any]:
         "status": record.status,
         "message": record.message,
         **flatten(record.axes),
-        **flatten(record.run),
+        **flatten(record.network),
         "loss_form": record.form,
-        **flatten({"cost": record.cost.model_dump(), "provenance": record.provenance.model_dump()}),
-        "folder": str(path.parent),
+        **flatten({"cost": record.cost.model_dump() | {"evaluation_seconds": _evaluation_seconds(records)}}),
+        **flatten({"provenance": record.provenance.model_dump()}),
+        **names.row(records),
         "configuration": json.dumps(configuration, sort_keys=True),
     }
 
 
-def _metric_rows(record: Record) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": record.id,
-            "metric": metric.metric,
-            "protocol": protocol_text(metric.protocol),
-            "key": protocol_text({key: value for key, value in metric.protocol.items() if key not in SUBJECT}),
-            "k": metric.protocol.get("k"),
-            **{subject: metric.protocol.get(subject) for subject in SUBJECT},
-            "value": metric.value,
-            "unit": metric.unit,
-            "sd": metric.sd,
+def _evaluation_seconds(records: Records) -> float | None:
+    """Of all its measurements; of those that a record of an older schema held, the sum is all that is known."""
+    seconds = [record.cost.seconds for record in records.measurements if record.cost.seconds is not None]
+    if records.network.converted:
+        seconds.append(records.network.converted.evaluation_seconds)
+    return sum(seconds) if seconds else None
+
+
+def _place(pair: tuple[Records, MeasurementRecord]) -> tuple[Any, ...]:
+    """The order of measurements in tables: references last, then by probe, then by its options' values."""
+    records, record = pair
+    options = sorted(flatten(_options(record)).items())
+    values = [(name, value if isinstance(value, int | float) else math.inf, str(value)) for name, value in options]
+    known = PROBES.index(record.probe) if record.probe in PROBES else len(PROBES)
+    data = _identity(record.settings.get("data") or {"source": ""})
+    return records.network.network["kind"] in REFERENCES, known, record.probe, values, data
+
+
+def _options(record: MeasurementRecord) -> dict[str, Any]:
+    return {key: value for key, value in record.settings.items() if key != "data"}
+
+
+def _measurement_row(records: Records, record: MeasurementRecord, names: _DataSets) -> dict[str, Any]:
+    return {
+        "id": records.network.id,
+        "measurement": record.id,
+        "probe": record.probe,
+        "options": json.dumps(_options(record), sort_keys=True),
+        **names.row(records, record.settings.get("data")),
+        "status": record.status,
+        "message": record.message,
+    }
+
+
+class _Figure:
+    """One metric of one measurement: its row, its protocol, and the part of that which makes figures comparable."""
+
+    def __init__(self, row: dict[str, Any], options: dict[str, Any], metric: Metric) -> None:
+        self.row, self.options, self.metric = row, options, metric
+        self.protocol: dict[str, Any] = {**metric.protocol}
+        self.key = {name: value for name, value in self.protocol.items() if name not in SUBJECT}
+
+    @property
+    def table(self) -> tuple[str, ...]:
+        """What decides in which table it stands."""
+        return self.row["dataset"], self.metric.metric, protocol_text(self.key)
+
+    def tell(self, name: str, values: Mapping[str, Any]) -> None:
+        """Make what tells this figure from another part of its protocol and key, where it has it."""
+        if name in values:
+            self.protocol[name] = self.key[name] = values[name]
+
+    def columns(self) -> dict[str, Any]:
+        """The figure's row of ``Collection.metrics``."""
+        return {
+            **{name: self.row[name] for name in _MEASUREMENT},
+            "metric": self.metric.metric,
+            "protocol": protocol_text(self.protocol),
+            "key": protocol_text(self.key),
+            **{name: self.protocol.get(name) for name in SUBJECT if name not in self.key},
+            **{f"{PROTOCOL}{name}": value for name, value in self.protocol.items()},
+            "value": self.metric.value,
+            "unit": self.metric.unit,
+            "sd": self.metric.sd,
         }
-        for metric in record.metrics
-    ]
 
 
-def _split_subjects(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Put a subject back into the key where some run has several of it: backbone and embedding make two tables.
-
-    Where each run has one only (raw pixels in one run, backbone features in the others) they share a table.
-    """
+def _metrics(figures: Sequence[_Figure]) -> pd.DataFrame:
     for subject in SUBJECT:
-        place = ["metric", "key"]
-        several = metrics.groupby(["id", *place])[subject].transform("nunique") > 1
-        split = several.groupby([metrics[name] for name in place]).transform("any").astype(bool)
-        before = metrics["key"].where(metrics["key"] == "", metrics["key"] + ", ")
-        metrics["key"] = metrics["key"].where(~split, before + f"{subject}=" + metrics[subject].astype(str))
-    return metrics
+        _split_subject(figures, subject)
+    rows = [figure.columns() for figure in _told_apart(figures)]
+    first = [*_MEASUREMENT, "metric", "protocol", "key", *SUBJECT]
+    columns = dict.fromkeys([*first, *(name for row in rows for name in row), "value", "unit", "sd"])
+    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"value": float, "sd": float})
+
+
+def _split_subject(figures: Sequence[_Figure], subject: str) -> None:
+    """Make a subject part of the key where one network, or two probes, have several: backbone and embedding, say.
+
+    Where each network has one only (raw pixels in one, backbone features in the others) they share a table.
+    """
+    for own in _grouped(figures, lambda figure: figure.table):
+        several = len({figure.row["probe"] for figure in own}) > 1
+        together = [own] if several else _grouped(own, lambda figure: (figure.row["id"],))
+        if any(len({figure.protocol.get(subject) for figure in of_one} - {None}) > 1 for of_one in together):
+            for figure in own:
+                figure.tell(subject, figure.protocol)
+
+
+def _told_apart(figures: Sequence[_Figure]) -> list[_Figure]:
+    """The figures, those of one probe with an option that their protocol does not tell each with that option.
+
+    Of two measurements that found the same (k = 20 among other k, measured twice) one is kept.
+    """
+    for own in _grouped(figures, lambda figure: (*figure.table, figure.row["probe"])):
+        for name in dict.fromkeys(chain.from_iterable(figure.options for figure in own)):
+            values = {str(figure.options[name]) for figure in own if name in figure.options}
+            if len(values) > 1 and not isinstance(own[0].options.get(name), list):
+                for figure in own:
+                    figure.tell(name, figure.options)
+    kept = []
+    for same in _grouped(figures, lambda figure: (figure.row["id"], *figure.table)):
+        for place, figure in enumerate(same):
+            if figure.metric.value in [other.metric.value for other in same[:place]]:
+                continue
+            if place:
+                figure.tell("measurement", figure.row)
+            kept.append(figure)
+    return kept
+
+
+def _grouped(figures: Iterable[_Figure], by: Callable[[_Figure], tuple[str, ...]]) -> list[list[_Figure]]:
+    groups: dict[tuple[str, ...], list[_Figure]] = {}
+    for figure in figures:
+        groups.setdefault(by(figure), []).append(figure)
+    return list(groups.values())
 
 
 def protocol_text(protocol: Mapping[str, Any]) -> str:
     """A protocol in one line: ``k=20, T=0.07, split=test``."""
     return ", ".join(f"{key}={value}" for key, value in protocol.items())
+
+
+def short_source(source: str) -> str:
+    """A data source as titles show it: of a path its last part only."""
+    kind, colon, path = source.partition(":")
+    return kind + colon + path.rstrip("/").rsplit("/", 1)[-1]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

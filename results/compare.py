@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from results.collect import Collection
-from results.formats import check_format, format_table
-from results.literature import METRICS, Published, concerning, counterparts, dataset_name, read_published
-from results.summary import COSTS, HEADLINE_K, TITLES, summarise
-from results.tables import Table, figure, join
+from results.collect import PROTOCOL, Collection, short_source
+from results.formats import for_programs, format_table
+from results.published import METRICS, SMALL_STEM, Published, concerning, counterparts, dataset_name, read_published
+from results.summary import COSTS, HEADLINE_K, TITLES, K, summarise
+from results.tables import NOT_RUN, Table, figure, join
 
+# What both sides state of a network's training, and how it is called.
+_RECIPE = {"epochs": "epochs", "batch size": "batch_size", "embedding dimension": "embedding_dim"}
 _COST_TITLES = {"peak_bytes_step": "Peak memory per GPU", "train_seconds": "Training time"}
 
 
@@ -28,18 +29,14 @@ class Pair:
     @property
     def differences(self) -> list[str]:
         """Why the two cannot be compared as they stand; empty where nothing that both state differs."""
-        return [text for text in (*_recipe(self), *_evaluation(self), *_machine(self)) if text]
+        return [text for text in (*_recipe(self.ours, self.published), *_evaluation(self.ours, self.published)) if text]
 
     @property
     def unstated(self) -> list[str]:
         """What the publication does not say."""
-        given = {
-            "epochs": self.published.epochs,
-            "batch size": self.published.batch_size,
-            "embedding dimension": self.published.embedding_dim,
-        }
-        stem = ["stem"] if not self.published.small_stem and _value(self.ours, "backbone.stem") == "small" else []
-        return [name for name, value in given.items() if value is None] + stem
+        names = [name for name, key in _RECIPE.items() if getattr(self.published, key) is None]
+        small = _value(self.ours, "backbone.stem") == "small"
+        return names + (["stem"] if small and not self.published.backbone.endswith(SMALL_STEM) else [])
 
     @property
     def factor(self) -> float:
@@ -54,82 +51,73 @@ def render(collection: Collection, format: str = "plain") -> str:
     that has no published counterpart; ``csv`` and ``json``: one table in full precision, a row a pair.
     Raises ``ValueError`` for an unknown format.
     """
-    check_format(format)
-    summary = summarise(collection)
+    programs, summary = for_programs(format), summarise(collection)
     found = pairs(summary)
-    if format in ("csv", "json"):
+    if programs:
         return format_table([_full(pair) for pair in found], format)
     missing = without_counterpart(summary, found)
     return "\n".join(part for part in (join(_tables(found), format), *(f"{line}\n" for line in missing)) if part)
 
 
 def pairs(summary: pd.DataFrame) -> list[Pair]:
-    """Each trained configuration and metric of ours with its published counterparts."""
-    trained = _trained(summary)
-    trained = trained[trained["metric"].isin(METRICS)]
-    found = [Pair(row, other) for _, row in trained.iterrows() for other in _published_for(row)]
-    return [pair for pair in found if _same_k(pair, trained)]
+    """Each configuration and metric of ours that was trained with its published counterparts."""
+    networks = _networks(summary)
+    found = []
+    for _, row in networks[networks["metric"].isin(METRICS)].iterrows():
+        published = concerning(dataset_name(row["data.source"]), row["backbone.name"])
+        others = counterparts(published, row["method"], row["metric"], _value(row, "embedding_dim"))
+        found += [Pair(row, other) for other in others if _same_k(row, other, networks)]
+    return found
 
 
-def _trained(summary: pd.DataFrame) -> pd.DataFrame:
-    """The networks; what is solved in closed form has no backbone, and nothing was published for it."""
-    summary = summary.assign(**{"backbone.name": summary.get("backbone.name")})
-    return summary[(summary["epochs"] > 0) & summary["backbone.name"].notna()]
+def _networks(summary: pd.DataFrame) -> pd.DataFrame:
+    """What was trained, here or elsewhere; nothing was published of the kernel regime, or of the references."""
+    networks = summary[summary["kind"].isin(["trained", "weights"])]
+    names = networks.get("backbone.name", pd.Series(index=networks.index, dtype=object))
+    return networks.assign(**{"backbone.name": names.where(names.notna(), "an unnamed backbone")})
 
 
-def _published_for(row: pd.Series) -> list[Published]:
-    published = concerning(dataset_name(row["data.source"]), row["backbone.name"])
-    return counterparts(published, row["method"], row["metric"], int(row["embedding_dim"]))
-
-
-def _same_k(pair: Pair, summary: pd.DataFrame) -> bool:
+def _same_k(ours: pd.Series, published: Published, networks: pd.DataFrame) -> bool:
     """Whether our k is, of those we measured, the nearest to the published one."""
-    ours = pair.ours
-    if pd.isna(ours["k"]):
+    if _value(ours, K) is None:
         return True
-    wanted = pair.published.stated(r"k=(\d+)") or HEADLINE_K
-    measured = summary.loc[(summary["configuration"] == ours["configuration"]) & summary["k"].notna(), "k"]
-    return bool(abs(ours["k"] - wanted) == (measured - wanted).abs().min())
+    wanted = published.stated(r"k=(\d+)") or HEADLINE_K
+    measured = networks.loc[(networks["configuration"] == ours["configuration"]) & networks[K].notna(), K]
+    return bool(abs(ours[K] - wanted) == (measured - wanted).abs().min())
 
 
-def _recipe(pair: Pair) -> Iterator[str]:
+def _recipe(ours: pd.Series, published: Published) -> Iterator[str]:
     """How the network was trained."""
-    ours, published = pair.ours, pair.published
-    for name, key in (("epochs", "epochs"), ("batch size", "batch_size"), ("D", "embedding_dim")):
-        theirs = getattr(published, key)
-        yield f"{name} {ours[key]} against {theirs}" if theirs not in (None, ours[key]) else ""
+    for name, key in _RECIPE.items():
+        yield _apart("D " if key == "embedding_dim" else f"{name} ", _value(ours, key), getattr(published, key))
     if limit := _value(ours, "data.limit"):
         yield f"trained on the first {limit:.0f} images only"
+    if ours["kind"] == "trained" and ours["made_of"] != ours["dataset"]:
+        yield f"trained on {short_source(ours['made_of'])}"
     if ":" in ours["data.source"]:
         yield f"the data are a {ours['data.source'].partition(':')[0]} source, taken by its name"
-    if published.small_stem and _value(ours, "backbone.stem") == "imagenet":
+    if published.backbone.endswith(SMALL_STEM) and _value(ours, "backbone.stem") == "imagenet":
         yield f"ImageNet stem against {published.backbone}"
     if ours["method"].startswith("simclr") and (ours["method"] == "simclr_sfrik") != ("Zheng" in published.source):
         yield "another variant of the SimCLR loss"
 
 
-def _evaluation(pair: Pair) -> Iterator[str]:
+def _evaluation(ours: pd.Series, published: Published) -> Iterator[str]:
     """How the figure was measured."""
-    ours, published = pair.ours, pair.published
     if ours["metric"] in COSTS:
+        yield f"another machine ({ours['protocol']})"
         return
-    yield "online probe against frozen features" if published.online else ""
-    yield "best epoch on the test split against the last epoch" if published.best_epoch else ""
-    yield "measured on the tune split" if "split=tune" in ours["protocol"] else ""
+    yield "online probe against frozen features" if published.metric.startswith("online_") else ""
+    if published.metric.endswith("_max_over_epochs"):
+        yield "best epoch on the test split against the last epoch"
+    yield "measured on the tune split" if _value(ours, f"{PROTOCOL}split") == "tune" else ""
     for name, pattern in (("k", r"\bk=(\d+)"), ("T", r"\bT=([\d.]+)")):
-        theirs, own = published.stated(pattern), re.search(pattern, ours["protocol"])
-        yield f"{name}={own[1]} against {theirs:g}" if own and theirs not in (None, float(own[1])) else ""
-    if "crops=none" in ours["protocol"] and "Zheng" in published.source:
+        yield _apart(f"{name}=", _value(ours, f"{PROTOCOL}{name}"), published.stated(pattern))
+    if _value(ours, f"{PROTOCOL}crops") == "none" and "Zheng" in published.source:
         yield "probe trained without random crops"
-    epochs, own_epochs = published.stated(r"linear probe, (\d+) epochs"), _value(ours, "evaluation.linear_epochs")
-    if ours["metric"].startswith("linear") and None not in (epochs, own_epochs) and epochs != own_epochs:
-        yield f"probe trained for {own_epochs:.0f} epochs against {epochs:.0f}"
-
-
-def _machine(pair: Pair) -> Iterator[str]:
-    """Where a cost was measured."""
-    if pair.ours["metric"] in COSTS:
-        yield f"another machine ({pair.ours['protocol']})"
+    if ours["metric"].startswith("linear"):
+        own, theirs = _value(ours, f"{PROTOCOL}epochs"), published.stated(r"linear probe, (\d+) epochs")
+        yield _apart("probe trained for ", own, theirs, " epochs")
 
 
 def _value(row: pd.Series, name: str) -> Any:
@@ -137,30 +125,28 @@ def _value(row: pd.Series, name: str) -> Any:
     return None if value is None or pd.isna(value) else value
 
 
+def _apart(name: str, own: Any, theirs: float | None, unit: str = "") -> str:
+    """``k=20 against 200`` where both are stated and differ."""
+    return f"{name}{own}{unit} against {theirs:g}" if None not in (own, theirs) and own != theirs else ""
+
+
 def _full(pair: Pair) -> dict[str, Any]:
     ours, published = pair.ours, pair.published
-    scaled = {name: ours[name] * pair.factor for name in ("mean", "low", "high", "half_width")}
+    stated = ("embedding_dim", "epochs", "batch_size")
     return {
-        "data.source": ours["data.source"],
+        "data.source": ours["dataset"],
         "backbone": published.backbone,
         "method": ours["method"],
         "label": ours["label"],
         "metric": ours["metric"],
         "unit": published.unit,
-        "embedding_dim": int(ours["embedding_dim"]),
-        "epochs": ours["epochs"],
-        "batch_size": ours["batch_size"],
+        **{name: _value(ours, name) for name in stated},
         "protocol": ours["protocol"],
-        **scaled,
+        **{name: ours[name] * pair.factor for name in ("mean", "low", "high", "half_width")},
         "n": ours["n"],
         "failures": ours["failures"],
         "published": published.value,
-        "published_embedding_dim": published.embedding_dim,
-        "published_epochs": published.epochs,
-        "published_batch_size": published.batch_size,
-        "published_metric": published.metric,
-        "published_protocol": published.protocol,
-        "published_note": published.note,
+        **{f"published_{name}": getattr(published, name) for name in (*stated, "metric", "protocol", "note")},
         "source": published.source,
         "comparable": not pair.differences,
         "differences": "; ".join(pair.differences),
@@ -172,7 +158,7 @@ def _tables(found: Sequence[Pair]) -> list[Table]:
     groups: dict[tuple[str, ...], list[Pair]] = {}
     for pair in found:
         ours, published = pair.ours, pair.published
-        place = (ours["data.source"], ours["metric"], ours["protocol"])
+        place = (ours["dataset"], ours["metric"], ours["protocol"])
         groups.setdefault((*place, published.source, published.metric, published.protocol), []).append(pair)
     return [_table(group) for group in groups.values()]
 
@@ -197,7 +183,7 @@ def _row(pair: Pair, common: Sequence[str]) -> dict[str, str]:
     outcome = [f"{measured} (n={ours['n']})"] if ours["n"] else []
     return {
         "Method": ours["label"],
-        "D": str(ours["embedding_dim"]),
+        "D": str(_value(ours, "embedding_dim") or NOT_RUN),
         "Ours": ", ".join([*outcome, *filter(None, [ours["failures"]])]),
         "Published": str(published.value),
         "Comparable": "no: " + "; ".join(own) if own else ("no" if common else "yes"),
@@ -206,20 +192,16 @@ def _row(pair: Pair, common: Sequence[str]) -> dict[str, str]:
 
 def without_counterpart(summary: pd.DataFrame, found: Sequence[Pair]) -> list[str]:
     """A sentence for each data set and backbone on what was published of none of our methods there."""
-    trained = _trained(summary)
-    if trained.empty:
+    networks = _networks(summary)
+    if networks.empty:
         return ["There is no trained network to compare."]
     matched = {(pair.ours["data.source"], pair.ours["backbone.name"], pair.ours["label"]) for pair in found}
+    known = "there is " + ", ".join(dict.fromkeys(f"{row.dataset} with {row.backbone}" for row in read_published()))
     sentences = []
-    for (source, backbone), own in trained.groupby(["data.source", "backbone.name"], sort=False):
+    for (source, backbone), own in networks.groupby(["data.source", "backbone.name"], sort=False):
         labels = [label for label in dict.fromkeys(own["label"]) if (source, backbone, label) not in matched]
         if not concerning(dataset_name(str(source)), str(backbone)):
-            sentences.append(f"Nothing was published for {source} with {backbone}; {_there_is()}.")
+            sentences.append(f"Nothing was published for {source} with {backbone}; {known}.")
         elif labels:
             sentences.append(f"No published figure of {', '.join(labels)} on {source} with {backbone}.")
     return sentences
-
-
-def _there_is() -> str:
-    known = dict.fromkeys(f"{row.dataset} with {row.backbone}" for row in read_published())
-    return f"there is {', '.join(known)}"

@@ -13,9 +13,5 @@ def half_width(sd: np.ndarray | float, n: np.ndarray | int) -> np.ndarray:
 
     ``sd`` is the sample standard deviation (divisor n - 1), in the unit of the values; both may be arrays.
     """
-    n_, sd_ = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(sd, dtype=float))
-    width = np.full(n_.shape, np.nan)
-    several = n_ >= 2
-    quantile = stdtrit(n_[several] - 1, (1 + CONFIDENCE) / 2)
-    width[several] = quantile * sd_[several] / np.sqrt(n_[several])
-    return width
+    several = np.where(np.asarray(n) < 2, np.nan, n)
+    return np.asarray(stdtrit(several - 1, (1 + CONFIDENCE) / 2) * sd / np.sqrt(several))

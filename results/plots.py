@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,13 +14,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from results import regime, style
-from results.collect import Collection
+from results.collect import PROTOCOL, SUBJECT, Collection, short_source
 from results.curves import loss_curves
-from results.kernels import neighbourhoods
-from results.summary import COSTS, metric_title, select, summarise
-from results.tables import MIB, short_source
+from results.kernel_picture import neighbourhoods
+from results.summary import COSTS, metric_title, protocol_columns, select, summarise
+from results.tables import MIB
 
-_KNOWN_BY = {"knn_top1": "k=", "logistic_top1": "C="}
+# The part of its protocol that a metric is known by.
+_KNOWN_BY = {"knn_top1": "k", "logistic_top1": "C"}
 
 
 def write(collection: Collection, folder: Path) -> list[Path]:
@@ -30,63 +32,60 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     style.use_style()
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarise(collection)
-    sources = list(dict.fromkeys(collection.runs["data.source"]))
-    return [
-        path
-        for source in sources
-        for name, draw in (_KERNEL_FIGURES if regime.concerns(summary, source) else _FIGURES).items()
-        for path in style.save(draw(collection, summary, source), folder, _file_name(name, source, len(sources)))
-    ]
+    datasets = list(dict.fromkeys([*collection.runs["dataset"], *summary["dataset"]]))
+    paths = []
+    for dataset in datasets:
+        own = re.sub(r"[^A-Za-z0-9.-]+", "-", short_source(dataset)).strip("-")
+        for name, draw in (_KERNEL_FIGURES if regime.concerns(summary, dataset) else _FIGURES).items():
+            file_name = name if len(datasets) == 1 else f"{own}_{name}"
+            paths += style.save(draw(collection, summary, dataset), folder, file_name)
+    return paths
 
 
-def _file_name(name: str, source: str, sources: int) -> str:
-    return name if sources == 1 else f"{re.sub(r'[^A-Za-z0-9.-]+', '-', short_source(source))}_{name}"
-
-
-def accuracy(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
+def accuracy(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """Headline metrics over the embedding dimension, a panel each: means and 95 % intervals over seeds.
 
-    A network that was not trained has no embedding dimension to speak of: it is a horizontal line. An interval that
+    What was not trained here has no embedding dimension to speak of: it is a horizontal line. An interval that
     leaves its panel has no cap there; a cross at the foot stands for a configuration of which no run came to an end.
     """
-    here = summary[(summary["data.source"] == source) & ~summary["metric"].isin(COSTS)]
-    if here[(here["epochs"] > 0) & (here["n"] > 0)].empty:
+    here = summary[(summary["dataset"] == dataset) & ~summary["metric"].isin(COSTS)]
+    if here[(here["kind"] == "trained") & (here["n"] > 0)].empty:
         return None
     chosen = select(here)
-    panels = [own for _, own in chosen.groupby(["metric", "key"], sort=False) if own[own["epochs"] > 0]["n"].any()]
-    labels = list(dict.fromkeys(chosen.loc[chosen["epochs"] > 0, "label"]))
-    looks = style.looks(labels)
+    trained = chosen[chosen["kind"] == "trained"]
+    shown = set(trained[trained["n"] > 0].groupby(["metric", "key"]).groups)
+    panels = [own for place, own in chosen.groupby(["metric", "key"], sort=False) if place in shown]
+    looks = style.looks(trained["label"].unique())
     figure, axes = style.grid(len(panels))
     for own, axis in zip(panels, axes, strict=True):
         _accuracy_panel(axis, own, looks)
-        axis.set_title("\n".join(filter(None, [_names(own)[0], _particular(own, chosen)])))
-        axis.set_ylabel(_names(own)[1])
+        # ``Weighted kNN`` above the panel, ``Top-1 accuracy (%)`` beside it.
+        name, _, what = metric_title(own["metric"].iloc[0], own["unit"].iloc[0]).partition(", ")
+        axis.set_title("\n".join(filter(None, [name, _particular(own, chosen)])))
+        axis.set_ylabel(what[:1].upper() + what[1:])
     style.outer_labels(axes)
-    handles = [Line2D([], [], **looks[label].line()) for label in labels]
     lost = "; ×: no run finished" if (chosen["n"] == 0).any() else ""
-    return style.finish(figure, handles, labels, f"Mean and 95 % interval over seeds{lost}")
+    return style.finish(figure, looks, f"Mean and 95 % interval over seeds{lost}")
 
 
 def _accuracy_panel(axis: Axes, own: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     scale = 100.0 if (own["unit"] == "fraction").all() else 1.0
-    trained = own[own["epochs"] > 0].sort_values("embedding_dim").astype({"embedding_dim": float})
-    style.dimension_axis(axis, sorted(map(int, trained["embedding_dim"].unique())))
+    trained = own[own["kind"] == "trained"].sort_values("embedding_dim").astype({"embedding_dim": float})
+    dimensions = sorted(map(int, trained["embedding_dim"].unique()))
+    axis.set_xscale("log", base=2)
+    style.fixed_ticks(axis.xaxis, dimensions)
+    axis.set(xlim=(dimensions[0] / 1.35, dimensions[-1] * 1.35), xlabel="Embedding dimension $D$")
     axis.set_ylim(*(scale * limit for limit in _limits(trained)))
-    for (label, look), step in zip(looks.items(), _steps_aside(trained, len(looks)), strict=True):
+    gap = min((high / low for low, high in pairwise(dimensions)), default=2.0)
+    for place, (label, look) in enumerate(looks.items()):
+        aside = gap ** (0.2 * (place / max(1, len(looks) - 1) - 0.5))  # so that intervals stand side by side
         points = trained[trained["label"] == label]
-        points = points.assign(x=points["embedding_dim"] * step)
+        points = points.assign(x=points["embedding_dim"] * aside)
         found, lost = points[points["n"] > 0], points[points["n"] == 0]
         axis.errorbar(found["x"], found["mean"] * scale, found["half_width"].fillna(0) * scale, **look.bars())
         for x in lost["x"]:
             axis.plot(x, 0.02, transform=axis.get_xaxis_transform(), **style.cross(look.color))
-    _references(axis, own[own["epochs"] == 0], scale)
-
-
-def _steps_aside(own: pd.DataFrame, count: int) -> list[float]:
-    """A factor in x for each method, so that intervals at one dimension stand side by side."""
-    dimensions = sorted(own["embedding_dim"].unique())
-    gap = min((high / low for low, high in pairwise(dimensions)), default=2.0)
-    return [gap ** (0.2 * (place / max(1, count - 1) - 0.5)) for place in range(count)]
+    _references(axis, own[own["kind"] != "trained"], scale)
 
 
 def _limits(own: pd.DataFrame) -> tuple[float, float]:
@@ -101,28 +100,29 @@ def _limits(own: pd.DataFrame) -> tuple[float, float]:
     return bottom, min(top, 1 + 0.08 * span) if (own["unit"] == "fraction").all() else top
 
 
-def _names(own: pd.DataFrame) -> tuple[str, str]:
-    """A panel's title and the label of its y axis: ``Weighted kNN`` and ``Top-1 accuracy (%)``."""
-    name, _, what = metric_title(own["metric"].iloc[0], own["unit"].iloc[0]).partition(", ")
-    return name, what[:1].upper() + what[1:]
-
-
 def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
     """The part of a panel's protocol that tells it from its metric's other panels, or that its metric is known by."""
-    metric, key = own[["metric", "key"]].iloc[0]
-    others = [
-        set(other.split(", ")) for other in chosen.loc[chosen["metric"] == metric, "key"].unique() if other != key
-    ]
-    if others:
-        parts = [part for part in key.split(", ") if not all(part in other for other in others)]
+    metric = own["metric"].iloc[0]
+    protocol, others = _key(own), [_key(other) for _, other in chosen[chosen["metric"] == metric].groupby("key")]
+    if len(others) > 1:
+        names = [name for name, value in protocol.items() if any(other.get(name) != value for other in others)]
     else:
-        parts = [part for part in key.split(", ") if part.startswith(_KNOWN_BY.get(metric, "\0"))]
-    return "\n".join(parts).replace("_", " ")
+        names = [name for name in protocol if name == _KNOWN_BY.get(metric)]
+    return "\n".join(f"{name}={protocol[name]}" for name in names).replace("_", " ")
 
 
-def _references(axis: Axes, untrained: pd.DataFrame, scale: float) -> None:
-    """Untrained networks and raw pixels: a line, or their value at the edge of the panel beyond which they lie."""
-    levels = {str(label): scale * own["mean"].mean() for label, own in untrained.groupby("label", sort=False)}
+def _key(panel: pd.DataFrame) -> dict[str, Any]:
+    """The protocol that a panel's figures share; what they were measured on is part of it where it sets them apart."""
+    measured = panel[panel["n"] > 0]
+    first = (panel if measured.empty else measured).iloc[0]
+    aside = {f"{PROTOCOL}{name}" for name in SUBJECT if panel[name].notna().any()}
+    names = [name for name in protocol_columns(panel) if name not in aside and pd.notna(first[name])]
+    return {name.removeprefix(PROTOCOL): first[name] for name in names}
+
+
+def _references(axis: Axes, others: pd.DataFrame, scale: float) -> None:
+    """What was not trained here: a line, or its value at the edge of the panel beyond which it lies."""
+    levels = {str(label): scale * own["mean"].mean() for label, own in others.groupby("label", sort=False)}
     bottom, top = axis.get_ylim()
     below = [f"↓ {label} {level:.1f}" for label, level in levels.items() if level <= bottom]
     above = [f"↑ {label} {level:.1f}" for label, level in levels.items() if level >= top]
@@ -135,26 +135,25 @@ def _references(axis: Axes, untrained: pd.DataFrame, scale: float) -> None:
     axis.annotate("\n".join(above), (0.99, 0.99), xycoords="axes fraction", **style.REMARK, va="top")
 
 
-def tradeoff(collection: Collection, summary: pd.DataFrame, source: str) -> Figure | None:
+def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """Peak memory over time, a point a method and dimension: of the whole step, and of the loss and its gradient.
 
     Times of two machines are not comparable: each machine has its own panels.
     """
-    costs = summary[(summary["data.source"] == source) & (summary["n"] > 0) & (summary["epochs"] > 0)]
+    costs = summary[(summary["dataset"] == dataset) & (summary["n"] > 0) & (summary["kind"] == "trained")]
     panels = {title: points for name, pair in _TRADEOFFS.items() for title, points in _points(costs, name, *pair)}
     if not panels:
         return None
-    labels = list(dict.fromkeys(costs["label"]))
-    looks, dimensions = style.looks(labels), sorted(costs["embedding_dim"].unique())
-    sizes = dict(zip(dimensions, style.sizes(len(dimensions)), strict=True))
+    looks, sizes = style.looks(costs["label"].unique()), style.sizes(sorted(costs["embedding_dim"].unique()))
     figure, axes = style.grid(len(panels), columns=2, height=2.6)
     for (title, points), axis in zip(panels.items(), axes, strict=True):
-        _tradeoff_panel(axis, points, looks, sizes)
+        for label, own in points.sort_values("embedding_dim").groupby("label", sort=False):
+            style.sized_line(axis, own, looks[str(label)].line(), sizes, alpha=0.6, zorder=1)
+        style.tradeoff_axes(axis, "Peak memory (MiB)")
         axis.set_title(title)
-    dots = [Line2D([], [], color=style.GREY, marker="o", linestyle="", markersize=sizes[dim]) for dim in dimensions]
-    figure.legend(dots, [f"$D={dim}$" for dim in dimensions], loc="outside right upper", frameon=False)
-    handles = [Line2D([], [], **looks[label].line()) for label in labels]
-    return style.finish(figure, handles, labels, "Mean over seeds of each run's median time and peak memory")
+    dots = [Line2D([], [], color=style.GREY, marker="o", linestyle="", markersize=size) for size in sizes.values()]
+    figure.legend(dots, [f"$D={dim}$" for dim in sizes], loc="outside right upper", frameon=False)
+    return style.finish(figure, looks, "Mean over seeds of each run's median time and peak memory")
 
 
 def _points(costs: pd.DataFrame, name: str, seconds: str, peak: str) -> list[tuple[str, pd.DataFrame]]:
@@ -168,28 +167,12 @@ def _points(costs: pd.DataFrame, name: str, seconds: str, peak: str) -> list[tup
     return [(f"{name}\n{key}" if several else name, own) for key, own in points.groupby("key", sort=False)]
 
 
-def _tradeoff_panel(axis: Axes, points: pd.DataFrame, looks: dict[str, style.Look], sizes: dict[int, float]) -> None:
-    for label, own in points.sort_values("embedding_dim").groupby("label", sort=False):
-        look = looks[str(label)]
-        axis.plot(own["milliseconds"], own["mib"], **look.line(marker="", alpha=0.6, linewidth=0.8, zorder=1))
-        for _, point in own.iterrows():
-            size = sizes[point["embedding_dim"]]
-            axis.plot(point["milliseconds"], point["mib"], **look.line(linestyle="none", markersize=size))
-    style.log_axes(axis)
-    axis.set_xlabel("Time (ms)")
-    axis.set_ylabel("Peak memory (MiB)")
-
-
 _TRADEOFFS = {
     "Training step": ("step_seconds", "peak_bytes_step"),
     "Loss and its gradient": ("loss_seconds", "peak_bytes_loss"),
 }
 _Draw = Callable[[Collection, pd.DataFrame, str], Figure | None]
-_FIGURES: dict[str, _Draw] = {
-    "accuracy": accuracy,
-    "tradeoff": tradeoff,
-    "loss_curves": loss_curves,
-}
+_FIGURES: dict[str, _Draw] = {"accuracy": accuracy, "tradeoff": tradeoff, "loss_curves": loss_curves}
 _KERNEL_FIGURES: dict[str, _Draw] = {
     "few_labels": regime.few_labels,
     "views": regime.over_views,

@@ -1,7 +1,7 @@
-"""The record of one run: the only thing the harness and the tables share.
+"""The records of a runs folder: the only thing the harness and the tables share.
 
-A run folder holds ``record.json`` (this schema), ``metrics.jsonl`` (one line a logged step) and checkpoints; in the
-kernel regime, ``spectrum.json`` and ``kernel.npz``.
+``RUNS/<network>/`` holds ``network.json`` (:class:`NetworkRecord`), ``metrics.jsonl`` (one line a logged step), the
+network's weights, and ``measurements/<probe>-<digest>.json`` (:class:`MeasurementRecord`), one file a measurement.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_serializer, model_validator
 
-SCHEMA_VERSION: Final = 1
-RECORD_NAME = "record.json"
-# Beside the record of a run in the kernel regime: the embedding's spectrum, and the kernel's picture in the plane.
-SPECTRUM_NAME = "spectrum.json"
-KERNEL_NAME = "kernel.npz"
+SCHEMA_VERSION: Final = 2
+NETWORK_NAME = "network.json"
+MEASUREMENTS_NAME = "measurements"
+METRICS_NAME = "metrics.jsonl"
+# A folder that holds a packed file of this name, and no records, is read as the folder that was packed.
+PACKED_NAME = "records.jsonl"
 
 Status = Literal["done", "failed", "diverged", "out-of-memory", "interrupted"]
 ProtocolValue = str | int | float
+MemoryCounter = Literal["tensor storages", "cuda allocator", "numpy arrays"]
 
 
 class Frozen(BaseModel):
@@ -48,13 +50,41 @@ class Metric(Frozen):
 
     @field_serializer("value", "sd", when_used="json")
     def _finite_or_text(self, value: float | None) -> float | str | None:
-        # JSON has no NaN: a figure that is not finite is written as text, and read back by _from_text.
+        # JSON has no NaN: a figure that is not finite is written as text, which pydantic reads back.
         return value if value is None or math.isfinite(value) else str(value)
 
-    @field_validator("value", "sd", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return float(value) if isinstance(value, str) else value
+    def _without_name(cls, content: Any) -> Any:
+        # Derived: written for readers of the JSON, dropped as it is read.
+        return {key: content[key] for key in content if key != "name"} if isinstance(content, dict) else content
+
+
+def matches(metric: Metric, request: str) -> bool:
+    """Whether ``metric`` is what ``request`` asks for: its name, and any of its protocol's keys with their values.
+
+    ``fewshot_top1[labels_per_class=1,split=tune`` (the last bracket may be there) asks for one label a class, not ten.
+    Raises ``ValueError`` where the request is not of this form.
+    """
+    name, wanted = _request(request)
+    protocol = metric.protocol
+    return metric.metric == name and all(key in protocol and _same(protocol[key], text) for key, text in wanted)
+
+
+@cache
+def _request(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    name, _, inner = text.removesuffix("]").partition("[")
+    pairs = tuple(part.partition("=") for part in inner.split(",") if part)
+    if not name or not all(key and sign for key, sign, _ in pairs):
+        raise ValueError(f"{text!r} asks for no metric: it is a name, or NAME[key=value,key=value]")
+    return name, tuple((key.strip(), value.strip()) for key, _, value in pairs)
+
+
+def _same(value: ProtocolValue, text: str) -> bool:
+    try:
+        return value == text if isinstance(value, str) else value == float(text)
+    except ValueError:
+        return False
 
 
 class Quartiles(Frozen):
@@ -67,16 +97,15 @@ class Quartiles(Frozen):
 
 
 class Cost(Frozen):
-    """What a run took. Seconds and bytes; peaks are of live tensor storage or of the CUDA allocator."""
+    """What making a network took. Seconds and bytes; peaks are of live tensor storage or of the CUDA allocator."""
 
     step_seconds: Quartiles | None = None
     loss_seconds: Quartiles | None = None
     images_per_second: float | None = None
     peak_bytes_step: int | None = None
     peak_bytes_loss: int | None = None
-    memory_counter: Literal["tensor storages", "cuda allocator", "numpy arrays"] | None = None
+    memory_counter: MemoryCounter | None = None
     train_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
 
 
 class Provenance(Frozen):
@@ -91,46 +120,113 @@ class Provenance(Frozen):
     world_size: int = 1
     slurm_job: str | None = None
     attempts: int = 1
-    lost_seconds: float = Field(default=0.0, description="training that earlier attempts did and could not keep")
+    lost_seconds: float = Field(default=0.0, description="work that earlier attempts did and could not keep")
     started: str
     finished: str
 
 
-class Record(Frozen):
-    """One run, whatever became of it: ``run`` is the resolved Run, ``axes`` its values on the suite's axes."""
+class Converted(Frozen):
+    """What a record of an older schema said and this one has no place for."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: int
+    id: str
+    evaluation_seconds: float = Field(description="of all its probes together")
+
+
+class OtherVersion(ValueError):
+    """A record that another version of this project wrote: nothing of it is damaged."""
+
+
+class _Record(Frozen):
+    """A file of one record."""
+
+    def write(self, path: Path) -> Path:
+        """Write the record to ``path``, atomically; its folder is made where there is none."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a record. Raises ``ValueError`` with one sentence where the file is damaged or of another version."""
+        try:
+            content = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"damaged record {path}: {first_line(error)}") from error
+        return cls.from_json(content, str(path))
+
+    @classmethod
+    def from_json(cls, content: Any, place: str) -> Self:
+        """A record from its JSON, found at ``place``.
+
+        Raises ``ValueError`` with one sentence where it is none, :class:`OtherVersion` where it may be whole.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValueError as error:
+            if version := _other_version(content, error):
+                raise OtherVersion(f"record {place} is of {version} version of spherebench") from error
+            raise ValueError(f"damaged record {place}: {first_line(error)}") from error
+
+
+def _other_version(content: Any, error: Exception) -> str | None:
+    """Whether what could not be parsed is ``an older`` or ``a newer`` record, and not a damaged one."""
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        return "an older" if version < SCHEMA_VERSION else "a newer"
+    # Damage takes keys away; keys that nobody here knows were added by somebody later.
+    unknown = isinstance(error, ValidationError) and any(fault["type"] == "extra_forbidden" for fault in error.errors())
+    return "a newer" if unknown else None
+
+
+class NetworkRecord(_Record):
+    """One network, whatever became of it: ``network`` is its resolved settings, ``axes`` its values on the axes."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     id: str
     suite: str
     status: Status
     message: str = ""
     title: str = Field(description="the method's name in tables")
-    run: dict[str, Any]
+    network: dict[str, Any] = Field(description="its kind, and the fields of that kind")
     axes: dict[str, Any]
     form: str | None = Field(default=None, description="the form the loss ran in: primal, dual, rowwise")
-    metrics: tuple[Metric, ...] = ()
     cost: Cost = Cost()
     provenance: Provenance
-
-    def write(self, folder: Path) -> Path:
-        """Write ``record.json`` in ``folder``, atomically."""
-        path = folder / RECORD_NAME
-        write_atomically(path, (self.model_dump_json(indent=1) + "\n").encode())
-        return path
-
-    @classmethod
-    def read(cls, path: Path) -> Record:
-        """Read a record. Raises ``ValueError`` with one sentence where the file is damaged."""
-        try:
-            # Metric.name is derived: written for readers of the JSON, dropped before validation.
-            return cls.model_validate(_without_names(json.loads(path.read_bytes())))
-        except (ValidationError, ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"damaged record {path}: {first_line(error)}") from error
+    converted: Converted | None = None
 
 
-def _without_names(raw: Mapping[str, Any]) -> dict[str, Any]:
-    metrics = [{key: value for key, value in metric.items() if key != "name"} for metric in raw.get("metrics", ())]
-    return {**raw, "metrics": metrics}
+class MeasurementCost(Frozen):
+    """What a measurement took, the features that it was the first to need included."""
+
+    seconds: float | None = Field(default=None, description="None where only the sum over all probes is known")
+    peak_bytes: int | None = None
+
+
+class MeasurementRecord(_Record):
+    """One probe on one network, whatever became of it."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
+    id: str = Field(description="<probe>-<digest>, the name of its file")
+    network: str = Field(description="the id of its network")
+    probe: str
+    status: Status
+    message: str = ""
+    settings: dict[str, Any] = Field(description="the probe's options, and the data, split and precision it reads in")
+    metrics: tuple[Metric, ...] = ()
+    details: dict[str, Any] = Field(default={}, description="what figures are drawn of: a spectrum, a picture")
+    cost: MeasurementCost = MeasurementCost()
+    provenance: Provenance
+
+
+def network_path(folder: Path) -> Path:
+    """The record of the network in ``folder``."""
+    return folder / NETWORK_NAME
+
+
+def measurement_path(folder: Path, measurement: str) -> Path:
+    """The record of a measurement, by its id, of the network in ``folder``."""
+    return folder / MEASUREMENTS_NAME / f"{measurement}.json"
 
 
 def first_line(error: BaseException) -> str:

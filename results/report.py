@@ -5,50 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 
 from results import plots
-from results.collect import Collection, collect
+from results.collect import collect
 from results.formats import format_table
-from results.record import RECORD_NAME, write_atomically
+from results.record import MEASUREMENTS_NAME, NETWORK_NAME, PACKED_NAME, write_atomically
 from results.summary import COSTS, summarise
-from results.tables import Table, accuracy, cost, figures, join, unfinished
+from results.tables import accuracy, cost, figures, join, unfinished
+
+_LIST = Path("tables") / ".written"
+# Formats for reading, and what their files end with.
+_READ = (("md", "md"), ("latex", "tex"))
 
 
 def write(folder: Path) -> list[Path]:
-    """Write ``tables/`` and ``plots/`` under a runs folder; returns the files.
+    """Write ``tables/``, then ``plots/``, under a runs folder; returns the files.
 
     ``accuracy`` and ``cost`` as Markdown and LaTeX for reading and as CSV in full precision, ``runs.csv`` with a row
-    a run and metric, and every figure as PNG and PDF. Raises ``ValueError`` where the folder holds no record.
+    a network and metric, and every figure as PNG and PDF. Raises ``ValueError`` where the folder holds no record.
     """
     collection = collect([folder])
-    return [*_write_tables(collection, folder / "tables"), *plots.write(collection, folder / "plots")]
-
-
-def is_current(folder: Path) -> bool:
-    """Whether what :func:`write` wrote last is newer than every record of the folder."""
-    written = [path for name in ("tables", "plots") for path in (folder / name).glob("*")]
-    records = list(folder.glob(f"*/{RECORD_NAME}"))
-    if not written or not records:
-        return False
-    return min(path.stat().st_mtime_ns for path in written) > max(path.stat().st_mtime_ns for path in records)
-
-
-def _write_tables(collection: Collection, folder: Path) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     summary = summarise(collection)
     costs = summary["metric"].isin(COSTS)
-    texts = {
-        **_for_reading("accuracy", accuracy(summary) + unfinished(collection)),
-        **_for_reading("cost", cost(summary)),
+    read = {"accuracy": accuracy(summary) + unfinished(collection), "cost": cost(summary)}
+    texts = {f"{name}.{suffix}": join(tables, format) for name, tables in read.items() for format, suffix in _READ}
+    texts |= {
         "accuracy.csv": format_table(figures(collection, summary[~costs]), "csv"),
         "cost.csv": format_table(figures(collection, summary[costs]), "csv"),
         "runs.csv": collection.tidy().to_csv(index=False),
     }
-    return [_write(folder / name, text) for name, text in texts.items() if text.strip()]
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in texts.items():
+        if text.strip():
+            paths.append(folder / "tables" / name)
+            write_atomically(paths[-1], text.encode())
+    paths += plots.write(collection, folder / "plots")
+    # Written last, so that it is there only where everything else is.
+    write_atomically(folder / _LIST, "".join(f"{path.relative_to(folder)}\n" for path in paths).encode())
+    return paths
 
 
-def _for_reading(name: str, tables: list[Table]) -> dict[str, str]:
-    return {f"{name}.md": join(tables, "md"), f"{name}.tex": join(tables, "latex")}
-
-
-def _write(path: Path, text: str) -> Path:
-    write_atomically(path, text.encode())
-    return path
+def is_current(folder: Path) -> bool:
+    """Whether all that :func:`write` wrote last is there, and newer than every record of the folder."""
+    patterns = (f"*/{NETWORK_NAME}", f"*/{MEASUREMENTS_NAME}/*.json", PACKED_NAME)
+    records = [path for pattern in patterns for path in folder.glob(pattern)]
+    if not records or not (folder / _LIST).exists():
+        return False
+    written = [folder / line for line in (folder / _LIST).read_text(encoding="utf-8").splitlines()]
+    newest = max(path.stat().st_mtime_ns for path in records)
+    return bool(written) and all(path.exists() and path.stat().st_mtime_ns > newest for path in written)

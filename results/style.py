@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 
 from results.record import write_atomically
@@ -95,11 +97,12 @@ def use_style() -> None:
     sns.set_theme(context="paper", style="ticks", rc=_RC)
 
 
-def looks(labels: Sequence[str]) -> dict[str, Look]:
+def looks(labels: Iterable[str], one_dash: str | None = None) -> dict[str, Look]:
     """A look for each method in the order of the tables, dark to light, so that grey keeps the order."""
+    names = list(labels)
     return {
-        label: Look(color, _MARKERS[place % len(_MARKERS)], dash(place))
-        for place, (label, color) in enumerate(zip(labels, shades(len(labels)), strict=True))
+        name: Look(color, _MARKERS[place % len(_MARKERS)], one_dash or dash(place))
+        for place, (name, color) in enumerate(zip(names, shades(len(names)), strict=True))
     }
 
 
@@ -119,22 +122,11 @@ def shades(count: int) -> list[tuple[float, float, float]]:
     return [palette(0.76 * place / max(1, count - 1))[:3] for place in range(count)]
 
 
-def dimension_axis(axes: Axes, dimensions: Sequence[int]) -> None:
-    """A log2 axis whose ticks are the embedding dimensions that were run."""
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(dimensions))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.set_xlim(min(dimensions) / 1.35, max(dimensions) * 1.35)
-    axes.set_xlabel("Embedding dimension $D$")
-
-
-def log_axes(axis: Axes) -> None:
-    """Logarithmic time and memory with plain numbers as ticks, few where the range is short."""
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    for scale in (axis.xaxis, axis.yaxis):
-        plain_numbers(scale)
+def fixed_ticks(scale: Axis, ticks: Sequence[int]) -> None:
+    """These values as the ticks of an axis, and no others."""
+    scale.set_major_locator(FixedLocator(list(ticks)))
+    scale.set_minor_locator(NullLocator())
+    scale.set_major_formatter(ScalarFormatter())
 
 
 def plain_numbers(scale: Axis) -> None:
@@ -146,9 +138,26 @@ def plain_numbers(scale: Axis) -> None:
     scale.set_minor_locator(NullLocator())
 
 
-def sizes(count: int) -> list[float]:
+def sizes(dimensions: Sequence[int]) -> dict[int, float]:
     """Marker sizes that grow with the embedding dimension, in points."""
-    return [3.5 + 4.5 * place / max(1, count - 1) for place in range(count)]
+    return {dim: 3.5 + 4.5 * place / max(1, len(dimensions) - 1) for place, dim in enumerate(dimensions)}
+
+
+def sized_line(
+    axis: Axes, points: pd.DataFrame, look: Mapping[str, Any], sizes: Mapping[int, float], **line: Any
+) -> None:
+    """``mib`` over ``milliseconds``: a thin line, and a marker a point whose size tells its embedding dimension."""
+    axis.plot(points["milliseconds"], points["mib"], **{**look, "marker": "", "linewidth": 0.8, **line})
+    for _, point in points.iterrows():
+        dot = {**look, "linestyle": "none", "markersize": sizes[point["embedding_dim"]]}
+        axis.plot(point["milliseconds"], point["mib"], **dot)
+
+
+def tradeoff_axes(axis: Axes, memory: str) -> None:
+    """Logarithmic time and memory, with plain numbers as ticks."""
+    axis.set(xscale="log", yscale="log", xlabel="Time (ms)", ylabel=memory)
+    for scale in (axis.xaxis, axis.yaxis):
+        plain_numbers(scale)
 
 
 def outer_labels(axes: Sequence[Axes]) -> None:
@@ -175,18 +184,19 @@ def grid(panels: int, columns: int = 3, height: float = 2.0) -> tuple[Figure, li
     return figure, flat[:panels]
 
 
-def finish(figure: Figure, handles: Sequence[Any], labels: Sequence[str], shown: str) -> Figure:
-    """One legend that also says what is ``shown``, below the panels or beside a single one; no needless frame lines.
+def finish(figure: Figure, looks: Mapping[str, Look], shown: str) -> Figure:
+    """One legend of ``looks`` by name, which also says what is ``shown``; no needless frame lines.
 
-    A figure that has a legend beside it already gets this one below.
+    It lies below the panels, or beside a single one that has no other legend there.
     """
     sns.despine(figure)
     width, height = figure.get_size_inches()
-    entry = 0.55 + 0.055 * max(map(len, labels))  # inches that a handle and the longest name take
+    entry = 0.55 + 0.055 * max(map(len, looks))  # inches that a handle and the longest name take
     beside = len(figure.axes) == 1 and not figure.legends
-    columns = 1 if beside else min(len(labels), 4, max(1, int(width / entry)))
-    rows = 0.3 + 0.16 * -(-len(labels) // columns)
+    columns = 1 if beside else min(len(looks), 4, max(1, int(width / entry)))
+    rows = 0.3 + 0.16 * -(-len(looks) // columns)
     figure.set_size_inches(width, max(height, rows) if beside else height + rows)
+    handles = [Line2D([], [], **look.line()) for look in looks.values()]
     more: dict[str, Any] = {"ncols": columns, "frameon": False, "title": shown.replace("; ", "\n")}
-    figure.legend(handles, labels, loc="outside right center" if beside else "outside lower center", **more)
+    figure.legend(handles, [*looks], loc="outside right center" if beside else "outside lower center", **more)
     return figure

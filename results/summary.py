@@ -1,20 +1,22 @@
-"""One row a configuration, metric and protocol: means and intervals over seeds, and what became of every run.
+"""One row a configuration, metric and protocol: means and intervals over seeds, and what became of the others.
 
-A configuration is a Run without its seed. Runs are averaged within one configuration only.
+A configuration is a network without its seed. Networks are averaged within one configuration only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import pandas as pd
 
-from results.collect import Collection, protocol_text
+from results.collect import BASE_KERNELS, PROTOCOL, REFERENCES, SUBJECT, Collection, protocol_text, short_source
 from results.intervals import half_width
 
 # Metrics of the main table where none is asked for; of kNN one k, chosen here and not by its result.
 HEADLINE = ("linear_top1", "logistic_top1", "knn_top1", "fewshot_top1")
 HEADLINE_K = 20
+K = f"{PROTOCOL}k"
 
 TITLES = {
     "linear_top1": "Linear probe, top-1 accuracy",
@@ -39,139 +41,147 @@ COSTS = {
 }
 _MACHINE = {"device": "provenance.device", "threads": "provenance.threads", "processes": "provenance.world_size"}
 
-_OF_A_RUN = {"id", "configuration", "seed", "status", "message", "folder"}
-_PLACE = ["data.source", "title", "embedding_dim"]
-_GROUP = ["configuration", "metric", "key"]
+_OF_A_RUN = {"id", "configuration", "seed", "status", "message"}
+_PLACE = ["dataset", "title", "embedding_dim"]
+_TABLE = ["dataset", "metric", "key"]
+_GROUP = ["configuration", *_TABLE]
 
 
 def summarise(collection: Collection) -> pd.DataFrame:
     """The summary of a collection, in the order of rows and columns that tables and plots share.
 
-    Columns: ``metric, key, protocol, unit``; ``mean, low, high, half_width, n`` over the seeds that were measured
-    (no interval for n = 1); ``runs`` (how many there are), ``failures`` (what became of the others, in words, e.g.
-    ``diverged 1/2``); ``label`` (the method's row name) and the configuration's own columns.
+    Columns: ``dataset, metric, key, protocol, unit`` and the protocol's keys (``protocol.k``); ``mean, low, high,
+    half_width, n`` over the seeds that were measured (no interval for n = 1); ``runs`` (how many there are),
+    ``failures`` (what became of the others, in words, e.g. ``diverged 1/2``); ``label`` (the method's row name) and the
+    configuration's own columns.
     """
     measured, costs = _measured(collection), _costs(collection)
-    columns = list(dict.fromkeys([*measured, *costs]))  # of runs that measured nothing too
+    columns = list(dict.fromkeys([*measured, *costs]))  # of networks that measured nothing too
     values = pd.concat([costs] if measured.empty else [measured, costs], ignore_index=True).reindex(columns=columns)
     values["value"] = values["value"].where(values["value"].abs() != float("inf"))
     groups = values.groupby(_GROUP, sort=False)
-    stats = groups.agg(
-        protocol=("protocol", "first"),
-        unit=("unit", "first"),
-        epoch=("epoch", "first"),
-        features=("features", "first"),
-        k=("k", "first"),
-        mean=("value", "mean"),
-        sd=("value", "std"),
-        n=("value", "count"),
-        measured=("done", "sum"),
-    ).reset_index()
+    said = groups[["data.source", "protocol", "unit", *SUBJECT, *protocol_columns(values)]].first()
+    stats = groups.agg(mean=("value", "mean"), sd=("value", "std"), n=("value", "count"), measured=("done", "sum"))
+    stats = said.join(stats).reset_index()
     stats["protocol"] = stats["protocol"].fillna(stats["key"])
     stats["half_width"] = half_width(stats["sd"].to_numpy(), stats["n"].to_numpy())
     stats["low"], stats["high"] = stats["mean"] - stats["half_width"], stats["mean"] + stats["half_width"]
-    table = stats.merge(configurations(collection), on="configuration", how="left")
-    table["failures"] = _with_not_finite(table)
+    own = configurations(collection).drop(columns="data.source").rename(columns={"dataset": "made_of"})
+    table = stats.merge(own, on="configuration", how="left")
+    table["failures"] = _failures(table, collection.runs, values)
+    abroad = (table["made_of"] != table["dataset"]) & (table["kind"] != "weights")
+    table["label"] = table["label"].mask(abroad, table["label"] + ", trained on " + table["made_of"].map(short_source))
     return _ordered(table[(table["n"] > 0) | (table["failures"] != "")])
 
 
+def protocol_columns(table: pd.DataFrame) -> list[str]:
+    """The columns of the protocol's keys, of those that some row of ``table`` has."""
+    return [name for name in map(str, table) if name.startswith(PROTOCOL) and table[name].notna().any()]
+
+
+def _failures(table: pd.DataFrame, runs: pd.DataFrame, values: pd.DataFrame) -> list[str]:
+    """What became of each configuration's networks, and of their measurements in that table: ``diverged 1/2``."""
+    lost: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+    for configuration, status in runs.loc[runs["status"] != "done", ["configuration", "status"]].to_numpy():
+        lost[configuration,][status] += 1
+    for *group, status in values.loc[values["lost"].notna(), [*_GROUP, "lost"]].to_numpy():
+        lost[tuple(group)][status] += 1
+    texts = []
+    for *group, count, n, measured in table[[*_GROUP, "runs", "n", "measured"]].to_numpy():
+        became = dict(sorted((lost[group[0],] + lost[tuple(group)]).items())) | {"not finite": measured - n}
+        texts.append(", ".join(f"{status} {number}/{count}" for status, number in became.items() if number))
+    return texts
+
+
 def _measured(collection: Collection) -> pd.DataFrame:
-    """Every metric of the runs that are done, and an empty value for each other run in each table of its data set."""
-    runs = collection.runs[["id", "configuration", "status", "data.source"]]
-    joined = collection.metrics.merge(runs, on="id")
-    done = joined[joined["status"] == "done"].assign(done=True)
-    tables = done[["data.source", "metric", "key", "unit", "k"]].drop_duplicates()
-    missing = runs[runs["status"] != "done"].merge(tables, on="data.source").assign(done=False)
-    return done if missing.empty else pd.concat([done, missing], ignore_index=True)
+    """Every metric, and an empty value in each table where a network or a measurement was ``lost``.
+
+    A network that is not done misses in every table of its data set; a measurement, in the tables that other networks'
+    figures by the same probe with the same options are in.
+    """
+    runs = collection.runs[["id", "configuration", "status", "dataset"]]
+    finished = runs.loc[runs["status"] == "done", ["id", "configuration"]]
+    done = collection.metrics.merge(finished, on="id").assign(done=True, lost=None)
+    subjects = {PROTOCOL + name for name in SUBJECT}
+    table = [*_TABLE, "data.source", "unit", *(name for name in protocol_columns(done) if name not in subjects)]
+    networks = runs[runs["status"] != "done"].merge(done[table].drop_duplicates(_TABLE), on="dataset")
+    measurements = collection.measurements[collection.measurements["status"] != "done"]
+    measurements = measurements[["id", "dataset", "probe", "options", "status"]].merge(finished, on="id")
+    same = ["dataset", "probe", "options"]
+    measurements = measurements.merge(done[[*table, "probe", "options"]].drop_duplicates([*same, *_TABLE]), on=same)
+    measurements = measurements.drop_duplicates(["id", *_TABLE]).assign(lost=measurements["status"])
+    missing = pd.concat([networks, measurements], ignore_index=True).assign(done=False)
+    # A figure that another measurement found is not missing.
+    return pd.concat([done, missing], ignore_index=True).drop_duplicates(["id", *_TABLE]) if len(missing) else done
 
 
 def _costs(collection: Collection) -> pd.DataFrame:
     """The costs as metrics whose key is the machine: figures of two machines are never averaged."""
     runs = collection.runs
-    machine = [protocol_text(dict(zip(_MACHINE, row, strict=True))) for row in runs[[*_MACHINE.values()]].to_numpy()]
-    wide = runs[["id", "configuration"]].assign(key=machine, done=runs["status"] == "done")
-    parts = [
-        wide.assign(metric=name, unit=unit, value=runs[column].astype(float), protocol=_counted(name, runs, machine))
-        for name, (column, unit) in COSTS.items()
-        if column in runs
-    ]
+    machine = {PROTOCOL + name: runs[column] for name, column in _MACHINE.items()}
+    texts = [protocol_text(dict(zip(_MACHINE, row, strict=True))) for row in runs[[*_MACHINE.values()]].to_numpy()]
+    wide = runs[["id", "configuration", "dataset", "data.source"]].assign(key=texts, lost=None, **machine)
+    done, counter = runs["status"] == "done", runs["cost.memory_counter"]
+    parts = []
+    for name, (column, unit) in COSTS.items():
+        if column in runs:
+            own = wide.assign(metric=name, unit=unit, value=runs[column].astype(float).where(done), protocol=texts)
+            if name.startswith("peak_bytes"):
+                own[f"{PROTOCOL}memory"] = counter
+                own["protocol"] += ", memory=" + counter.astype(str)
+            parts.append(own)
     long = pd.concat(parts, ignore_index=True)
-    long["value"] = long["value"].where(long["done"])
-    long["protocol"] = long["protocol"].where(long["value"].notna())
-    long["done"] &= long["value"].notna()  # a cost that was not measured is absent, not a failure
+    long["done"] = long["value"].notna()  # a cost that was not measured is absent, not a failure
+    told = ["protocol", f"{PROTOCOL}memory"]
+    long[told] = long[told].where(long["done"])
     return long
 
 
-def _counted(name: str, runs: pd.DataFrame, machine: list[str]) -> list[str]:
-    """The protocol of a cost: the machine, and how memory was counted."""
-    if not name.startswith("peak_bytes"):
-        return machine
-    return [f"{place}, memory={counter}" for place, counter in zip(machine, runs["cost.memory_counter"], strict=True)]
-
-
 def configurations(collection: Collection) -> pd.DataFrame:
-    """One row a configuration: its fields, ``label``, ``seeds``, ``runs`` and ``failures``."""
+    """One row a configuration: its fields, ``label``, ``seeds`` and ``runs``, how many there are."""
     runs = collection.runs
     groups = runs.groupby("configuration", sort=False)
     own = [name for name in runs.columns if name not in _OF_A_RUN and not name.startswith(("cost.", "provenance."))]
     table = groups[own].first().reset_index()
-    table["seeds"] = groups["seed"].agg(lambda seeds: " ".join(map(str, sorted(seeds)))).to_numpy()
+    table["seeds"] = [" ".join(map(str, sorted(seeds.dropna()))) for _, seeds in groups["seed"]]
     table["runs"] = groups.size().to_numpy()
-    table["failures"] = groups["status"].agg(_failures).to_numpy()
     table["label"] = _labels(table, [name for name in collection.axes if name in table])
     return table
 
 
-def _failures(statuses: pd.Series) -> str:
-    counts = statuses[statuses != "done"].value_counts().sort_index()
-    return ", ".join(f"{status} {count}/{len(statuses)}" for status, count in counts.items())
-
-
-def _with_not_finite(table: pd.DataFrame) -> pd.Series:
-    lost = table["measured"].astype(int) - table["n"]
-    text = "not finite " + lost.astype(str) + "/" + table["runs"].astype(str)
-    both = table["failures"].where(table["failures"] == "", table["failures"] + ", ") + text
-    return table["failures"].where(lost == 0, both)
+def is_reference(table: pd.DataFrame) -> pd.Series:
+    """Which rows only show what the others must beat: pixels, networks as they were initialised, base kernels."""
+    return table["kind"].isin(REFERENCES) | table["method"].isin(BASE_KERNELS)
 
 
 def _labels(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """The method's title, and the fields that tell apart configurations of one title, data set and dimension."""
-    fields = _distinguishing(table, axes)
-    varies = {name: table.groupby(["data.source", "title"])[name].transform("nunique") > 1 for name in fields}
-    return [
-        ", ".join([table["title"][row], *(_setting(name, table[name][row]) for name in fields if varies[name][row])])
-        for row in table.index
-    ]
-
-
-def _distinguishing(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
-    known = {*_PLACE, "configuration", "seeds", "runs", "failures", "suite", "seed"}
+    known = {*_PLACE, "data.source", "configuration", "seeds", "runs", "suite", "seed"}
     fields: list[str] = []
+    apart = _groups(table, _PLACE)
     for name in dict.fromkeys([*axes, *table.columns]):
-        apart = _groups(table, [*_PLACE, *fields])
-        if apart == len(table):
-            break
-        if name not in known and _groups(table, [*_PLACE, *fields, name]) > apart:
-            fields.append(name)
-    return fields
+        if apart < len(table) and name not in known and (more := _groups(table, [*_PLACE, *fields, name])) > apart:
+            fields, apart = [*fields, name], more
+    varies = {name: table.groupby(["dataset", "title"])[name].transform("nunique") > 1 for name in fields}
+    labels = []
+    for row in table.index:
+        settings = [f"{name.rsplit('.', 1)[-1]}={table[name][row]}" for name in fields if varies[name][row]]
+        labels.append(", ".join([table["title"][row], *settings]))
+    return labels
 
 
 def _groups(table: pd.DataFrame, names: Sequence[str]) -> int:
     return table.groupby([*names], sort=False, dropna=False).ngroups
 
 
-def _setting(name: str, value: object) -> str:
-    return f"{name.rsplit('.', 1)[-1]}={value}"
-
-
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    """Headline metrics first, then the others as they were measured; trained methods by name, then untrained."""
+    """Headline metrics first, then the others as they were measured; methods by name, then references."""
     order = pd.DataFrame(
         {
-            "source": table["data.source"],
-            "metric": table["metric"].map(_places([*HEADLINE, *table["metric"]])),
-            "key": table["key"].map(_places(table["key"])),
-            "untrained": table["epochs"] == 0,
+            "dataset": table["dataset"],
+            "metric": pd.Categorical(table["metric"], list(dict.fromkeys([*HEADLINE, *table["metric"]]))),
+            "key": pd.Categorical(table["key"], table["key"].unique()),
+            "reference": is_reference(table),
             "label": natural(table["label"]),
             "dimension": table["embedding_dim"],
         }
@@ -181,11 +191,8 @@ def _ordered(table: pd.DataFrame) -> pd.DataFrame:
 
 def natural(labels: pd.Series) -> pd.Series:
     """A key that sorts names without regard to case, and the numbers in them by value."""
-    return labels.str.casefold().str.replace(r"\d+", lambda digits: digits[0].zfill(12), regex=True)
-
-
-def _places(names: Iterable[str]) -> dict[str, int]:
-    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+    number = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+    return labels.str.casefold().str.replace(number, lambda found: f"{float(found[0]):032.16f}", regex=True)
 
 
 def select(summary: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
@@ -194,26 +201,18 @@ def select(summary: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     Raises ``ValueError`` for a metric that no run was measured on, listing those there are.
     """
     measured = summary[~summary["metric"].isin(COSTS)]
-    if metric == "all":
-        return measured
-    if metric is None:
-        return _headline(measured)
-    names = list(dict.fromkeys(measured["metric"]))
-    if metric not in names:
-        raise ValueError(f"no metric {metric!r} in these runs: there are {', '.join([*names, 'all'])}")
-    return measured[measured["metric"] == metric]
-
-
-def _headline(measured: pd.DataFrame) -> pd.DataFrame:
+    if metric is not None:
+        names = [*dict.fromkeys(measured["metric"]), "all"]
+        if metric not in names:
+            raise ValueError(f"no metric {metric!r} in these runs: there are {', '.join(names)}")
+        return measured if metric == "all" else measured[measured["metric"] == metric]
     chosen = measured[measured["metric"].isin(HEADLINE)]
-    if chosen.empty:
-        return measured
-    ks = chosen["k"].dropna()
-    k = HEADLINE_K if HEADLINE_K in set(ks) else ks.min()
-    return chosen[chosen["k"].isna() | (chosen["k"] == k)]
+    if chosen.empty or K not in chosen:
+        return measured if chosen.empty else chosen
+    ks = chosen[K].dropna()
+    return chosen[chosen[K].isna() | (chosen[K] == (HEADLINE_K if HEADLINE_K in set(ks) else ks.min()))]
 
 
 def metric_title(metric: str, unit: str) -> str:
     """How a metric is called in titles and on axes, with its unit."""
-    shown = {"fraction": "%"}.get(unit, unit)
-    return f"{TITLES.get(metric, metric.replace('_', ' '))} ({shown})"
+    return f"{TITLES.get(metric, metric.replace('_', ' '))} ({'%' if unit == 'fraction' else unit})"

@@ -1,17 +1,17 @@
-"""Comparison tables: accuracy by method and embedding dimension, cost, and the runs that did not finish."""
+"""Comparison tables: accuracy by method and embedding dimension, cost, and what did not finish."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from results.collect import SUBJECT, Collection, protocol_text
-from results.formats import check_format, format_table
-from results.summary import COSTS, metric_title, select, summarise
+from results.collect import PROTOCOL, SUBJECT, Collection, protocol_text, short_source
+from results.formats import for_programs, format_table
+from results.summary import COSTS, is_reference, metric_title, protocol_columns, select, summarise
 
 NOT_RUN = "–"
 MIB = 2**20
@@ -30,42 +30,39 @@ _FIGURES = ["metric", "protocol", "unit", "mean", "low", "high", "half_width", "
 
 @dataclass(frozen=True)
 class Table:
-    """A table for reading: its rows' cells are text."""
+    """A table for reading: its rows' keys and cells are text."""
 
     title: str
-    rows: Sequence[dict[str, str]]
+    rows: Sequence[dict[Any, Any]]
     notes: Sequence[str] = ()
-
-    def text(self, format: str) -> str:
-        """The table in one of the formats ``plain``, ``md`` or ``latex``."""
-        return format_table(self.rows, format, title=self.title, notes=self.notes)
 
 
 def render(collection: Collection, format: str = "plain", metric: str | None = None) -> str:
     """Every table of a collection as one text.
 
     ``plain``, ``md`` and ``latex``: accuracy tables of the headline metrics (or of ``metric``: a name, or ``all``),
-    the cost tables and the runs that did not finish. ``csv`` and ``json``: one table in full precision with a row a
+    the cost tables and what did not finish. ``csv`` and ``json``: one table in full precision with a row a
     configuration, metric and protocol, all metrics and costs unless ``metric`` names one.
     Raises ``ValueError`` for an unknown format or metric.
     """
-    check_format(format)
-    summary = summarise(collection)
-    if format in ("csv", "json"):
+    programs, summary = for_programs(format), summarise(collection)
+    if programs:
         return format_table(figures(collection, summary if metric is None else select(summary, metric)), format)
     return join(accuracy(summary, metric) + cost(summary) + unfinished(collection), format)
 
 
 def join(tables: Sequence[Table], format: str) -> str:
-    """Tables for reading, one after the other."""
-    return "\n".join(table.text(format) for table in tables)
+    """Tables for reading, one after the other, as ``plain``, ``md`` or ``latex``."""
+    return "\n".join(format_table(table.rows, format, title=table.title, notes=table.notes) for table in tables)
 
 
 def figures(collection: Collection, summary: pd.DataFrame) -> list[dict[Any, Any]]:
     """A summary's rows in full precision: suite, data set, method, the axes and resolved settings, then the figures."""
-    identity = ["suite", "data.source", "method", "title", "label", "embedding_dim", "loss_form"]
+    identity = ["suite", "data.source", "kind", "method", "title", "label", "embedding_dim", "loss_form"]
     settings = ["batch_size", "epochs", "precision", "backbone.name"]
-    names = dict.fromkeys([*identity, *collection.axes, *settings, *_FIGURES])
+    names = dict.fromkeys([*identity, *collection.axes, *settings, *_FIGURES, *protocol_columns(summary)])
+    # By the name that tells two contents of one path apart.
+    summary = summary.assign(**{"data.source": summary["dataset"]})
     chosen = summary[[name for name in names if name in summary]].astype(object)
     return chosen.where(chosen.notna(), None).to_dict("records")
 
@@ -73,25 +70,23 @@ def figures(collection: Collection, summary: pd.DataFrame) -> list[dict[Any, Any
 def accuracy(summary: pd.DataFrame, metric: str | None = None) -> list[Table]:
     """One table a data set, metric and protocol: a row a method, a column an embedding dimension."""
     chosen = select(summary, metric)
-    return [_accuracy_table(table) for _, table in chosen.groupby(["data.source", "metric", "key"], sort=False)]
+    return [_accuracy_table(table) for _, table in chosen.groupby(["dataset", "metric", "key"], sort=False)]
 
 
 def _accuracy_table(table: pd.DataFrame) -> Table:
-    source, metric, key, unit = table[["data.source", "metric", "key", "unit"]].iloc[0]
+    source, metric, key, unit = table[["dataset", "metric", "key", "unit"]].iloc[0]
     n = _usual_n(table)
-    split = {part.split("=")[0] for part in key.split(", ")}
-    common = {name: mode for name in SUBJECT if name not in split and (mode := _most_common(table[name])) is not None}
-    rows = [{"Method": label, **_cells(own, _dimensions(table), n)} for label, own in _labelled(table, common)]
+    common = {name: mode for name in SUBJECT if (mode := _most_common(table[name])) is not None}
+    table = table.assign(heading=["no D" if pd.isna(dim) else f"D={dim}" for dim in table["embedding_dim"]])
+    headings = table.sort_values("embedding_dim", na_position="first")["heading"].unique().tolist()
+    rows = [
+        {"Method": _with_subject(str(label), own, common), **_cells(own, headings, n)}
+        for label, own in table.groupby("label", sort=False)
+    ]
     holes = any(cell == NOT_RUN for row in rows for cell in row.values())
     note = _seeds_note(table, n) + (f" {NOT_RUN}: not run." if holes else "")
     protocol = ", ".join(part for part in (key, protocol_text(common)) if part)
     return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, [note])
-
-
-def _dimensions(table: pd.DataFrame) -> list[int | None]:
-    """The columns: ``None``, for rows that embed nothing, then the embedding dimensions."""
-    known = table["embedding_dim"].dropna()
-    return [*([None] if len(known) < len(table) else []), *sorted(map(int, known.unique()))]
 
 
 def _usual_n(table: pd.DataFrame) -> int:
@@ -107,33 +102,25 @@ def _seeds_note(table: pd.DataFrame, n: int) -> str:
 
 
 def _most_common(values: pd.Series) -> Any:
-    modes = values.dropna().mode()
-    return _number(modes.iloc[0]) if len(modes) else None
+    mode = next(iter(values.dropna().mode()), None)
+    return int(mode) if isinstance(mode, float) and mode.is_integer() else mode
 
 
-def _number(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _with_subject(label: str, own: pd.DataFrame, common: dict[str, Any]) -> str:
+    """A row's name, with what it was measured on where that is not what the title says (``epoch=0``)."""
+    subjects = {name: _most_common(own[name]) for name in common}
+    other = [f"{name}={value}" for name, value in subjects.items() if value not in (None, common[name])]
+    return f"{label} ({', '.join(other)})" if other else label
 
 
-def _labelled(table: pd.DataFrame, common: dict[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each row's name, with what it was measured on where that is not what the title says (``epoch=0``)."""
-    for label, own in table.groupby("label", sort=False):
-        subjects = {name: _most_common(own[name]) for name in common}
-        other = [f"{name}={value}" for name, value in subjects.items() if value not in (None, common[name])]
-        yield (f"{label} ({', '.join(other)})" if other else str(label)), own
-
-
-def _cells(own: pd.DataFrame, dimensions: Sequence[int | None], usual_n: int) -> dict[str, str]:
+def _cells(own: pd.DataFrame, headings: Sequence[str], usual_n: int) -> dict[str, str]:
     """A row's cells by heading; empty where the heading does not concern the method, a dash where nothing was run."""
-    cells: dict[int | None, list[str]] = {dimension: [] for dimension in dimensions}
+    found: dict[str, list[str]] = {}
     for _, row in own.iterrows():
-        cells[None if pd.isna(row["embedding_dim"]) else int(row["embedding_dim"])].append(_outcome(row, usual_n))
-    without = bool(cells.get(None))
-    return {
-        "no D" if dimension is None else f"D={dimension}": "; ".join(texts)
-        or ("" if without or dimension is None else NOT_RUN)
-        for dimension, texts in cells.items()
-    }
+        found.setdefault(row["heading"], []).append(_outcome(row, usual_n))
+    absent = "" if "no D" in found else NOT_RUN
+    empty = {heading: "" if heading == "no D" else absent for heading in headings}
+    return empty | {heading: "; ".join(texts) for heading, texts in found.items()}
 
 
 def _outcome(row: pd.Series, usual_n: int) -> str:
@@ -154,61 +141,48 @@ def figure(mean: float, half_width: float, unit: str) -> str:
 
 
 def cost(summary: pd.DataFrame) -> list[Table]:
-    """One table a data set and machine: a row a trained method and embedding dimension."""
-    costs = summary[summary["metric"].isin(COSTS) & (summary["epochs"] > 0)]
-    return [_cost_table(table) for _, table in costs.groupby(["data.source", "key"], sort=False)]
+    """One table a data set and machine: a row a method that was trained or fitted, and embedding dimension."""
+    made = ~is_reference(summary) & (summary["kind"] != "weights")
+    costs = summary[summary["metric"].isin(COSTS) & made]
+    return [_cost_table(table) for _, table in costs.groupby(["dataset", "key"], sort=False)]
 
 
 def _cost_table(table: pd.DataFrame) -> Table:
-    source, machine = table[["data.source", "key"]].iloc[0]
-    ordered = table.sort_values(["label", "embedding_dim"], key=_in_order(table), kind="stable")
+    source, machine = table[["dataset", "key"]].iloc[0]
+    ordered = table.assign(label=pd.Categorical(table["label"], table["label"].unique()))
+    ordered = ordered.sort_values(["label", "embedding_dim"])
     rows = [_cost_row(own) for _, own in ordered.groupby("configuration", sort=False)]
     used = {name for row in rows for name, cell in row.items() if cell not in ("", NOT_RUN)}
     rows = [{name: cell for name, cell in row.items() if name in used} for row in rows]
-    counted = " and ".join(
-        sorted({row.rsplit("memory=")[-1] for row in table["protocol"].dropna() if "memory=" in row})
-    )
+    counted = " and ".join(sorted(set(table.get(f"{PROTOCOL}memory", pd.Series(dtype=object)).dropna())))
     memory = f" Memory counted by {counted}." if counted else ""
     note = f"Mean ± 95 % t-interval over n seeds of each run's median.{memory} {NOT_RUN}: not measured."
     return Table(f"{short_source(source)}: cost; {machine}", rows, [note])
 
 
-def _in_order(table: pd.DataFrame) -> Callable[[pd.Series], pd.Series]:
-    """Labels in the order in which the table has them, other columns by their values."""
-    places = {label: place for place, label in enumerate(dict.fromkeys(table["label"]))}
-    return lambda values: values.map(places) if values.name == "label" else values
-
-
 def _cost_row(own: pd.DataFrame) -> dict[str, str]:
     first = own.iloc[0]
-    rows = {row["metric"]: row for _, row in own.iterrows()}
+    measured = {row["metric"]: row for _, row in own[own["n"] > 0].iterrows()}
+    cells = dict.fromkeys(_COST_COLUMNS, NOT_RUN)
+    for heading, (metric, factor) in _COST_COLUMNS.items():
+        if metric in measured:
+            row = measured[metric]
+            cells[heading] = figure(row["mean"] * factor, row["half_width"] * factor, row["unit"])
     return {
         "Method": first["label"],
         "D": "" if pd.isna(first["embedding_dim"]) else str(first["embedding_dim"]),
         "Form": first["loss_form"] or NOT_RUN,
         "n": str(own["n"].max()),
-        **{heading: _cost_cell(rows.get(name), factor) for heading, (name, factor) in _COST_COLUMNS.items()},
+        **cells,
         "Not done": first["failures"],
     }
 
 
-def _cost_cell(row: pd.Series | None, factor: float) -> str:
-    if row is None or row["n"] == 0:
-        return NOT_RUN
-    return figure(row["mean"] * factor, row["half_width"] * factor, row["unit"])
-
-
 def unfinished(collection: Collection) -> list[Table]:
-    """The runs that are not done, with what they said; nothing where all are."""
-    runs = collection.runs[collection.runs["status"] != "done"]
-    rows = [
-        {"Run": row["id"], "Method": row["title"], "Status": row["status"], "Message": row["message"]}
-        for _, row in runs.iterrows()
-    ]
-    return [Table("Runs that did not finish", rows)] if rows else []
-
-
-def short_source(source: str) -> str:
-    """A data source as titles show it: of a path its last part only."""
-    kind, colon, path = source.partition(":")
-    return kind + colon + path.rstrip("/").rsplit("/", 1)[-1]
+    """The networks that are not done, and the measurements, with what they said; nothing where all are."""
+    networks = collection.runs[["id", "title", "status", "message"]]
+    measurements = collection.measurements.sort_values("id", kind="stable")[["id", "probe", "status", "message"]]
+    tables = {"Networks that did not finish": networks, "Measurements that did not finish": measurements}
+    headings = {"id": "Network", "title": "Method", "probe": "Probe", "status": "Status", "message": "Message"}
+    lost = {title: own[own["status"] != "done"].rename(columns=headings) for title, own in tables.items()}
+    return [Table(title, own.to_dict("records")) for title, own in lost.items() if len(own)]

@@ -7,12 +7,23 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from results.record import Cost, Metric, Provenance, Quartiles, Record
+from results.record import (
+    Cost,
+    MeasurementCost,
+    MeasurementRecord,
+    Metric,
+    NetworkRecord,
+    Provenance,
+    Quartiles,
+    measurement_path,
+    network_path,
+)
 
 METHODS = {
     # name: (title, accuracy at the smallest and the largest dimension, ms a step, MiB a step)
@@ -62,54 +73,117 @@ def _cost(milliseconds: float, mib: float) -> Cost:
         peak_bytes_loss=int(mib * 2**20 / 5),
         memory_counter="tensor storages",
         train_seconds=300 * step.median,
-        evaluation_seconds=1.25,
     )
 
 
-def _record(
+@dataclass(frozen=True)
+class Made:
+    """A network with its measurements, as they are written."""
+
+    network: NetworkRecord
+    measurements: tuple[MeasurementRecord, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return self.network.id
+
+    @property
+    def provenance(self) -> Provenance:
+        return self.network.provenance
+
+    def write(self, folder: Path) -> Path:
+        """Write the network's folder."""
+        self.network.write(network_path(folder))
+        for record in self.measurements:
+            record.write(measurement_path(folder, record.id))
+        return folder
+
+
+def _made(
     method: str = "sfrik_l2",
     dim: int | None = 64,
-    seed: int = 0,
+    seed: int | None = 0,
     *,
+    kind: str = "trained",
     title: str | None = None,
     status: str = "done",
     axes: dict[str, Any] | None = None,
-    run: dict[str, Any] | None = None,
+    network: dict[str, Any] | None = None,
+    metrics: Iterable[Metric] | None = None,
+    measurements: Iterable[dict[str, Any]] = (),
     **fields: Any,
-) -> Record:
-    """One record; ``run`` overrides fields of the resolved Run, ``fields`` those of the record."""
-    resolved = {
-        "method": method,
-        "loss": {"align_weight": 1.0},
-        "embedding_dim": dim,
-        "batch_size": 256,
-        "epochs": 60,
-        "seed": seed,
-        "precision": "fp32",
-        "form": "auto",
-        "data": {"source": "digits", "tune_fraction": 0.1, "image_size": None, "limit": None},
-        "backbone": {"name": "small_cnn", "stem": "imagenet", "width": 32, "zero_init_residual": True},
-        "evaluation": {"split": "test", "knn_k": [10, 20, 100]},
-        **(run or {}),
-    }
-    digest = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:10]
+) -> Made:
+    """A network and its measurements: ``network`` overrides its settings, ``fields`` its record's fields.
+
+    ``metrics`` are split by probe, as the harness does it; ``measurements`` are others, as arguments of
+    :func:`_measurement`.
+    """
+    settings: dict[str, Any] = {"kind": kind, "method": method}
+    if kind != "weights":
+        settings["data"] = {"source": "digits", "tune_fraction": 0.1, "image_size": None, "limit": None}
+    if kind in ("trained", "random_init"):
+        settings["backbone"] = {"name": "small_cnn", "stem": "imagenet", "width": 32, "zero_init_residual": True}
+    if kind == "trained":
+        settings |= {
+            "loss": {"align_weight": 1.0},
+            "batch_size": 256,
+            "epochs": 60,
+            "precision": "fp32",
+            "form": "auto",
+        }
+    settings |= {"embedding_dim": dim} if dim else {}
+    settings |= {"seed": seed} if kind not in ("pixels", "weights") else {}
+    settings |= network or {}
+    name = f"{method}{f'-d{dim}' if dim else ''}{f'-s{seed}' if 'seed' in settings else ''}-{_digest(settings)}"
     done = status == "done"
-    return Record(
+    record = NetworkRecord(
         **{
-            "id": f"{method}{f'-d{dim}' if dim else ''}-s{seed}-{digest}",
+            "id": name,
             "suite": "digits",
             "status": status,
             "message": "" if done else f"{status} at step 12",
             "title": title or METHODS.get(method, (method,))[0],
-            "run": resolved,
+            "network": settings,
             "axes": {"method": method, "seed": seed, **({"embedding_dim": dim} if dim else {}), **(axes or {})},
-            "form": "dual",
-            "metrics": _metrics(0.9) if done else (),
-            "cost": _cost(30.0, 90.0) if done else Cost(train_seconds=1.0),
+            "form": "dual" if kind == "trained" else None,
+            "cost": Cost() if kind != "trained" else _cost(30.0, 90.0) if done else Cost(train_seconds=1.0),
             "provenance": _provenance(),
             **fields,
         }
     )
+    found = (_metrics(0.9) if metrics is None else tuple(metrics)) if done else ()
+    by_probe = {probe: [metric for metric in found if _probe(metric) == probe] for probe in map(_probe, found)}
+    own = [{"probe": probe, "metrics": tuple(metrics)} for probe, metrics in by_probe.items()]
+    return Made(record, tuple(_measurement(record, **arguments) for arguments in [*own, *measurements]))
+
+
+def _probe(metric: Metric) -> str:
+    if metric.metric == "fewshot_top1":
+        kind = str(metric.protocol.get("probe", "logistic")).split()[0]
+        return {"svm": "fewshot_svm", "kernel": "fewshot_ridge"}.get(kind, "fewshot")
+    return "embedding" if metric.metric == "rankme" else metric.metric.split("_")[0]
+
+
+def _measurement(
+    network: NetworkRecord, probe: str, status: str = "done", settings: dict[str, Any] | None = None, **fields: Any
+) -> MeasurementRecord:
+    data = {"data": network.network["data"]} if "data" in network.network else {}
+    resolved = {"probe": probe, "split": "test", "precision": "fp32", **data, **(settings or {})}
+    return MeasurementRecord(
+        id=f"{probe}-{_digest(resolved)}",
+        network=network.id,
+        probe=probe,
+        status=status,
+        message="" if status == "done" else f"{probe} ran out of patience",
+        settings=resolved,
+        cost=fields.pop("cost", MeasurementCost(seconds=0.25)),
+        provenance=network.provenance,
+        **fields,
+    )
+
+
+def _digest(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _provenance(device: str = "cpu") -> Provenance:
@@ -126,16 +200,16 @@ def _provenance(device: str = "cpu") -> Provenance:
     )
 
 
-def _write(folder: Path, records: Iterable[Record]) -> Path:
-    """A runs folder that holds ``records``."""
+def _write(folder: Path, records: Iterable[Made]) -> Path:
+    """A runs folder that holds ``records``, and its suite."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "suite.json").write_text(json.dumps({"suite": folder.name}) + "\n")
     for record in records:
-        place = folder / record.id
-        place.mkdir(parents=True)
-        record.write(place)
+        record.write(folder / record.id)
     return folder
 
 
-def _digits_records(seeds: int = 2) -> list[Record]:
+def _digits_records(seeds: int = 2) -> list[Made]:
     """A suite like ``digits``: six methods at three dimensions, one of them diverging once, and two baselines."""
     noise = random.Random(0)
     records = []
@@ -143,33 +217,32 @@ def _digits_records(seeds: int = 2) -> list[Record]:
         for place, dim in enumerate(DIMENSIONS):
             for seed in range(seeds):
                 if (method, dim, seed) == ("barlow_twins", 1024, 1):
-                    records.append(_record(method, dim, seed, status="diverged"))
+                    records.append(_made(method, dim, seed, status="diverged"))
                     continue
                 top1 = low + (high - low) * place / 2 + noise.gauss(0, 0.003)
                 wide = 4 if method == "vicreg" else 9
                 took = _cost(milliseconds + dim / 40 + noise.gauss(0, 0.4), mib + dim / wide)
-                records.append(_record(method, dim, seed, metrics=_metrics(top1), cost=took))
+                records.append(_made(method, dim, seed, metrics=_metrics(top1), cost=took))
     for seed in range(seeds):
-        records.append(_baseline("untrained", "Untrained network", seed, 0.78 + noise.gauss(0, 0.004), "backbone"))
-    records.append(_baseline("raw_pixels", "Raw pixels", 0, 0.85, "pixels"))
+        top1 = 0.78 + noise.gauss(0, 0.004)
+        untrained = {"kind": "random_init", "title": "Untrained network"}
+        records.append(_made("untrained", None, seed, **untrained, metrics=_metrics(top1, epoch=0)))
+    pixels = _metrics(0.85, epoch=0, features="pixels")
+    records.append(_made("raw_pixels", None, kind="pixels", title="Raw pixels", metrics=pixels))
     return records
 
 
-def _baseline(method: str, title: str, seed: int, top1: float, features: str) -> Record:
-    measured = _metrics(top1, epoch=0, features=features)
-    return _record(method, None, seed, title=title, run={"epochs": 0}, metrics=measured, cost=Cost(), form=None)
-
-
-def _write_curves(folder: Path, records: Iterable[Record], steps: int = 60) -> None:
+def _write_curves(folder: Path, records: Iterable[Made], steps: int = 60) -> None:
     """``metrics.jsonl`` beside each trained record, logged every fifth step; a diverged run's stops at NaN."""
     for record in records:
-        if record.run["epochs"] == 0:
+        settings = record.network.network
+        if settings["kind"] != "trained":
             continue
-        scale = 1 + 0.3 * list(METHODS).index(record.run["method"]) - record.run["embedding_dim"] / 3000
+        scale = 1 + 0.3 * list(METHODS).index(settings["method"]) - settings["embedding_dim"] / 3000
         lines = []
         for step in range(0, steps * 5, 5):
-            loss = scale * (0.3 + math.exp(-step / 80)) + 0.01 * math.sin(step + record.run["seed"])
-            lost = record.status == "diverged" and step > 100
+            loss = scale * (0.3 + math.exp(-step / 80)) + 0.01 * math.sin(step + settings["seed"])
+            lost = record.network.status == "diverged" and step > 100
             line: dict[str, Any] = {
                 "epoch": step // 5,
                 "step": step,
@@ -184,13 +257,13 @@ def _write_curves(folder: Path, records: Iterable[Record], steps: int = 60) -> N
 
 
 @pytest.fixture(scope="session")
-def make_record() -> Callable[..., Record]:
-    """Makes one record: ``make_record(method, dim, seed, title=, status=, axes=, run=, **fields of the record)``."""
-    return _record
+def make_record() -> Callable[..., Made]:
+    """Makes a network with its measurements: ``make_record(method, dim, seed, kind=, network=, metrics=, ...)``."""
+    return _made
 
 
 @pytest.fixture
-def write_runs(tmp_path: Path) -> Callable[[Iterable[Record]], Path]:
+def write_runs(tmp_path: Path) -> Callable[[Iterable[Made]], Path]:
     """Writes records into a runs folder and returns it."""
     return lambda records: _write(tmp_path / "runs", records)
 

@@ -7,22 +7,21 @@ import pytest
 
 from results.collect import collect
 from results.compare import render
-from results.literature import counterparts, dataset_name, read_published
-from results.record import Metric, Record
+from results.published import counterparts, dataset_name, read_published
+from results.record import Metric
 
-Make = Callable[..., Record]
+Make = Callable[..., Any]
 Write = Callable[..., Path]
 IMAGENET20 = {
     "epochs": 100,
     "batch_size": 2048,
     "data": {"source": "imagenet20", "limit": None},
     "backbone": {"name": "resnet18", "stem": "imagenet"},
-    "evaluation": {"linear_epochs": 100},
 }
 
 
-def linear(value: float, split: str = "test") -> list[Metric]:
-    return [Metric(metric="linear_top1", protocol={"split": split, "epoch": 100}, value=value)]
+def linear(value: float, split: str = "test", **protocol: Any) -> list[Metric]:
+    return [Metric(metric="linear_top1", protocol={**protocol, "split": split, "epoch": 100}, value=value)]
 
 
 def compared(folder: Path) -> list[dict[str, Any]]:
@@ -41,7 +40,7 @@ def test_every_published_figure_is_read_with_its_source() -> None:
 
 
 def test_same_protocol_is_comparable(make_record: Make, write_runs: Write) -> None:
-    folder = write_runs(make_record(dim=8192, seed=seed, run=IMAGENET20, metrics=linear(0.46)) for seed in (0, 1))
+    folder = write_runs(make_record(dim=8192, seed=seed, network=IMAGENET20, metrics=linear(0.46)) for seed in (0, 1))
     (row,) = accuracies(folder)
     assert (row["mean"], row["published"], row["n"]) == (pytest.approx(46), 47.0, 2)
     assert (row["comparable"], row["differences"]) == (True, "")
@@ -54,12 +53,29 @@ def test_same_protocol_is_comparable(make_record: Make, write_runs: Write) -> No
         ({"epochs": 10}, "epochs 10 against 100"),
         ({"batch_size": 256}, "batch size 256 against 2048"),
         ({"data": {"source": "imagenet20", "limit": 500}}, "trained on the first 500 images only"),
-        ({"evaluation": {"linear_epochs": 5}}, "probe trained for 5 epochs against 100"),
     ],
 )
 def test_each_difference_is_stated(make_record: Make, write_runs: Write, change: dict[str, Any], reason: str) -> None:
-    (row,) = accuracies(write_runs([make_record(dim=8192, run=IMAGENET20 | change, metrics=linear(0.4))]))
+    (row,) = accuracies(write_runs([make_record(dim=8192, network=IMAGENET20 | change, metrics=linear(0.4))]))
     assert (row["comparable"], row["differences"]) == (False, reason)
+
+
+def test_epochs_of_the_probe_are_compared(make_record: Make, write_runs: Write) -> None:
+    metrics = linear(0.4, epochs=5)
+    (row,) = accuracies(write_runs([make_record(dim=8192, network=IMAGENET20, metrics=metrics)]))
+    assert row["differences"] == "probe trained for 5 epochs against 100"
+
+
+def test_weights_from_a_file_are_compared_and_what_fits_nothing_is_not(make_record: Make, write_runs: Write) -> None:
+    settings = {"backbone": IMAGENET20["backbone"], "content": "0" * 64}
+    on = {"probe": "linear", "metrics": linear(0.4), "settings": {"data": IMAGENET20["data"]}}
+    weights = make_record(
+        "weights", None, kind="weights", title="Mine", network=settings, measurements=[on], metrics=()
+    )
+    folder = write_runs([weights])
+    assert "No published figure of Mine on imagenet20 with resnet18." in render(collect([folder]))
+    write_runs([make_record("untrained", None, kind="random_init", metrics=linear(0.4))])
+    assert "untrained" not in render(collect([folder]))
 
 
 def test_probe_without_the_published_crops_is_another(make_record: Make, write_runs: Write) -> None:
@@ -72,25 +88,25 @@ def test_probe_without_the_published_crops_is_another(make_record: Make, write_r
         "backbone": {"name": "resnet50", "stem": "imagenet"},
         "epochs": 200,
     }
-    rows = accuracies(write_runs([make_record("sfrik_l3", 8192, run=run, metrics=metrics)]))
+    rows = accuracies(write_runs([make_record("sfrik_l3", 8192, network=run, metrics=metrics)]))
     assert {row["metric"]: row["published"] for row in rows} == {"linear_top1": 70.2, "linear_top5": 89.6}
     assert {row["differences"] for row in rows} == {"probe trained without random crops"}
 
 
 def test_nearest_published_dimension_stands_beside_ours(make_record: Make, write_runs: Write) -> None:
-    (row,) = accuracies(write_runs([make_record(dim=512, run=IMAGENET20, metrics=linear(0.4))]))
+    (row,) = accuracies(write_runs([make_record(dim=512, network=IMAGENET20, metrics=linear(0.4))]))
     assert row["published_embedding_dim"] == 1024
     assert row["differences"] == "D 512 against 1024"
 
 
 def test_tune_split_is_no_test_split(make_record: Make, write_runs: Write) -> None:
-    (row,) = accuracies(write_runs([make_record(dim=8192, run=IMAGENET20, metrics=linear(0.4, "tune"))]))
+    (row,) = accuracies(write_runs([make_record(dim=8192, network=IMAGENET20, metrics=linear(0.4, "tune"))]))
     assert row["differences"] == "measured on the tune split"
 
 
 def test_kernel_order_decides_which_figure(make_record: Make, write_runs: Write) -> None:
     methods = ("sfrik_l1", "sfrik_l2", "sfrik_l3")
-    folder = write_runs(make_record(method, 8192, run=IMAGENET20, metrics=linear(0.4)) for method in methods)
+    folder = write_runs(make_record(method, 8192, network=IMAGENET20, metrics=linear(0.4)) for method in methods)
     assert {row["method"]: row["published"] for row in accuracies(folder)} == dict(
         zip(methods, (27.7, 47.0, 47.5), strict=True)
     )
@@ -98,7 +114,7 @@ def test_kernel_order_decides_which_figure(make_record: Make, write_runs: Write)
 
 def test_other_simclr_is_said_to_be_another(make_record: Make, write_runs: Write) -> None:
     folder = write_runs(
-        make_record(method, 8192, run=IMAGENET20, metrics=linear(0.4)) for method in ("simclr", "simclr_sfrik")
+        make_record(method, 8192, network=IMAGENET20, metrics=linear(0.4)) for method in ("simclr", "simclr_sfrik")
     )
     assert {row["method"]: row["differences"] for row in accuracies(folder)} == {
         "simclr": "another variant of the SimCLR loss",
@@ -109,7 +125,7 @@ def test_other_simclr_is_said_to_be_another(make_record: Make, write_runs: Write
 def test_knn_is_compared_at_the_published_k_only(make_record: Make, write_runs: Write) -> None:
     metrics = [Metric(metric="knn_top1", protocol={"k": k, "T": 0.07, "split": "test"}, value=0.8) for k in (20, 200)]
     run = {"data": {"source": "cifar10", "limit": None}, "backbone": {"name": "resnet18", "stem": "small"}}
-    rows = accuracies(write_runs([make_record("simclr", 512, run=run, metrics=metrics)]))
+    rows = accuracies(write_runs([make_record("simclr", 512, network=run, metrics=metrics)]))
     assert {row["protocol"] for row in rows} == {"k=200, T=0.07, split=test"}
     assert all("best epoch on the test split" in row["differences"] for row in rows)
     assert all("T=0.07 against 0.1" in row["differences"] for row in rows)
@@ -122,7 +138,7 @@ def test_online_probe_is_not_ours(make_record: Make, write_runs: Write) -> None:
         "data": {"source": "npz:/x/cifar10.npz"},
         "backbone": {"name": "resnet18", "stem": "imagenet"},
     }
-    rows = accuracies(write_runs([make_record("barlow_twins", 2048, run=run, metrics=linear(0.9))]))
+    rows = accuracies(write_runs([make_record("barlow_twins", 2048, network=run, metrics=linear(0.9))]))
     assert [row["differences"] for row in rows] == [
         "the data are a npz source, taken by its name; ImageNet stem against resnet18-cifar; "
         "online probe against frozen features"
@@ -131,7 +147,7 @@ def test_online_probe_is_not_ours(make_record: Make, write_runs: Write) -> None:
 
 def test_memory_stands_beside_published_memory_in_their_unit(make_record: Make, write_runs: Write) -> None:
     run = {"data": {"source": "imagenet"}, "backbone": {"name": "resnet50", "stem": "imagenet"}}
-    rows = compared(write_runs([make_record("vicreg", 32768, run=run)]))
+    rows = compared(write_runs([make_record("vicreg", 32768, network=run)]))
     memory = [row for row in rows if row["unit"] == "GB" and row["source"].startswith("Zheng")]
     assert [row["published"] for row in memory] == [22.5, 25.4, 31.1]
     assert memory[0]["mean"] == pytest.approx(90 * 2**20 / 1e9)
@@ -143,7 +159,10 @@ def test_what_nobody_published_is_said_plainly(digits: Path, make_record: Make, 
         "Nothing was published for digits with small_cnn; there is imagenet"
     )
     folder = write_runs(
-        [make_record("auh", 8192, run=IMAGENET20, metrics=linear(0.4)), make_record("mmd", 8192, run=IMAGENET20)]
+        [
+            make_record("auh", 8192, network=IMAGENET20, metrics=linear(0.4)),
+            make_record("mmd", 8192, network=IMAGENET20),
+        ]
     )
     assert "No published figure of mmd on imagenet20 with resnet18." in render(collect([folder]))
 
@@ -151,7 +170,7 @@ def test_what_nobody_published_is_said_plainly(digits: Path, make_record: Make, 
 def test_table_for_reading_puts_protocol_beside_protocol(make_record: Make, write_runs: Write) -> None:
     run = IMAGENET20 | {"epochs": 10}
     records = [
-        make_record(method, dim, run=run, metrics=linear(0.4)) for method, dim in (("auh", 8192), ("vicreg", 512))
+        make_record(method, dim, network=run, metrics=linear(0.4)) for method, dim in (("auh", 8192), ("vicreg", 512))
     ]
     text = render(collect([write_runs(records)]), "md")
     assert "| AUH      | 8192 | 40.0 (n=1) |        46.8 | no                     |" in text
@@ -163,8 +182,8 @@ def test_table_for_reading_puts_protocol_beside_protocol(make_record: Make, writ
 
 def test_failed_configuration_is_compared_as_such(make_record: Make, write_runs: Write) -> None:
     records = [
-        make_record("auh", 8192, run=IMAGENET20, metrics=linear(0.4)),
-        make_record("vicreg", 8192, run=IMAGENET20, status="diverged"),
+        make_record("auh", 8192, network=IMAGENET20, metrics=linear(0.4)),
+        make_record("vicreg", 8192, network=IMAGENET20, status="diverged"),
     ]
     folder = write_runs(records)
     assert {row["method"]: row["failures"] for row in accuracies(folder)} == {"auh": "", "vicreg": "diverged 1/1"}
@@ -185,8 +204,8 @@ def test_sfrik_without_order_concerns_every_order() -> None:
 
 
 def test_what_is_solved_in_closed_form_has_no_counterpart(make_record: Make, write_runs: Write) -> None:
-    run = {"backbone": None, "epochs": 1, "regime": {"kernel": {"name": "rbf"}}}
-    closed = make_record("kernel_spectral", None, run=run, metrics=linear(0.5))
+    run = {"regime": {"kernel": {"name": "rbf"}}}
+    closed = make_record("kernel_spectral", None, kind="kernel", network=run, metrics=linear(0.5))
     folder = write_runs([closed])
     assert render(collect([folder]), "md").strip() == "There is no trained network to compare."
     write_runs([make_record("sfrik_l3", 64, metrics=linear(0.5))])

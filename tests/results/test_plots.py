@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,10 @@ from matplotlib.axes import Axes
 from results import plots, style
 from results.collect import Collection, collect
 from results.curves import loss_curves
-from results.record import Metric, Record
+from results.record import Metric
 from results.summary import summarise
 
-Make = Callable[..., Record]
+Make = Callable[..., Any]
 Write = Callable[..., Path]
 
 
@@ -78,11 +79,26 @@ def test_baselines_are_lines_or_remarks_at_the_foot(drawn: tuple[Collection, pd.
 
 def test_baseline_above_the_panel_is_a_remark_at_its_head(make_record: Make, write_runs: Write) -> None:
     good, poor = (Metric(metric="knn_top1", protocol={"k": 20}, value=value) for value in (0.99, 0.5))
-    pixels = make_record("raw_pixels", None, title="Raw pixels", run={"epochs": 0}, metrics=[good])
+    pixels = make_record("raw_pixels", None, title="Raw pixels", kind="pixels", metrics=[good])
     collection = collect([write_runs([make_record(metrics=[poor]), pixels])])
     figure = plots.accuracy(collection, summarise(collection), "digits")
     assert figure is not None
     assert "↑ Raw pixels 99.0" in [text.get_text() for text in figure.axes[0].texts]
+    plt.close(figure)
+
+
+def test_panel_says_what_sets_it_apart_and_not_what_its_rows_differ_in(make_record: Make, write_runs: Write) -> None:
+    def seen(features: str, epoch: int) -> Metric:
+        protocol = {"labels_per_class": 1, "probe": "logistic C=1", "features": features, "epoch": epoch}
+        return Metric(metric="fewshot_top1", protocol=protocol, value=0.5)
+
+    trained = make_record(metrics=[seen("backbone", 60), seen("embedding", 60)])
+    pixels = make_record("raw_pixels", None, kind="pixels", metrics=[seen("pixels", 0)])
+    collection = collect([write_runs([trained, pixels])])
+    figure = plots.accuracy(collection, summarise(collection), "digits")
+    assert figure is not None
+    titles = [axis.get_title().partition("\n")[2] for axis in figure.axes]
+    assert titles == ["features=backbone", "features=embedding"]
     plt.close(figure)
 
 
@@ -146,7 +162,7 @@ def test_loss_curves_have_a_panel_a_method_and_mark_divergence(drawn: tuple[Coll
 
 
 def test_nothing_to_draw_is_no_figure(make_record: Make, write_runs: Write, tmp_path: Path) -> None:
-    collection = collect([write_runs([make_record(status="failed", cost=make_record().cost)])])
+    collection = collect([write_runs([make_record(status="failed", cost=make_record().network.cost)])])
     assert plots.write(collection, tmp_path / "plots") == []
 
 
@@ -172,7 +188,7 @@ def test_files_are_written_as_png_and_pdf_and_do_not_change(
 
 
 def test_two_data_sets_have_their_own_files(make_record: Make, write_runs: Write, tmp_path: Path) -> None:
-    records = [make_record(run={"data": {"source": source}}) for source in ("digits", "npz:/a/own.npz")]
+    records = [make_record(network={"data": {"source": source}}) for source in ("digits", "npz:/a/own.npz")]
     paths = plots.write(collect([write_runs(records)]), tmp_path / "plots")
     assert {path.name for path in paths if path.suffix == ".png"} == {
         "digits_accuracy.png",

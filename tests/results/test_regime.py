@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from results import plots, regime, style
 from results.collect import Collection, collect
-from results.kernels import Picture, neighbourhoods
-from results.record import KERNEL_NAME, SPECTRUM_NAME, Metric, Record
+from results.kernel_picture import Picture, neighbourhoods
+from results.record import Metric
 from results.summary import summarise
 
-Make = Callable[..., Record]
+Make = Callable[..., Any]
 Write = Callable[..., Path]
 Drawn = tuple[Collection, pd.DataFrame]
 
@@ -30,7 +28,15 @@ def _closed() -> Iterator[None]:
     plt.close("all")
 
 
-def _kernel(make: Make, method: str, value: float, seed: int = 0, dim: int | None = 16, **spec: Any) -> Record:
+def _kernel(
+    make: Make,
+    method: str,
+    value: float,
+    seed: int = 0,
+    dim: int | None = 16,
+    measurements: Iterable[dict[str, Any]] = (),
+    **spec: Any,
+) -> Any:
     """A record whose few-label accuracy at one label is ``value`` + 0.01 by SVM, and 0.1 more by ridge."""
     settings = {"kernel": {"name": "rbf", "gamma": 0.1}, "n_views": 16, "ridge": 0.01, **spec}
     place: dict[str, Any] = {"features": "kernel", "split": "test", "epoch": 0 if method == "base_kernel" else 1}
@@ -45,11 +51,11 @@ def _kernel(make: Make, method: str, value: float, seed: int = 0, dim: int | Non
         for labels in (1, 5)
     ]
     axes = {f"regime.{key}": settings[key] for key in spec}
-    run = {"regime": settings, "epochs": place["epoch"]}
-    return make(method, dim, seed, title=method.replace("_", " "), run=run, axes=axes, metrics=tuple(metrics))
+    named: dict[str, Any] = {"kind": "kernel", "title": method.replace("_", " "), "axes": axes}
+    return make(method, dim, seed, **named, network={"regime": settings}, metrics=metrics, measurements=measurements)
 
 
-def _drawn(records: Iterable[Record], write: Write) -> Drawn:
+def _drawn(records: Iterable[Any], write: Write) -> Drawn:
     collection = collect([write(records)])
     return collection, summarise(collection)
 
@@ -118,42 +124,43 @@ def test_the_heat_map_tells_every_cell_and_the_base_kernel(make_record: Make, wr
     assert figure.axes[0].get_title() == "1 label a class; base kernel 46.0"
 
 
-def test_the_spectrum_is_read_beside_the_record(tmp_path: Path, make_record: Make, write_runs: Write) -> None:
-    records = [_kernel(make_record, name, 0.6) for name in ("kernel_a", "kernel_b")]
-    drawn = _drawn(records, write_runs)
-    assert regime.spectrum(*drawn, "digits") is None
-    for record, shares in zip(records, ([0.9, 0.1, 0.0], [0.5, 0.5]), strict=True):
-        (tmp_path / "runs" / record.id / SPECTRUM_NAME).write_text(json.dumps({"eigenvalues": shares}))
-    figure = regime.spectrum(*drawn, "digits")
+def test_the_spectrum_is_a_measurement(make_record: Make, write_runs: Write) -> None:
+    shares = {"kernel_a": [0.9, 0.1, 0.0], "kernel_b": [0.5, 0.5]}
+    assert regime.spectrum(*_drawn([_kernel(make_record, name, 0.6) for name in shares], write_runs), "digits") is None
+    measured = {name: [{"probe": "spectrum", "details": {"eigenvalues": own}}] for name, own in shares.items()}
+    records = [_kernel(make_record, name, 0.6, measurements=own) for name, own in measured.items()]
+    figure = regime.spectrum(*_drawn(records, write_runs), "digits")
     assert figure is not None
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[0.9, 0.1], [0.5, 0.5]]
 
 
-def _picture(folder: Path, induced: float) -> None:
-    grid = np.full((4, 4), induced, dtype=np.float16)
-    points = np.array([[0, 0], [1, 1]], dtype=np.float32)
-    arrays = {"points": points, "labels": np.array([0, 1], dtype=np.int8), "origin": points[0]}
-    np.savez(folder / KERNEL_NAME, **arrays, edge=np.float32(1), base=0 * grid, induced=grid)
+def _picture(induced: float) -> dict[str, Any]:
+    points = [[0.0, 0.0], [1.0, 1.0]]
+    grids = {"base": [[0.0] * 4] * 4, "induced": [[induced] * 4] * 4}
+    return {"points": points, "labels": [0, 1], "origin": points[0], "edge": 1.0, **grids}
 
 
-def test_the_kernels_picture_by_neighbourhood(tmp_path: Path, make_record: Make, write_runs: Write) -> None:
-    records = [_kernel(make_record, "kernel_a", 0.6, n_neighbors=count) for count in (2, 40, 5)]
-    drawn = _drawn(records, write_runs)
-    assert neighbourhoods(*drawn, "digits") is None
-    for record in records:
-        _picture(tmp_path / "runs" / record.id, record.run["regime"]["n_neighbors"] / 100)
-    figure = neighbourhoods(*drawn, "digits")
+def test_the_kernels_picture_by_neighbourhood(make_record: Make, write_runs: Write) -> None:
+    counts = (2, 40, 5)
+    alone = [_kernel(make_record, "kernel_a", 0.6, n_neighbors=count) for count in counts]
+    assert neighbourhoods(*_drawn(alone, write_runs), "digits") is None
+    pictures = [[{"probe": "kernel_picture", "details": _picture(count / 100)}] for count in counts]
+    own = [
+        _kernel(make_record, "kernel_a", 0.6, n_neighbors=count, measurements=picture)
+        for count, picture in zip(counts, pictures, strict=True)
+    ]
+    figure = neighbourhoods(*_drawn(own, write_runs), "digits")
     assert figure is not None
     panels = [axis for axis in figure.axes if axis.images]
     assert [axis.get_title() for axis in panels] == ["Base kernel", "2 neighbours", "5 neighbours", "40 neighbours"]
     assert [axis.images[0].get_array().mean() for axis in panels] == pytest.approx([0, 0.02, 0.05, 0.4], abs=1e-3)
 
 
-def test_a_damaged_picture_is_no_picture(tmp_path: Path) -> None:
-    (tmp_path / KERNEL_NAME).write_bytes(b"PK\x03\x04 and no more")
-    assert Picture.read(tmp_path) is None
-    assert Picture.read(tmp_path / "nowhere") is None
-    assert regime.read_spectrum(tmp_path) == []
+@pytest.mark.parametrize("change", [{"edge": None}, {"base": "none"}, {"points": [[0.0], [1.0, 1.0]]}])
+def test_details_that_hold_no_picture(change: dict[str, Any]) -> None:
+    assert Picture.of(_picture(0.5)) is not None
+    assert Picture.of(_picture(0.5) | change) is None
+    assert Picture.of({}) is None
 
 
 def test_the_figures_are_written_with_the_others(tmp_path: Path, make_record: Make, write_runs: Write) -> None:

@@ -1,15 +1,16 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from results.collect import collect
-from results.record import Metric, Record
-from results.summary import metric_title, select, summarise
+from results.record import Metric
+from results.summary import metric_title, natural, select, summarise
 
-Make = Callable[..., Record]
+Make = Callable[..., Any]
 Write = Callable[..., Path]
 
 
@@ -33,7 +34,7 @@ def test_seeds_are_averaged_with_their_interval(make_record: Make, write_runs: W
 
 def test_two_configurations_are_never_averaged(make_record: Make, write_runs: Write) -> None:
     folder = write_runs(
-        make_record(metrics=top1(value), run={"batch_size": batch}, axes={"batch_size": batch})
+        make_record(metrics=top1(value), network={"batch_size": batch}, axes={"batch_size": batch})
         for batch, value in ((1024, 0.8), (256, 0.9))
     )
     rows = summary_of(folder)
@@ -42,12 +43,14 @@ def test_two_configurations_are_never_averaged(make_record: Make, write_runs: Wr
 
 
 def test_a_difference_off_the_axes_shows_too(make_record: Make, write_runs: Write) -> None:
-    folder = write_runs(make_record(metrics=top1(0.9), run={"loss": {"tau": tau}}) for tau in (0.1, 0.2))
+    folder = write_runs(make_record(metrics=top1(0.9), network={"loss": {"tau": tau}}) for tau in (0.1, 0.2))
     assert summary_of(folder)["label"].to_list() == ["SFRIK L=2, tau=0.1", "SFRIK L=2, tau=0.2"]
 
 
 def test_what_follows_the_dimension_is_no_part_of_the_name(make_record: Make, write_runs: Write) -> None:
-    folder = write_runs(make_record(dim=dim, metrics=top1(0.9), run={"loss": {"w": 4000 / dim}}) for dim in (64, 256))
+    folder = write_runs(
+        make_record(dim=dim, metrics=top1(0.9), network={"loss": {"w": 4000 / dim}}) for dim in (64, 256)
+    )
     assert summary_of(folder)["label"].unique().tolist() == ["SFRIK L=2"]
 
 
@@ -67,6 +70,84 @@ def test_configuration_that_only_failed_keeps_its_rows(make_record: Make, write_
     assert lost["n"].to_list() == [0] * len(rows["key"].unique())
     assert set(lost["failures"]) == {"failed 1/1"}
     assert set(lost["protocol"]) == set(rows["key"])
+
+
+def test_failed_measurement_is_counted_in_its_probes_tables_only(make_record: Make, write_runs: Write) -> None:
+    done = [Metric(metric="logistic_top1", protocol={"C": 1.0}, value=0.9)]
+    records = [
+        make_record(seed=0, metrics=[*top1(0.9), *done]),
+        make_record(seed=1, metrics=done, measurements=[{"probe": "knn", "status": "failed"}]),
+    ]
+    summary = summarise(collect([write_runs(records)]))
+    assert dict(zip(summary["metric"], summary["failures"], strict=True)).items() >= {
+        ("knn_top1", "failed 1/2"),
+        ("logistic_top1", ""),
+        ("step_seconds", ""),
+    }
+
+
+def test_failures_of_networks_and_of_measurements_are_counted_together(make_record: Make, write_runs: Write) -> None:
+    records = [
+        make_record(seed=0, metrics=top1(0.9)),
+        make_record(seed=1, metrics=(), measurements=[{"probe": "knn", "status": "failed"}]),
+        make_record(seed=2, status="failed"),
+    ]
+    (row,) = summary_of(write_runs(records)).to_dict("records")
+    assert (row["failures"], row["n"], row["runs"]) == ("failed 2/3", 1, 3)
+
+
+def test_configuration_whose_measurement_only_failed_keeps_its_row(make_record: Make, write_runs: Write) -> None:
+    lost = make_record("vicreg", metrics=(), measurements=[{"probe": "knn", "status": "out-of-memory"}])
+    rows = summary_of(write_runs([make_record(metrics=top1(0.9)), lost])).set_index("method")
+    assert (rows["failures"]["vicreg"], rows["n"]["vicreg"]) == ("out-of-memory 1/1", 0)
+
+
+def test_failure_of_other_options_is_no_failure_here(make_record: Make, write_runs: Write) -> None:
+    again = {"probe": "knn", "status": "failed", "settings": {"knn_temperature": 0.1}}
+    lost = make_record("vicreg", metrics=(), measurements=[again])
+    rows = summary_of(write_runs([make_record(metrics=top1(0.9)), lost]))
+    assert rows[["method", "failures"]].to_numpy().tolist() == [["sfrik_l2", ""]]
+
+
+def test_figure_that_another_measurement_found_is_no_failure(make_record: Make, write_runs: Write) -> None:
+    both = {"probe": "knn", "settings": {"knn_k": [20, 200]}}
+    longer = Metric(metric="knn_top1", protocol={"k": 200}, value=0.8)
+    records = [
+        make_record("auh", metrics=top1(0.9), measurements=[both | {"status": "failed"}]),
+        make_record("vicreg", metrics=(), measurements=[both | {"metrics": [*top1(0.9), longer]}]),
+    ]
+    rows = summary_of(write_runs(records)).set_index(["method", "key"])["failures"]
+    assert rows.to_dict() == {
+        ("auh", "k=20"): "",
+        ("auh", "k=200"): "failed 1/1",
+        ("vicreg", "k=20"): "",
+        ("vicreg", "k=200"): "",
+    }
+
+
+def test_network_that_nothing_was_measured_on_yet_is_no_failure(make_record: Make, write_runs: Write) -> None:
+    (row,) = summary_of(write_runs([make_record(metrics=top1(0.9)), make_record(seed=1, metrics=())])).to_dict(
+        "records"
+    )
+    assert (row["failures"], row["n"], row["runs"]) == ("", 1, 2)
+
+
+def test_network_measured_on_other_data_says_what_it_was_trained_on(make_record: Make, write_runs: Write) -> None:
+    on = {"probe": "knn", "metrics": top1(0.5), "settings": {"data": {"source": "mnist"}}}
+    rows = summary_of(write_runs([make_record(metrics=top1(0.9), measurements=[on])])).set_index("dataset")
+    assert rows["label"].to_dict() == {"digits": "SFRIK L=2", "mnist": "SFRIK L=2, trained on digits"}
+
+
+def test_weights_from_a_file_keep_their_name_on_every_data_set(make_record: Make, write_runs: Write) -> None:
+    data = [{"data": {"source": source}} for source in ("digits", "mnist")]
+    on = [{"probe": "knn", "metrics": top1(0.5), "settings": own} for own in data]
+    rows = summary_of(write_runs([make_record("weights", None, kind="weights", metrics=(), measurements=on)]))
+    assert rows[["dataset", "label"]].to_numpy().tolist() == [["digits", "weights"], ["mnist", "weights"]]
+
+
+def test_names_are_ordered_by_the_numbers_in_them() -> None:
+    names = [f"ridge={ridge}" for ridge in (0.0, 1e-05, 0.0001, 0.01, 0.1, 2, 10)]
+    assert pd.Series(names[::-1]).sort_values(key=natural).to_list() == names
 
 
 def test_figure_that_is_not_finite_is_a_failure(make_record: Make, write_runs: Write) -> None:
@@ -96,7 +177,7 @@ def test_cost_of_two_machines_is_not_averaged(make_record: Make, write_runs: Wri
 
 
 def test_cost_that_was_not_measured_is_absent(make_record: Make, write_runs: Write) -> None:
-    cost = make_record().cost.model_copy(update={"loss_seconds": None, "peak_bytes_loss": None})
+    cost = make_record().network.cost.model_copy(update={"loss_seconds": None, "peak_bytes_loss": None})
     summary = summarise(collect([write_runs([make_record(cost=cost)])]))
     assert not {"loss_seconds", "peak_bytes_loss"} & set(summary["metric"])
 

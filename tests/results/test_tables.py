@@ -5,15 +5,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from results.collect import collect
-from results.record import Cost, Metric, Record
+from results.collect import collect, short_source
+from results.record import Cost, Metric
 from results.summary import summarise
-from results.tables import accuracy, cost, figure, render, short_source, unfinished
+from results.tables import accuracy, cost, figure, render, unfinished
 
-Make = Callable[..., Record]
+Make = Callable[..., Any]
 Write = Callable[..., Path]
 
 
@@ -75,8 +76,33 @@ def test_suite_of_failures_only_still_tells_what_happened(make_record: Make, wri
     assert json.loads(render(collection, "json"))[0]["failures"] == "out-of-memory 1/1"
 
 
+def test_measurements_that_did_not_finish_are_listed_beside_networks(make_record: Make, write_runs: Write) -> None:
+    record = make_record(metrics=(), measurements=[{"probe": "knn", "status": "failed"}])
+    networks, measurements = unfinished(collect([write_runs([record, make_record(seed=1, status="diverged")])]))
+    assert (networks.title, measurements.title) == ("Networks that did not finish", "Measurements that did not finish")
+    assert measurements.rows == [
+        {"Network": record.id, "Probe": "knn", "Status": "failed", "Message": "knn ran out of patience"}
+    ]
+
+
+def test_two_temperatures_are_two_tables_one_after_the_other(make_record: Make, write_runs: Write) -> None:
+    measurements = [
+        {
+            "probe": "knn",
+            "settings": {"knn_temperature": temperature},
+            "metrics": [Metric(metric="knn_top1", protocol={"k": 20, "T": temperature}, value=value)],
+        }
+        for temperature, value in ((0.1, 0.8), (0.07, 0.9))
+    ]
+    tables = accuracy(summarise(collect([write_runs([make_record(metrics=(), measurements=measurements)])])))
+    assert [(table.title.partition("; ")[2], table.rows[0]["D=64"]) for table in tables] == [
+        ("k=20, T=0.07", "90.0"),
+        ("k=20, T=0.1", "80.0"),
+    ]
+
+
 def test_data_sets_do_not_share_a_table(make_record: Make, write_runs: Write) -> None:
-    records = [make_record(run={"data": {"source": source}}) for source in ("mnist", "npz:/some/where/own.npz")]
+    records = [make_record(network={"data": {"source": source}}) for source in ("mnist", "npz:/some/where/own.npz")]
     titles = [
         table.title.split(":")[0] for table in accuracy(summarise(collect([write_runs(records)])), "logistic_top1")
     ]
@@ -160,14 +186,13 @@ def test_figure_reads_as_in_a_paper(mean: float, half: float, unit: str, text: s
 
 def test_a_thousand_records_take_seconds_and_no_torch(make_record: Make, tmp_path: Path) -> None:
     many = [
-        make_record(method, dim, seed, metrics=[*make_record().metrics, Metric(metric="m", protocol={}, value=0.1)])
+        make_record(method, dim, seed)
         for method in ("auh", "vicreg", "simclr", "sfrik_l2")
         for dim in range(2, 27)
         for seed in range(10)
     ]
     for record in many:
-        (tmp_path / record.id).mkdir()
-        (tmp_path / record.id / "record.json").write_text(record.model_dump_json())
+        record.write(tmp_path / record.id)
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from results.collect import collect\nfrom results.tables import render\n"

@@ -1,0 +1,216 @@
+"""The one reader of runs folders, and the one file that a runs folder packs into.
+
+A packed file holds a JSON object a line: first ``{"line": "runs", "schema_version": ...}``, then the suites
+(``"suite"``), then for every network its record (``"network"``), those of its measurements (``"measurement"``) and what
+it logged (``"curve"``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from results.record import (
+    MEASUREMENTS_NAME,
+    METRICS_NAME,
+    NETWORK_NAME,
+    PACKED_NAME,
+    SCHEMA_VERSION,
+    MeasurementRecord,
+    NetworkRecord,
+    first_line,
+    write_atomically,
+)
+
+SUITE_NAME: Final = "suite.json"
+_OLD_NAME = "record.json"
+
+R = TypeVar("R")
+
+
+class LeftOut(UserWarning):
+    """A record that could not be used."""
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """The records of one network and of its measurements, and ``place``: its folder, or the packed file."""
+
+    network: NetworkRecord
+    measurements: tuple[MeasurementRecord, ...]
+    place: Path
+    packed: tuple[dict[str, Any], ...] | None = None
+
+    def curve(self) -> list[dict[str, Any]]:
+        """The lines that it logged as it was trained, as they were written; one that a kill tore is passed over."""
+        if self.packed is not None:
+            return list(self.packed)
+        path = self.place / METRICS_NAME
+        lines = []
+        for text in path.read_bytes().split(b"\n") if path.exists() else ():
+            with suppress(ValueError):
+                lines.append(json.loads(text))
+        return [line for line in lines if isinstance(line, dict)]
+
+
+def read_runs(places: Iterable[Path]) -> list[Records]:
+    """What is in ``places``: runs folders, networks' folders, folders of runs folders, packed files.
+
+    Nothing is written. A record that is damaged or of a newer version, and a network that was already read from another
+    place, are left out with a :class:`LeftOut` warning. Raises ``ValueError`` in one sentence where a place is missing,
+    holds no readable record, or is of an older version.
+    """
+    found: dict[str, Records] = {}
+    for place in map(Path, places):
+        for records in _read(place):
+            name, first = records.network.id, found.setdefault(records.network.id, records).place
+            if first.resolve() != records.place.resolve():
+                _warn(f"network {name} is in {first} and again in {records.place}: the first is used")
+    if not found:
+        raise ValueError("no runs folder was named")
+    return list(found.values())
+
+
+def pack(folder: Path, to: Path) -> int:
+    """Write what :func:`read_runs` reads in ``folder`` as one file, atomically; returns the number of networks.
+
+    The same records give the same bytes. Raises ``ValueError`` as :func:`read_runs` does, and for what is packed.
+    """
+    found = read_runs([folder])
+    if any(records.packed is not None for records in found):
+        raise ValueError(f"{folder} is packed already")
+    lines: list[dict[str, Any]] = [{"line": "runs", "schema_version": SCHEMA_VERSION}]
+    suites = sorted(path for depth in ("", "*/") for path in folder.glob(depth + SUITE_NAME))
+    lines += [{"line": "suite", "suite": suite} for path in suites if (suite := _left_out(_suite, path))]
+    for records in found:
+        lines += [{"line": "network", "record": _content(records.network)}]
+        lines += [{"line": "measurement", "record": _content(record)} for record in records.measurements]
+        if curve := records.curve():
+            lines += [{"line": "curve", "network": records.network.id, "log": curve}]
+    text = "".join(json.dumps(_finite(line), separators=(",", ":"), allow_nan=False) + "\n" for line in lines)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(to, text.encode())
+    return len(found)
+
+
+def _content(record: NetworkRecord | MeasurementRecord) -> dict[str, Any]:
+    # A metric's name says its protocol once more.
+    return record.model_dump(mode="json", exclude={"metrics": {"__all__": {"name"}}})
+
+
+def _suite(path: Path) -> Any:
+    return _json(path.read_bytes(), path)
+
+
+def _read(place: Path) -> list[Records]:
+    if not place.exists():
+        raise ValueError(f"runs folder {place}: there is no such folder")
+    found: list[Records] = []
+    for path in [place] if place.is_file() else _sources(place):
+        found += _in_folder(path.parent) if path.name == NETWORK_NAME else _unpacked(path)
+    old = sorted(_within(place, _OLD_NAME))
+    if old and not found:
+        raise ValueError(
+            f"runs folder {place}: was written by an older version of spherebench, whose records this one cannot read; "
+            "run the suite again into another folder"
+        )
+    if not found:
+        raise ValueError(f"runs folder {place}: no readable {NETWORK_NAME} or {PACKED_NAME} in it or two levels down")
+    for path in old:
+        _warn(f"record {path} is of an older version of spherebench; left out")
+    return found
+
+
+def _within(place: Path, name: str) -> Iterator[Path]:
+    # No deeper than runs/<suite>/<network>: a network's folder may hold a copy of this repository with its records.
+    return (path for depth in ("", "*/", "*/*/") for path in place.glob(depth + name))
+
+
+def _sources(place: Path) -> list[Path]:
+    """Every network's record, and the packed file of each runs folder that holds no network."""
+    networks = list(_within(place, NETWORK_NAME))
+    folders = {path.parent.parent for path in networks}
+    packed = [path for depth in ("", "*/") for path in place.glob(depth + PACKED_NAME) if path.parent not in folders]
+    return sorted(networks + packed)
+
+
+def _in_folder(folder: Path) -> list[Records]:
+    record = _left_out(NetworkRecord.read, folder / NETWORK_NAME)
+    if record is None:
+        return []
+    paths = sorted((folder / MEASUREMENTS_NAME).glob("*.json"))
+    measurements = [found for path in paths if (found := _left_out(MeasurementRecord.read, path)) is not None]
+    for other in [measurement for measurement in measurements if measurement.network != record.id]:
+        _warn(f"{folder}: measurement {other.id} is of {other.network}, another network; left out")
+        measurements.remove(other)
+    return [Records(record, tuple(measurements), folder)]
+
+
+def _unpacked(path: Path) -> list[Records]:
+    """The networks of a packed file."""
+    first, *lines = path.read_bytes().split(b"\n")
+    if not re.fullmatch(rb'\{"line":"runs","schema_version":\d+\}', first):
+        raise ValueError(f"{path}: is a file, but none that `spherebench pack` wrote")
+    if (version := json.loads(first)["schema_version"]) != SCHEMA_VERSION:
+        age = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise ValueError(f"{path}: was packed by {age} version of spherebench, whose records this one cannot read")
+    read = [_left_out(_line, text, f"{path}, line {number}") for number, text in enumerate(lines, 2) if text]
+    curves: dict[str, tuple[dict[str, Any], ...]] = dict(line for line in read if isinstance(line, tuple))
+    measurements: dict[str, list[MeasurementRecord]] = {}
+    for record in read:
+        if isinstance(record, MeasurementRecord):
+            measurements.setdefault(record.network, []).append(record)
+    return [
+        Records(record, tuple(measurements.get(record.id, ())), path, curves.get(record.id, ()))
+        for record in read
+        if isinstance(record, NetworkRecord)
+    ]
+
+
+def _line(text: bytes, place: str) -> NetworkRecord | MeasurementRecord | tuple[str, Any] | None:
+    """What a line of a packed file says of a network; None of a suite. Raises ``ValueError`` where it is damaged."""
+    line = _json(text, place)
+    try:
+        if line["line"] == "network":
+            return NetworkRecord.from_json(line["record"], place)
+        if line["line"] == "measurement":
+            return MeasurementRecord.from_json(line["record"], place)
+        return (line["network"], tuple(line["log"])) if line["line"] == "curve" else None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"damaged record {place}: {error!r}") from error
+
+
+def _json(content: bytes, place: object) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"damaged file {place}: {first_line(error)}") from error
+
+
+def _left_out(read: Callable[..., R], *args: Any) -> R | None:
+    """What ``read`` returns; a warning, and None, where it could not."""
+    try:
+        return read(*args)
+    except (ValueError, OSError) as error:
+        _warn(f"{error}; left out")
+        return None
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, LeftOut, stacklevel=4)
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with numbers that are not finite as text: JSON has none, and ``float`` reads it back."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
