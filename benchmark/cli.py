@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,21 +17,16 @@ if TYPE_CHECKING:
     from benchmark.suite.expand import Suite
     from results.cell import CostCell
 
-T = TypeVar("T")
 # Commands that lie in other modules, which are imported when they are called.
 _ELSEWHERE = {
     "benchmark.cost.cli": ("cost", "plan"),
+    "benchmark.running.cli": ("evaluate", "export", "clean", "pack"),
     "slurm.cli": ("submit", "status", "cancel", "retry", "logs", "doctor"),
 }
 FORMATS = ("plain", "md", "csv", "json", "latex")
 
 format_option = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="plain",
-    show_default=True,
-    help="How to print tables.",
+    "--format", "format_", type=click.Choice(FORMATS), default="plain", show_default=True, help="How to print tables."
 )
 set_option = click.option(
     "--set",
@@ -39,7 +35,12 @@ set_option = click.option(
     metavar="KEY=VALUE",
     help="Override a setting, e.g. epochs=10; a list (embedding_dim=512,2048) becomes an axis. May be repeated.",
 )
-download_option = click.option("--download", is_flag=True, help="Fetch the data set where it is missing.")
+download_option = click.option(
+    "--download",
+    is_flag=True,
+    callback=lambda ctx, param, given: ("download=true",) if given else (),  # as --set would have it
+    help="Fetch the data set where it is missing.",
+)
 runs_argument = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 
@@ -61,11 +62,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command by its name."""
-        for module, names in _ELSEWHERE.items():
-            if cmd_name in names:
-                command: click.Command = getattr(importlib.import_module(module), cmd_name)
-                return command
-        return super().get_command(ctx, cmd_name)
+        module = next((module for module, names in _ELSEWHERE.items() if cmd_name in names), None)
+        return getattr(importlib.import_module(module), cmd_name) if module else super().get_command(ctx, cmd_name)
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -84,27 +82,33 @@ def main() -> None:
 @set_option
 @download_option
 @click.option("--retry", type=click.Choice(["failed"]), help="Redo what failed, diverged or ran out of memory.")
-def run(suite: str, out: Path | None, assignments: tuple[str, ...], download: bool, retry: str | None) -> None:
-    """Train and evaluate every run of SUITE (a name or a YAML file) that has no record yet; write tables and plots."""
+def run(
+    suite: str, out: Path | None, assignments: tuple[str, ...], download: tuple[str, ...], retry: str | None
+) -> None:
+    """Train every network of SUITE (a name or a YAML file) that is not there, measure what is missing; write tables."""
     from benchmark.suite.expand import load_suite
 
-    loaded = load_suite(suite, [*assignments, *_fetching(download)])
-    folder = out or Path("runs") / loaded.name
-    finished = _execute(loaded, folder, retry=retry is not None)
-    if finished is None:
-        return
+    loaded = load_suite(suite, [*assignments, *download])
+    execute_and_report(loaded, out or Path("runs") / loaded.name, retry=retry is not None)
+
+
+def execute_and_report(suite: Suite, folder: Path, *, retry: bool, train: bool = True) -> None:
+    """Run what is missing, then write tables and plots where they are not those of the records; exit 1 of a failure."""
     from results.report import is_current, write
 
+    finished = execute(suite, folder, retry=retry, train=train)
+    if finished is None:
+        return
     if is_current(folder):
         click.echo(f"tables and plots in {folder} are up to date")
     else:
-        for path in write(folder):
-            click.echo(f"wrote {path}")
+        _echo_written(write(folder))
     raise SystemExit(0 if finished else 1)
 
 
-def _fetching(download: bool) -> list[str]:
-    return ["download=true"] if download else []
+def _echo_written(paths: Iterable[Path]) -> None:
+    for path in paths:
+        click.echo(f"wrote {path}")
 
 
 @main.command()
@@ -113,26 +117,25 @@ def _fetching(download: bool) -> list[str]:
 @set_option
 @download_option
 @format_option
-def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: bool, format_: str) -> None:
+def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: tuple[str, ...], format_: str) -> None:
     """Choose each method's hyper-parameters on the tune split, with the same budget for every method."""
     from benchmark.suite.expand import parse_overrides, read_suite, suite_path
     from benchmark.suite.tune import choose, scores, tuning_suite, write_choice
     from results.formats import format_table
 
     path = suite_path(suite)
-    file = read_suite(path)
-    candidates = tuning_suite(
-        file, parse_overrides([*assignments, *_fetching(download)]), name=path.stem, where=path.name
-    )
+    file, overrides = read_suite(path), parse_overrides([*assignments, *download])
+    candidates = tuning_suite(file, overrides, name=path.stem, where=path.name)
     folder = out or Path("runs") / candidates.name
-    if _execute(candidates, folder, retry=False, quiet=format_ != "plain") is None:
+    if execute(candidates, folder, retry=False, quiet=format_ != "plain") is None:
         return
     assert file.tune is not None
     found = scores(candidates, file.tune, folder)
+    keys = dict.fromkeys(key for tried in file.tune.candidates.values() for key in tried)
     rows = [
         {
             "method": score.method,
-            **{key: score.candidate.get(key) for key in _keys(file.tune.candidates.values())},
+            **{key: score.candidate.get(key) for key in keys},
             file.tune.metric: score.value,
             "seeds": score.seeds,
             "note": score.note,
@@ -145,29 +148,27 @@ def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: b
         click.echo(f"wrote {written}")
 
 
-def _keys(mappings: Any) -> list[str]:
-    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
-
-
-def _execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False) -> bool | None:
+def execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False, train: bool = True) -> bool | None:
     """Run what is missing. True: everything is done; False: not everything; None: another process reports."""
-    from benchmark.running.sweep import execute_suite
+    from benchmark.running.runner import execute_suite
     from benchmark.runtime.process import process
-    from benchmark.runtime.signals import stop_requests
+    from benchmark.runtime.signals import Interrupted, stop_requests
+
+    def say(text: str) -> None:
+        if this.is_main and not quiet:
+            click.echo(text)
 
     with process(suite.execution.device) as this, stop_requests() as requests:
-        say = click.echo if this.is_main and not quiet else _say_nothing
         for axes, reason in suite.skipped:
             say(f"skipped {', '.join(f'{axis}={value}' for axis, value in axes.items())}: {reason}")
-        finished = execute_suite(suite, folder, this, requests, retry=retry, report=say)
+        try:
+            finished = execute_suite(suite, folder, this, requests, retry=retry, report=say, train=train)
+        except (Interrupted, KeyboardInterrupt):
+            finished, requests.suite_must_end = False, True
     if finished is not None and requests.suite_must_end:
         click.echo("stopped; the same command goes on where this one ended", err=True)
         raise SystemExit(130)
     return finished
-
-
-def _say_nothing(text: str) -> None:
-    """Drop ``text``: another process speaks, or the output is for a program."""
 
 
 @main.command()
@@ -177,10 +178,8 @@ def suites(format_: str) -> None:
     from benchmark.suite.expand import read_suite, suite_names, suite_path
     from results.formats import format_table
 
-    rows = [
-        {"suite": name, "what it is": read_suite(suite_path(name)).description.partition("\n")[0]}
-        for name in suite_names()
-    ]
+    files = {name: read_suite(suite_path(name)) for name in suite_names()}
+    rows = [{"suite": name, "what it is": file.description.partition("\n")[0]} for name, file in files.items()]
     click.echo(format_table(rows, format_))
 
 
@@ -188,7 +187,7 @@ def suites(format_: str) -> None:
 @format_option
 def methods(format_: str) -> None:
     """List the methods, their defaults and where they come from."""
-    from benchmark.networks.kernel_spec import kernel_methods_table
+    from benchmark.networks.regime import kernel_methods_table
     from methods import registry
     from results.formats import format_table
 
@@ -221,13 +220,13 @@ def datasets(format_: str) -> None:
 def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
     """Print accuracy and cost tables of the runs folders RUNS, or the table of a cost sweep's folder."""
     from results import cell_tables
+    from results.collect import collect
     from results.tables import render
 
-    cells = _cost_cells(runs)
-    if cells:
-        click.echo(cell_tables.render(cells, format_), nl=False)
-    else:
-        click.echo(_of_records(runs, lambda collection: render(collection, format_, metric)), nl=False)
+    with damage_told():
+        cells = _cost_cells(runs)
+        text = cell_tables.render(cells, format_) if cells else render(collect(runs), format_, metric)
+    click.echo(text, nl=False)
 
 
 @main.command()
@@ -236,12 +235,14 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
 def plots(runs: tuple[Path, ...], out: Path | None) -> None:
     """Draw the figures of the runs folders RUNS, or of a cost sweep's folder, as PNG and PDF."""
     from results import cell_plots
+    from results.collect import collect
     from results.plots import write
 
-    folder, cells = out or runs[0] / "plots", _cost_cells(runs)
-    written = cell_plots.write(cells, folder) if cells else _of_records(runs, lambda found: write(found, folder))
-    for path in written:
-        click.echo(f"wrote {path}")
+    folder = out or runs[0] / "plots"
+    with damage_told():
+        cells = _cost_cells(runs)
+        written = cell_plots.write(cells, folder) if cells else write(collect(runs), folder)
+    _echo_written(written)
     if not written:
         click.echo("nothing to draw: the tables say what there is")
 
@@ -251,30 +252,29 @@ def plots(runs: tuple[Path, ...], out: Path | None) -> None:
 @format_option
 def compare(runs: tuple[Path, ...], format_: str) -> None:
     """Print the figures of RUNS beside published ones, protocol beside protocol."""
+    from results.collect import collect
     from results.compare import render
 
-    click.echo(_of_records(runs, lambda collection: render(collection, format_)), nl=False)
+    with damage_told():
+        text = render(collect(runs), format_)
+    click.echo(text, nl=False)
+
+
+@contextmanager
+def damage_told() -> Iterator[None]:
+    """Records that are damaged, or not there, are the user's error."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
 
 
 def _cost_cells(runs: tuple[Path, ...]) -> list[CostCell]:
-    """The cells of the cost sweeps among ``runs``; a damaged one is the user's error."""
+    """The cells of the cost sweeps among ``runs``."""
     from results.cell import cells_in
 
-    try:
-        found = {folder: cells_in(folder) for folder in runs}
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+    found = {folder: cells_in(folder) for folder in runs}
     others = [str(folder) for folder, cells in found.items() if not cells]
     if 0 < len(others) < len(found):
         raise UserError(f"{', '.join(others)}: no cost sweep, as the others are; give the two kinds apart")
     return [cell for cells in found.values() for cell in cells]
-
-
-def _of_records(runs: tuple[Path, ...], make: Callable[[Any], T]) -> T:
-    """What ``make`` makes of the records in ``runs``; a folder without records is the user's error."""
-    from results.collect import collect
-
-    try:
-        return make(collect(runs))
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error

@@ -1,11 +1,14 @@
 """Settings of every test.
 
-One thread a process, the same examples of every property in every run, and which tests share a process.
+One thread a process, the same examples of every property in every run, a cache of their own, and which tests share a
+process.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,6 +16,18 @@ from hypothesis import settings
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the user's cache knows of data is neither read nor written."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "MPLCONFIGDIR" not in os.environ:  # matplotlib would look through all fonts again
+            home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+            patch.setenv("MPLCONFIGDIR", str(Path(home) / "matplotlib"))
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,7 @@
-"""The directions of import: methods <- benchmark <- slurm, and results beside them with the schemas of records only."""
+"""The directions of import: methods <- benchmark <- slurm, and results, of which they see records and their reader.
+
+Within benchmark they follow the way of the data, from a process to what is left in a folder of runs.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {"methods", "benchmark", "slurm", "results"}
 ALLOWED = {
     "methods": {"methods"},
-    "benchmark": {"benchmark", "methods", "results.record", "results.cell"},
+    "benchmark": {"benchmark", "methods", "results.record", "results.cell", "results.runs"},
     "slurm": {"slurm", "benchmark", "methods", "results.record"},
     "results": {"results"},
 }
+# Each may import those before it.
+WITHIN_BENCHMARK = ("runtime", "data", "views", "networks", "probes", "suite", "cost", "running")
 # The command line sits on top: it imports each room inside the command that needs it.
-ON_TOP = {"benchmark/cli.py", "benchmark/cost/cli.py", "slurm/cli.py"}
+ON_TOP = {"benchmark/cli.py", "benchmark/cost/cli.py", "benchmark/running/cli.py", "slurm/cli.py"}
 HEAVY = {"torch", "torchvision", "sklearn", "submitit"}
 
 
@@ -55,6 +60,28 @@ def test_a_room_imports_only_what_is_above_it(room: str) -> None:
         for name in imported(path)
         if name.split(".")[0] in ROOMS and not within(name, ALLOWED[room])
     }
+    assert not wrong
+
+
+def test_the_parts_of_benchmark_are_these() -> None:
+    folders = {
+        path.relative_to(ROOT).parts[1] for path in sources("benchmark") if len(path.relative_to(ROOT).parts) > 2
+    }
+    assert folders == set(WITHIN_BENCHMARK)
+
+
+@pytest.mark.parametrize("part", WITHIN_BENCHMARK)
+def test_a_part_of_benchmark_imports_only_those_before_it(part: str) -> None:
+    files = [path for path in sources("benchmark") if path.relative_to(ROOT).parts[1] == part]
+    allowed = {f"benchmark.{name}" for name in WITHIN_BENCHMARK[: WITHIN_BENCHMARK.index(part) + 1]}
+    wrong = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        if path.relative_to(ROOT).as_posix() not in ON_TOP
+        for name in imported(path)
+        if within(name, {"benchmark"}) and not within(name, allowed)
+    }
+    assert files
     assert not wrong
 
 

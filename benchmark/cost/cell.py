@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from benchmark.cost.textbook import TEXTBOOKS
+from benchmark.cost.fits import REFERENCES
+from benchmark.networks.trained import Form, Precision, Trained
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.spec import Spec
-from benchmark.suite.config import fault
+from benchmark.runtime.spec import SettingError, Spec
+from benchmark.suite.config import validated
 from benchmark.suite.expand import load_suite
-from benchmark.suite.run import Form, Precision, Run
 from methods import registry
 from results.cell import Scope
-
-FITS = ("exact", "streaming")
 
 
 class Cell(Spec):
@@ -48,7 +45,7 @@ class Cell(Spec):
     @property
     def compared(self) -> bool:
         """Whether a textbook form is measured beside: `mmd`, which takes any kernel, has none."""
-        return self.reference and self.method in TEXTBOOKS
+        return self.reference and registry.get(self.method).textbook is not None
 
     @property
     def id(self) -> str:
@@ -57,15 +54,17 @@ class Cell(Spec):
         shape = f"d{self.embedding_dim}-n{self.batch_size}"
         return f"{self.scope}-{self.method}-{self.form}-{shape}-{self.precision}-{digest}"
 
-    def run(self) -> Run:
-        """Of a step: the Run whose step is measured. Raises :class:`UserError` where the suite does not give one."""
+    def network(self) -> Trained:
+        """Of a step: the network whose step is measured. Raises :class:`UserError` where the suite has none."""
         own = {name: getattr(self, name) for name in ("method", "form", "embedding_dim", "batch_size", "precision")}
         suite = load_suite(self.suite, [*self.settings, "seed=0", *(f"{key}={value}" for key, value in own.items())])
-        return next(cell.run for cell in suite.cells if cell.run.method == self.method)
+        for cell in suite.cells:
+            if isinstance(cell.run.network, Trained) and cell.run.network.method == self.method:
+                return cell.run.network
+        raise UserError(f"--suite {self.suite}: leaves out {self.method} with these settings")
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(NamedTuple):
     """What is to be measured, and what is left out, each with its reason."""
 
     measured: tuple[Cell, ...]
@@ -80,11 +79,10 @@ def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> Cells:
     measured, skipped = [], []
     for values in itertools.product(*axes.values()):
         cell = _valid(common | dict(zip(axes, values, strict=True)))
-        reason = None if cell.scope == "fit" else no_such_form(cell.method, cell.form)
-        if reason is None:
-            measured.append(cell)
-        else:
+        if cell.scope != "fit" and (reason := no_such_form(cell.method, cell.form)):
             skipped.append(f"{cell.method}: {reason}")
+        else:
+            measured.append(cell)
     if not measured:
         raise UserError(f"--form: nothing is left to measure: {skipped[0]}")
     return Cells(tuple(measured), tuple(dict.fromkeys(skipped)))
@@ -92,17 +90,16 @@ def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> Cells:
 
 def _valid(asked: dict[str, Any]) -> Cell:
     try:
-        cell = Cell.model_validate(asked)
-    except ValidationError as error:
-        key, reason = fault(error, Cell)
-        raise UserError(f"--{key.replace('_', '-')}: {reason}") from error
-    known = FITS if cell.scope == "fit" else registry.names()
+        cell = validated(Cell, asked)
+    except SettingError as error:
+        raise UserError(f"--{error.key.replace('_', '-')}: {error}") from error
+    known = tuple(REFERENCES) if cell.scope == "fit" else registry.names()
     if cell.method not in known:
         raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
     if cell.scope == "fit" and (cell.precision, cell.form) != ("fp32", "auto"):
         raise UserError("--precision and --form are for losses: a fit has float64 and one form; leave them out")
     if cell.scope == "step":
-        cell.run()
+        cell.network()
     elif cell.settings:
         raise UserError(f"--set {cell.settings[0]}: settings of a suite are for --scope step, not {cell.scope}")
     return cell
@@ -110,9 +107,8 @@ def _valid(asked: dict[str, Any]) -> Cell:
 
 def no_such_form(method: str, form: str) -> str | None:
     """Why a method cannot be computed in this form; None where it can."""
-    dim = 8  # as good as any
     try:
-        registry.get(method)([torch.eye(4, dim)] * 2, form=form)
+        registry.get(method)([torch.eye(4, 8)] * 2, form=form)  # this shape is as good as any
     except ValueError as error:
         return str(error)
     return None

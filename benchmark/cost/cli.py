@@ -11,29 +11,28 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from benchmark.cli import format_option, set_option
 
 
-class Names(click.ParamType[tuple[Any, ...]]):
+def names(text: str) -> tuple[str, ...]:
     """A list with commas."""
-
-    name = "A,B,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Its parts."""
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(value)
+    return tuple(part.strip() for part in text.split(","))
 
 
-class Numbers(Names):
+def numbers(text: str) -> tuple[int, ...]:
     """A list of whole numbers with commas."""
-
-    name = "N,N,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """Its numbers."""
-        parts = super().convert(value, param, ctx)
-        if not all(str(part).isdigit() for part in parts):
-            self.fail(f"is {value!r}, must be whole numbers with commas between them, such as 512,2048", param, ctx)
-        return tuple(map(int, parts))
+    if not all(part.isdigit() for part in names(text)):
+        raise click.BadParameter(f"is {text!r}, must be whole numbers with commas between them, such as 512,2048")
+    return tuple(map(int, names(text)))
 
 
+def size(text: str) -> int:
+    """The bytes of a size such as 32GB or 80GiB."""
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError as error:
+        raise click.BadParameter(f"is {text!r}, must be a size such as 32GB or 80GiB") from error
+
+
+_NAMES: dict[str, Any] = {"type": names, "metavar": "A,B,..."}
+_NUMBERS: dict[str, Any] = {"type": numbers, "metavar": "N,N,..."}
 _SCOPES = "A loss and its gradient; their errors against float64; a training step; a fit in the kernel regime."
 _LOSSES = {"method": "sfrik_l3,auh,simclr,vicreg,barlow_twins", "batch_size": "1024", "embedding_dim": "512,2048,8192"}
 _DEFAULTS = {
@@ -45,11 +44,11 @@ _DEFAULTS = {
 
 
 @click.command()
-@click.option("--embedding-dim", type=Numbers(), help="D; of a fit, components.")
-@click.option("--batch-size", type=Numbers(), help="N; of a fit, rows.")
-@click.option("--method", type=Names(), help="Losses; of a fit, exact or streaming.")
-@click.option("--form", type=Names(), default="auto", show_default=True, help="auto, primal or dual.")
-@click.option("--precision", type=Names(), default="fp32", show_default=True, help="fp32, bf16 or fp16.")
+@click.option("--embedding-dim", **_NUMBERS, help="D; of a fit, components.")
+@click.option("--batch-size", **_NUMBERS, help="N; of a fit, rows.")
+@click.option("--method", **_NAMES, help="Losses; of a fit, exact or streaming.")
+@click.option("--form", **_NAMES, default="auto", show_default=True, help="auto, primal or dual.")
+@click.option("--precision", **_NAMES, default="fp32", show_default=True, help="fp32, bf16 or fp16.")
 @click.option("--scope", type=click.Choice(list(_DEFAULTS)), default="loss", show_default=True, help=_SCOPES)
 @click.option("--suite", default="cifar10", show_default=True, help="Of a step: its network, optimiser and images.")
 @set_option
@@ -68,7 +67,7 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
     for name, text in _DEFAULTS[asked["scope"]].items():
-        axes[name] = axes[name] or (Names() if name == "method" else Numbers()).convert(text, None, None)
+        axes[name] = axes[name] or (names if name == "method" else numbers)(text)
     chosen = cells(axes, {**asked, "settings": assignments})
     for sentence in chosen.skipped:
         click.echo(f"skipped {sentence}", err=True)
@@ -79,34 +78,23 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     raise SystemExit(0 if all(cell.status == "done" for cell in found) else 1)
 
 
-class Bytes(click.ParamType[int]):
-    """A size such as 32GB or 80GiB."""
-
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Its bytes."""
-        try:
-            return int(TypeAdapter(ByteSize).validate_python(value))
-        except ValidationError:
-            return self.fail(f"is {value!r}, must be a size such as 32GB or 80GiB", param, ctx)
-
-
 @click.command()
 @click.argument("suite")
 @set_option
 @click.option("--gpus", type=click.IntRange(min=1), help="GPUs of each run.  [default: the suite's]")
-@click.option("--memory", type=Bytes(), help="Of one GPU, e.g. 32GB: tells what fits, and the largest D that does.")
+@click.option(
+    "--memory", type=size, metavar="SIZE", help="Of one GPU, e.g. 32GB: tells what fits, and the largest D that does."
+)
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="TFLOP/s of one GPU: tells GPU-hours.")
 @format_option
 def plan(suite: str, gpus: int | None, format_: str, assignments: tuple[str, ...], **asked: Any) -> None:
     """Predict memory and flop of every run of SUITE, without a GPU and without running."""
-    from benchmark.cost.plan_table import NOTE, heading, predict, readable, rows
+    from benchmark.cost.plan import NOTE, heading, predict, readable, row
     from benchmark.suite.expand import load_suite
     from results.formats import format_table
 
     loaded = load_suite(suite, assignments)
     plans = predict(loaded, gpus or loaded.gpus, lambda sentence: click.echo(sentence, err=True))
-    found = rows(plans, **asked)
-    shown = found if format_ in ("csv", "json") else [readable(row) for row in found]
+    rows = [row(plan, **asked) for plan in plans]
+    shown = rows if format_ in ("csv", "json") else list(map(readable, rows))
     click.echo(format_table(shown, format_, title=heading(suite, plans), notes=[NOTE]), nl=False)

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmark.cost import peers, timing
+from benchmark.cost import timing
 from benchmark.cost.cell import Cell
-from benchmark.cost.textbook import textbook_loss
 from benchmark.networks.step import AUTOCAST
+from benchmark.networks.trained import Trained
 from benchmark.runtime.seeds import generator
-from benchmark.suite.run import Run
 from methods import registry
-from methods.loss import Loss
+from methods.losses.base import Loss
 from results.record import Quartiles
 
 Views = tuple[Tensor, Tensor]
 LOSS_SCALE = 2.0**16  # where torch's GradScaler begins
+# A peer where it is installed: its losses as they come, by our names, with the defaults of their own.
+PEER = "lightly"
+_PEER_LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "simclr": ("NTXentLoss", {"temperature": 0.1}),
+    "vicreg": ("VICRegLoss", {}),
+    "barlow_twins": ("BarlowTwinsLoss", {}),
+}
 
 
 def draw_views(count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Views:
@@ -40,70 +47,53 @@ def draw_views(count: int, dim: int, dtype: torch.dtype, device: torch.device) -
 
 
 @dataclass
-class LossCall:
+class LossCall(timing.Subject):
     """A loss of two views and its gradient; called, it takes both and lets the gradient go."""
 
-    method: str
-    options: dict[str, Any]
-    asked_form: str
+    loss: Callable[[Views], Loss | Tensor]
     inputs: Views
-    form: str | None = None
-
-    @property
-    def holders(self) -> Views:
-        """What lives before a call: the embeddings."""
-        return self.inputs
-
-    def value(self) -> Tensor:
-        """The loss."""
-        loss = registry.get(self.method).loss(self.inputs, form=self.asked_form, **self.options)
-        self.form = loss.form
-        return loss.value
 
     def __call__(self) -> None:
         """Value and gradient."""
-        self.value().backward()
+        loss = self.loss(self.inputs)
+        self.form = loss.form if isinstance(loss, Loss) else None
+        (loss.value if isinstance(loss, Loss) else loss).backward()
         for view in self.inputs:
             view.grad = None
 
-    def parts(self, last: int) -> dict[str, float]:
-        """None: value and gradient are made in one pass."""
-        return {}
+
+def textbook(method: str, options: dict[str, Any], views: Views) -> Tensor:
+    """The textbook form, under autocast as in training."""
+    dtype, loss = views[0].dtype, registry.get(method).textbook
+    assert loss is not None  # a cell that has none is not compared
+    with torch.autocast(views[0].device.type, dtype=dtype, enabled=dtype != torch.float32):
+        return loss(views, **options)
 
 
-class TextbookCall(LossCall):
-    """The same through the textbook form, under autocast as there."""
-
-    def value(self) -> Tensor:
-        """The loss."""
-        dtype = self.inputs[0].dtype
-        with torch.autocast(self.inputs[0].device.type, dtype=dtype, enabled=dtype != torch.float32):
-            return textbook_loss(self.method, self.inputs, self.options)
-
-
-class PeerCall(LossCall):
-    """The same through an installed peer's loss, as it comes."""
-
-    def value(self) -> Tensor:
-        """The loss."""
-        value: Tensor = peers.LOSSES[self.method]()(*self.inputs)
-        return value
+def peers_loss(method: str, views: Views) -> Tensor:
+    """The peer's own."""
+    name, options = _PEER_LOSSES[method]
+    value: Tensor = getattr(importlib.import_module("lightly.loss"), name)(**options)(*views)
+    return value
 
 
 def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCall]]:
-    """What a cell compares: ours; and where asked for, the textbook form and installed peers, on the same views."""
+    """What a cell compares: ours; and where asked for, the textbook form and an installed peer, on the same views."""
     views = draw_views(cell.batch_size, cell.embedding_dim, AUTOCAST[cell.precision], device)
-    kinds: dict[str, type[LossCall]] = {"ours": LossCall}
+    method, options, loss = cell.method, cell.options, registry.get(cell.method).loss
+    found = {"ours": lambda: LossCall(lambda views: loss(views, form=cell.form, **options), views)}
     if cell.compared:
-        kinds |= {"reference": TextbookCall, **({peers.NAME: PeerCall} if peers.has(cell.method) else {})}
-    return {name: partial(kind, cell.method, cell.options, cell.form, views) for name, kind in kinds.items()}
+        found["reference"] = lambda: LossCall(lambda views: textbook(method, options, views), views)
+        if method in _PEER_LOSSES and importlib.util.find_spec(PEER) is not None:
+            found[PEER] = lambda: LossCall(lambda views: peers_loss(method, views), views)
+    return found
 
 
-def measure(run: Run, device: torch.device) -> tuple[Quartiles, int]:
-    """Seconds, and peak bytes beyond the two embeddings, of ``run``'s loss and its gradient on one process."""
-    assert run.embedding_dim is not None
-    views = draw_views(run.batch_size, run.embedding_dim, AUTOCAST[run.precision], device)
-    call = LossCall(run.method, dict(run.loss), run.form, views)
+def measure(network: Trained, device: torch.device) -> tuple[Quartiles, int]:
+    """Seconds, and peak bytes beyond the two embeddings, of a network's loss and its gradient on one process."""
+    views = draw_views(network.batch_size, network.embedding_dim, AUTOCAST[network.precision], device)
+    loss = registry.get(network.method).loss
+    call = LossCall(lambda views: loss(views, form=network.form, **network.loss), views)
     memory, _ = timing.count(call, *views, device=device)
     return timing.of(timing.in_turns([call], device, budget=0.0)[0]), memory.peak_bytes
 

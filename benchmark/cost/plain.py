@@ -9,27 +9,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.cost.textbook import textbook_loss
-from benchmark.networks.backbones import Encoder, build_encoder
+from benchmark.networks.optimizers import LARS, OptimizerSpec
 from benchmark.networks.step import AUTOCAST
-from benchmark.suite.run import OptimizerSpec, Run
+from benchmark.networks.trained import Trained
+from methods import registry
 
 
 class PlainStep:
     """The same Run's step; ``forward``, ``backward`` and ``update`` in this order, as of a TrainingStep."""
 
-    def __init__(self, run: Run, channels: int, device: torch.device) -> None:
-        self.run, self.device = run, device
-        self.encoder = _channels_first(build_encoder(run, channels)).to(device)
-        self.optimizer = _optimizer(run.optimizer, self.encoder)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=run.precision == "fp16")
+    def __init__(self, network: Trained, channels: int, device: torch.device) -> None:
+        textbook = registry.get(network.method).textbook
+        assert textbook is not None  # a cell that has none is not compared
+        self.network, self.device, self.textbook = network, device, textbook
+        encoder = network.build(channels)
+        for param in encoder.parameters():
+            if param.ndim == 4:  # torchvision's own layout of the weights: the input follows them
+                param.data = param.data.clone(memory_format=torch.contiguous_format)
+        self.encoder = encoder.to(device)
+        self.optimizer = _optimizer(network.optimizer, self.encoder)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=network.precision == "fp16")
 
     def forward(self, views: tuple[Tensor, ...]) -> Tensor:
         """The loss of two views."""
-        dtype = AUTOCAST[self.run.precision]
+        dtype = AUTOCAST[self.network.precision]
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            first, second = (self.encoder(view)[1] for view in views)
-            return textbook_loss(self.run.method, (first, second), dict(self.run.loss))
+            return self.textbook([self.encoder(view)[1] for view in views], **self.network.loss)
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of the parameters, and through the loss."""
@@ -42,44 +47,34 @@ class PlainStep:
         self.scaler.update()
 
 
-class PlainLARS(torch.optim.Optimizer):
+class PlainLARS(LARS):
     """LARS one parameter after the other, as in the published code."""
-
-    def __init__(self, module: nn.Module, spec: OptimizerSpec) -> None:
-        super().__init__(module.parameters(), {"lr": spec.base_lr})
-        self.spec = spec
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all parameters."""
-        for group in self.param_groups:
-            for param in group["params"]:
-                update = param.grad
-                if param.ndim > 1:
-                    update = update.add(param, alpha=self.spec.weight_decay)
-                    weight_norm, update_norm = param.norm(), update.norm()
-                    ratio = self.spec.trust_coefficient * weight_norm / update_norm
-                    one = torch.ones_like(weight_norm)
-                    ratio = torch.where(weight_norm > 0, torch.where(update_norm > 0, ratio, one), one)
-                    update = update.mul(ratio)
-                state = self.state[param]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(param)
-                state["momentum"].mul_(self.spec.momentum).add_(update)
-                param.add_(state["momentum"], alpha=-group["lr"])
+        (group,) = self.param_groups
+        for param in group["params"]:
+            update = param.grad
+            if param.ndim > 1:
+                update = update.add(param, alpha=group["weight_decay"])
+                weight_norm, update_norm = param.norm(), update.norm()
+                ratio = group["trust_coefficient"] * weight_norm / update_norm
+                one = torch.ones_like(weight_norm)
+                ratio = torch.where(weight_norm > 0, torch.where(update_norm > 0, ratio, one), one)
+                update = update.mul(ratio)
+            momentum = self._momentum(param)
+            momentum.mul_(group["momentum"]).add_(update)
+            param.add_(momentum, alpha=-group["lr"])
 
 
 def _optimizer(spec: OptimizerSpec, module: nn.Module) -> torch.optim.Optimizer:
+    decay = spec.weight_decay
     if spec.name == "lars":
-        return PlainLARS(module, spec)
+        trust = spec.trust_coefficient
+        return PlainLARS(
+            module.parameters(), spec.base_lr, momentum=spec.momentum, weight_decay=decay, trust_coefficient=trust
+        )
     if spec.name == "adamw":
-        return torch.optim.AdamW(module.parameters(), spec.base_lr, weight_decay=spec.weight_decay)
-    return torch.optim.SGD(module.parameters(), spec.base_lr, spec.momentum, weight_decay=spec.weight_decay)
-
-
-def _channels_first(encoder: Encoder) -> Encoder:
-    """torchvision's own layout of the weights: the input follows them."""
-    for param in encoder.parameters():
-        if param.ndim == 4:
-            param.data = param.data.clone(memory_format=torch.contiguous_format)
-    return encoder
+        return torch.optim.AdamW(module.parameters(), spec.base_lr, weight_decay=decay)
+    return torch.optim.SGD(module.parameters(), spec.base_lr, spec.momentum, weight_decay=decay)

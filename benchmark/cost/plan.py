@@ -7,10 +7,11 @@ cannot be had so is DistributedDataParallel; what it holds is put in its place (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,24 +19,38 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost.steps import source_of
-from benchmark.cost.textbook import PUBLISHED_FORMS
+from benchmark.cost.cell import no_such_form
+from benchmark.cost.steps import side_of, source_of
+from benchmark.networks.backbones import Encoder
 from benchmark.networks.step import TrainingStep
+from benchmark.networks.trained import Trained
+from benchmark.probes.knn import SIMILARITIES
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
-from benchmark.suite.run import Run
+from benchmark.suite.expand import Suite
+from methods import registry
+
+TERA = 1e12
+NOTE = (
+    "Peak of one training step on each GPU: parameters, optimiser, gradients in DistributedDataParallel's buckets, "
+    "activations, loss; without the CUDA context and the workspaces of cuBLAS and cuDNN. As published: with the "
+    "gradients kept and copied into the buckets, as in the published code. Measured: the features of all labelled and "
+    "test images, a tile of kNN's similarities and the weights, while probes run; without a batch's activations. FLOP: "
+    "of one GPU, forward and backward."
+)
 
 
 @dataclass(frozen=True)
 class Plan:
     """What one Run takes on each of its GPUs, without the CUDA context and the workspaces of cuBLAS and cuDNN."""
 
-    run: Run
+    network: Trained
     gpus: int
     form: str
     peak_bytes: int
     parameter_bytes: int
+    evaluation_bytes: int
     flop_per_step: int  # of one GPU: matrix products and convolutions, forward and backward
     steps: int
 
@@ -53,27 +68,26 @@ class Plan:
         return self.flop_per_step * self.steps * self.gpus / flop_per_second / 3600
 
 
-def plan(run: Run, gpus: int) -> Plan:
-    """What one step of ``run`` takes on each of ``gpus`` GPUs, not compiled; asked again, it is not computed again.
+def plan(network: Trained, gpus: int) -> Plan:
+    """What one step of a network takes on each of ``gpus`` GPUs, not compiled; asked again, it is not computed again.
 
     Raises :class:`UserError` where the batch does not divide over the GPUs, or the data set is one's own.
     """
     # torch.compile has nothing to compile on tensors without memory.
-    return _planned(run.model_copy(update={"compile": False}).model_dump_json(), gpus)
+    return _planned(network.model_copy(update={"compile": False}).model_dump_json(), gpus)
 
 
 @cache
 def _planned(dumped: str, gpus: int) -> Plan:
-    run = Run.model_validate_json(dumped)
-    if run.batch_size % gpus:
-        raise UserError(f"batch_size is {run.batch_size}, must be a multiple of the number of GPUs, {gpus}")
-    if run.batch_size // gpus < 2:
-        raise UserError(f"batch_size is {run.batch_size}, must be at least two images for each of {gpus} GPUs")
-    source = source_of(run)
-    side = run.data.image_size or source.image_size
-    shape = (run.batch_size // gpus, len(source.mean), side, side)
+    network = Trained.model_validate_json(dumped)
+    if network.batch_size % gpus:
+        raise UserError(f"batch_size is {network.batch_size}, must be a multiple of the number of GPUs, {gpus}")
+    if network.batch_size // gpus < 2:
+        raise UserError(f"batch_size is {network.batch_size}, must be at least two images for each of {gpus} GPUs")
+    channels, side = len(source_of(network).mean), side_of(network)
+    shape = (network.batch_size // gpus, channels, side, side)
     with _pretended_group(gpus) as group, FakeTensorMode():
-        step = TrainingStep(run, len(source.mean), Process(torch.device("cpu")))
+        step = TrainingStep(network, channels, Process(torch.device("cpu")))
         step.encoder.train()
         # The loss gathers the rows of all ranks, the batch normalisation is one rank's: its statistics are small.
         step.process = Process(torch.device("cpu"), 0, gpus, group)
@@ -84,43 +98,35 @@ def _planned(dumped: str, gpus: int) -> Plan:
             loss = step.forward(views)
             step.backward(loss)
     return Plan(
-        run=run,
+        network=network,
         gpus=gpus,
         form=loss.form,
         peak_bytes=memory.baseline_bytes + memory.peak_bytes,
-        parameter_bytes=sum(param.numel() * param.element_size() for param in step.encoder.parameters()),
+        parameter_bytes=_parameter_bytes(step.encoder),
+        evaluation_bytes=_evaluation_bytes(network, step.encoder),
         flop_per_step=flop.get_total_flops(),
-        steps=run.epochs * (_training_images(run) // run.batch_size),
+        steps=network.epochs * (_training_images(network) // network.batch_size),
     )
 
 
-def forms(run: Run) -> tuple[Run, ...]:
-    """A Run that leaves the form to the cost model, as it is and in the published form; any other Run as it is."""
-    published = PUBLISHED_FORMS.get(run.method)
-    if run.form != "auto" or published is None:
-        return (run,)
-    return (run, run.model_copy(update={"form": published}))
+def _evaluation_bytes(network: Trained, encoder: Encoder) -> int:
+    """What probes hold on each GPU: float32 features of the bank and of the test images, kNN's tile, the weights."""
+    source = source_of(network)
+    bank = min(source.labelled_images, network.data.limit or source.labelled_images)
+    tile = min(SIMILARITIES, bank * source.test_images)
+    return 4 * ((bank + source.test_images) * encoder.feature_dim + tile) + _parameter_bytes(encoder)
 
 
-def largest_dimension(run: Run, gpus: int, memory_bytes: float) -> int | None:
-    """The largest embedding dimension, a power of two, whose step fits; None where not even D = 2 does.
-
-    Found from above, by doubling and halving from the Run's own.
-    """
-    dim = run.embedding_dim or 2
-    fits = _fits(run, gpus, memory_bytes, dim)
-    step = 2 if fits else 0.5
-    while True:
-        following = int(dim * step)
-        if following < 2:
-            return None
-        if _fits(run, gpus, memory_bytes, following) != fits:
-            return dim if fits else following
-        dim = following
+def _parameter_bytes(encoder: Encoder) -> int:
+    return sum(param.numel() * param.element_size() for param in encoder.parameters())
 
 
-def _fits(run: Run, gpus: int, memory_bytes: float, dim: int) -> bool:
-    return plan(run.model_copy(update={"embedding_dim": dim}), gpus).peak_bytes <= memory_bytes
+def _training_images(network: Trained) -> int:
+    """Images that an epoch draws its batches from."""
+    source = source_of(network)
+    held_out = 0.0 if source.trained_whole else network.data.tune_fraction
+    images = int(source.train_images * (1 - held_out))
+    return min(images, network.data.limit or images)
 
 
 def _hold_buckets(module: nn.Module) -> list[Tensor]:
@@ -128,15 +134,14 @@ def _hold_buckets(module: nn.Module) -> list[Tensor]:
 
     Each gradient, once it is made, is copied to its place there and let go.
     """
-    buckets = []
-    for param in module.parameters():
-        buckets.append(torch.empty_like(param))
-        param.register_post_accumulate_grad_hook(partial(_move_to_bucket, bucket=buckets[-1]))
-    return buckets
+    buckets: dict[Tensor, Tensor] = {param: torch.empty_like(param) for param in module.parameters()}
 
+    def move_to_bucket(param: Tensor) -> None:
+        param.grad = buckets[param]
 
-def _move_to_bucket(param: Tensor, bucket: Tensor) -> None:
-    param.grad = bucket
+    for param in buckets:
+        param.register_post_accumulate_grad_hook(move_to_bucket)
+    return list(buckets.values())
 
 
 def _update(step: TrainingStep, buckets: list[Tensor]) -> None:
@@ -166,9 +171,90 @@ def _pretended_group(gpus: int) -> Iterator[dist.ProcessGroup | None]:
         dist.destroy_process_group()
 
 
-def _training_images(run: Run) -> int:
-    """Images that an epoch draws its batches from."""
-    source = source_of(run)
-    held_out = 0.0 if source.trained_whole else run.data.tune_fraction
-    images = int(source.train_images * (1 - held_out))
-    return min(images, run.data.limit or images)
+def largest_dimension(network: Trained, gpus: int, memory_bytes: float) -> int | None:
+    """The largest embedding dimension, a power of two, whose step fits; None where not even D = 2 does.
+
+    Found from above, by doubling and halving from the network's own.
+    """
+
+    def fits(dim: int) -> bool:
+        return plan(network.model_copy(update={"embedding_dim": dim}), gpus).peak_bytes <= memory_bytes
+
+    dim = network.embedding_dim
+    if fits(dim):
+        while fits(2 * dim):
+            dim *= 2
+        return dim
+    while dim >= 4:
+        dim //= 2
+        if fits(dim):
+            return dim
+    return None
+
+
+def predict(suite: Suite, gpus: int, report: Callable[[str], None]) -> list[Plan]:
+    """A plan for every network of the suite that is trained, whatever its seed.
+
+    In the form it will take; where that is left to the cost model, in the published one too.
+    Raises :class:`UserError` where none is left.
+    """
+    trained = [cell.run.network for cell in suite.cells if isinstance(cell.run.network, Trained)]
+    alike = [network.model_copy(update={"seed": 0}) for network in trained]
+    plans: list[Plan] = []
+    for network in {network.digest: network for network in alike}.values():
+        if reason := no_such_form(network.method, network.form):
+            report(f"skipped {network.method}: {reason}")
+            continue
+        published = registry.get(network.method).published_form if network.form == "auto" else None
+        asked = [network, *([network.model_copy(update={"form": published})] if published else [])]
+        plans += {made.form: made for made in (plan(formed, gpus) for formed in asked)}.values()
+    if not plans:
+        raise UserError(f"suite {suite.name}: nothing in it trains a network in this form, so there is nothing to plan")
+    return plans
+
+
+def heading(suite: str, plans: Sequence[Plan]) -> str:
+    """What all plans have in common."""
+    gpus, precisions = plans[0].gpus, sorted({own.network.precision for own in plans})
+    return f"{suite}: {gpus} GPU{'s' if gpus > 1 else ''}, {', '.join(precisions)}"
+
+
+def row(own: Plan, memory: int | None, rate: float | None) -> dict[str, Any]:
+    """A plan in full precision: bytes, flop, and where they were asked for, what fits and GPU-hours."""
+    network = own.network
+    found: dict[str, Any] = {"method": network.method, "form": own.form}
+    found |= {name: getattr(network, name) for name in ("embedding_dim", "batch_size", "precision")}
+    predicted = ("gpus", "peak_bytes", "peak_bytes_published", "evaluation_bytes", "flop_per_step", "steps")
+    found |= {name: getattr(own, name) for name in predicted}
+    if rate:
+        found["gpu_hours"] = own.gpu_hours(rate * TERA)
+    if memory:
+        found["fits"] = own.peak_bytes <= memory
+        found["largest_embedding_dim"] = largest_dimension(network, own.gpus, memory)
+    return found
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.3g}"
+
+
+# Columns for reading, by the key of a row.
+_SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "method": ("Method", lambda name: registry.get(name).title),
+    "form": ("Form", str),
+    "embedding_dim": ("D", str),
+    "batch_size": ("Batch", str),
+    "peak_bytes": ("Peak (GB)", _gigabytes),
+    "peak_bytes_published": ("As published (GB)", _gigabytes),
+    "evaluation_bytes": ("Measured (GB)", _gigabytes),
+    "flop_per_step": ("TFLOP a step", lambda flop: f"{flop / TERA:.3g}"),
+    "steps": ("Steps", lambda steps: f"{steps:,}"),
+    "gpu_hours": ("GPU-hours", lambda hours: f"{hours:.0f}"),
+    "fits": ("Fits", lambda fits: "yes" if fits else "NO"),
+    "largest_embedding_dim": ("Largest D", lambda dim: "none" if dim is None else str(dim)),
+}
+
+
+def readable(row: dict[str, Any]) -> dict[str, str]:
+    """A row for reading: in GB and TFLOP."""
+    return {title: show(row[key]) for key, (title, show) in _SHOWN.items() if key in row}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, count
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +17,13 @@ from benchmark.cost import timing
 from benchmark.cost.cell import Cell
 from benchmark.cost.plain import PlainStep
 from benchmark.data import PixelImages
-from benchmark.data.sources import SOURCES, Source
-from benchmark.networks.backbones import Encoder
+from benchmark.data.datasets import SOURCES, Source
 from benchmark.networks.step import TrainingStep
+from benchmark.networks.trained import Trained
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.memory import Holder
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
-from benchmark.suite.run import Run
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader
 
@@ -31,30 +31,17 @@ from benchmark.views.loader import ViewLoader
 BATCHES, DATA_BATCHES = 2, 5
 
 
-class Step(Protocol):
-    """What a training step is made of."""
-
-    encoder: Encoder
-    optimizer: torch.optim.Optimizer
-
-    def forward(self, views: tuple[Tensor, ...]) -> Any:
-        """The loss."""
-
-    def backward(self, loss: Any) -> None:
-        """Gradients."""
-
-    def update(self) -> None:
-        """The optimiser's step."""
-
-
 @dataclass
-class TimedStep:
-    """A step on given views, each of its parts timed to its last kernel."""
+class TimedStep(timing.Subject):
+    """A step on given views, each of its parts timed to its last kernel.
 
-    step: Step
+    With a ``feed``, batches of views without end, it also tells how long it would wait for the next one.
+    """
+
+    step: TrainingStep | PlainStep
     inputs: tuple[Tensor, ...]
     device: torch.device
-    form: str | None = None
+    feed: Iterator[tuple[Tensor, ...]] | None = None
     taken: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -75,77 +62,64 @@ class TimedStep:
         return made[0]
 
     def parts(self, last: int) -> dict[str, float]:
-        """Median seconds of each part over its last calls."""
-        return {part: median(taken[-last:]) for part, taken in self.taken.items()}
-
-
-class FedStep(TimedStep):
-    """Our own step, which also tells how long it would wait for the views of a data set in memory."""
-
-    def __init__(self, step: TrainingStep, loader: ViewLoader, device: torch.device) -> None:
-        self._batches = endless(loader)
-        super().__init__(step, next(self._batches), device)
-
-    def parts(self, last: int) -> dict[str, float]:
-        """As of any step, and ``data``: the median seconds from asking for a batch of views to having it."""
-        waits = [timing.seconds(partial(next, self._batches), self.device) for _ in range(DATA_BATCHES)]
-        return {**super().parts(last), "data": median(waits)}
+        """Median seconds of each part over its last calls; of ``data``, from asking for views to having them."""
+        found = {part: median(taken[-last:]) for part, taken in self.taken.items()}
+        if self.feed is not None:
+            waits = [timing.seconds(partial(next, self.feed), self.device) for _ in range(DATA_BATCHES)]
+            found["data"] = median(waits)
+        return found
 
 
 def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedStep]]:
     """What a cell compares: our step; and where asked for, the same step written plainly."""
-    run = cell.run()
-    loader = noise_loader(run, device)
-    channels, views = len(source_of(run).mean), next(loader.epoch(0))
+    network = cell.network()
+    loader = _noise_loader(network, device)
+    channels, views = len(source_of(network).mean), next(loader.epoch(0))
 
     def ours() -> TimedStep:
-        return FedStep(TrainingStep(run, channels, Process(device)), loader, device)
+        feed = chain.from_iterable(map(loader.epoch, count()))
+        return TimedStep(TrainingStep(network, channels, Process(device)), next(feed), device, feed)
 
     def plainly() -> TimedStep:
-        return TimedStep(PlainStep(run, channels, device), views, device)
+        return TimedStep(PlainStep(network, channels, device), views, device)
 
     return {"ours": ours, **({"reference": plainly} if cell.compared else {})}
 
 
-def network(run: Run) -> str:
+def described(network: Trained) -> str:
     """What a step is of, in words."""
-    source = source_of(run)
-    side = run.data.image_size or source.image_size
-    backbone, projector = run.backbone, run.projector
+    backbone, projector, side = network.backbone, network.projector, side_of(network)
     stem = f", {backbone.stem} stem" if backbone.name.startswith("resnet") else f", width {backbone.width}"
     hidden = "-".join([*[str(projector.hidden)] * projector.layers, "D"])
-    compiled = ", compiled" if run.compile else ""
-    return f"{backbone.name}{stem}, {side} x {side} pixels, projector {hidden}, {run.optimizer.name}{compiled}"
+    compiled = ", compiled" if network.compile else ""
+    return f"{backbone.name}{stem}, {side} x {side} pixels, projector {hidden}, {network.optimizer.name}{compiled}"
 
 
-def source_of(run: Run) -> Source:
-    """The named data set of a Run. Raises :class:`UserError` for one's own data, whose shape only a look can tell."""
+def source_of(network: Trained) -> Source:
+    """A network's named data set. Raises :class:`UserError` for one's own data, whose shape only a look can tell."""
     named = [name for name, source in SOURCES.items() if source.image_size]
-    if run.data.source not in named:
-        raise UserError(f"data.source: is {run.data.source!r}; costs are told of named images: {', '.join(named)}")
-    return SOURCES[run.data.source]
+    if network.data.source not in named:
+        raise UserError(f"data.source: is {network.data.source!r}; costs are told of named images: {', '.join(named)}")
+    return SOURCES[network.data.source]
 
 
-def noise_loader(run: Run, device: torch.device) -> ViewLoader:
-    """Views of random pixels in memory, of the size and through the augmentation of the Run's data set."""
-    source = source_of(run)
-    shape = (BATCHES * run.batch_size, len(source.mean), source.image_size, source.image_size)
+def side_of(network: Trained) -> int:
+    """The side in pixels of the views that a network sees. Raises as :func:`source_of`."""
+    return network.data.image_size or source_of(network).image_size
+
+
+def _noise_loader(network: Trained, device: torch.device) -> ViewLoader:
+    """Views of random pixels in memory, of the size and through the augmentation of the network's data set."""
+    source = source_of(network)
+    shape = (BATCHES * network.batch_size, len(source.mean), source.image_size, source.image_size)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator("step cost"))
     return ViewLoader(
         PixelImages(pixels, np.zeros(len(pixels), dtype=np.int64)),
-        recipe(run.augmentation),
-        batch_size=run.batch_size,
-        image_size=run.data.image_size or source.image_size,
+        recipe(network.augmentation),
+        batch_size=network.batch_size,
+        image_size=side_of(network),
         mean=source.mean,
         std=source.std,
         seed=0,
         device=device,
     )
-
-
-def endless(loader: ViewLoader) -> Iterator[tuple[Tensor, ...]]:
-    """Batches of views, epoch after epoch."""
-    epoch = 0
-    while True:
-        yield from loader.epoch(epoch)
-        epoch += 1

@@ -1,24 +1,29 @@
-"""Carry out a cost sweep: each cell in a process of its own, recorded as soon as it is measured."""
+"""A cost sweep: each cell measured in a process of its own, and recorded as soon as it is."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import tempfile
+import importlib.metadata
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-from benchmark.cost import fits
+import torch
+
+from benchmark.cost import fits, losses, steps, timing
 from benchmark.cost.cell import Cell
-from benchmark.cost.measure import identity, measure
+from benchmark.cost.runner import alone
+from benchmark.networks.step import AUTOCAST
 from benchmark.runtime.errors import full_disk_told
+from benchmark.runtime.memory import is_out_of_memory
 from benchmark.runtime.process import Process, resolve_device
 from benchmark.runtime.provenance import now, provenance
-from results.cell import CELLS_FOLDER, CostCell
-from results.record import Provenance, Status, write_atomically
+from methods import registry
+from results.cell import CELLS_FOLDER, CostCell, Measurement
+from results.record import Status, write_atomically
 
-_ROOT = Path(__file__).parents[2]
+OURS, REFERENCE = "ours", "reference"
+Found = dict[str, Any]  # fields of a CostCell
 
 
 def sweep(cells: Iterable[Cell], folder: Path | None, report: Callable[[CostCell], None]) -> list[CostCell]:
@@ -28,33 +33,17 @@ def sweep(cells: Iterable[Cell], folder: Path | None, report: Callable[[CostCell
     """
     found = []
     for cell in cells:
-        record = _recorded(cell, folder)
-        if record is None:
+        path = folder / CELLS_FOLDER / f"{cell.id}.json" if folder else None
+        record = CostCell.read(path) if path and path.exists() else None
+        if record is None or record.status == "failed":
             record = measured(cell)
-            _keep(record, cell, folder)
+            if folder and path:
+                with full_disk_told(folder):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
         report(record)
         found.append(record)
     return found
-
-
-def _path(cell: Cell, folder: Path) -> Path:
-    return folder / CELLS_FOLDER / f"{cell.id}.json"
-
-
-def _recorded(cell: Cell, folder: Path | None) -> CostCell | None:
-    if folder is None or not _path(cell, folder).exists():
-        return None
-    record = CostCell.read(_path(cell, folder))
-    return None if record.status == "failed" else record
-
-
-def _keep(record: CostCell, cell: Cell, folder: Path | None) -> None:
-    if folder is None:
-        return
-    path = _path(cell, folder)
-    with full_disk_told(folder):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
 
 
 def measured(cell: Cell) -> CostCell:
@@ -63,25 +52,89 @@ def measured(cell: Cell) -> CostCell:
         return measure(cell)
     started = now()
     if cell.scope == "fit":
-        return CostCell(**identity(cell), **fits.costs(cell), provenance=_provenance(cell, started))
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "cell.json"
-        command = [sys.executable, "-m", "benchmark.cost.worker", cell.model_dump_json(), str(out)]
-        ended = subprocess.run(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True, check=False)
-        if ended.returncode == 0:
-            return CostCell.read(out)
-    if ended.returncode == -signal.SIGKILL and cell.reference:
+        return _record(cell, fits.costs(cell), started)
+    ended = alone(in_json, cell.model_dump(mode="json"))
+    if ended.status == "done":
+        return CostCell.model_validate(ended.result)
+    if ended.status == "out-of-memory" and cell.reference:
         # The textbook form takes more memory: without it, ours may be told.
-        alone = measured(cell.model_copy(update={"reference": False}))
-        return alone.model_copy(update={"reference_status": "out-of-memory"})
-    status: Status = "out-of-memory" if ended.returncode == -signal.SIGKILL else "failed"
-    return CostCell(
-        **identity(cell),
-        status=status,
-        message=(ended.stderr.strip().splitlines() or [f"ended with code {ended.returncode}"])[-1],
-        provenance=_provenance(cell, started),
-    )
+        without = measured(cell.model_copy(update={"reference": False}))
+        return without.model_copy(update={"reference_status": "out-of-memory"})
+    return _record(cell, {"status": ended.status, "message": ended.message}, started)
 
 
-def _provenance(cell: Cell, started: str) -> Provenance:
-    return provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0)
+def in_json(asked: dict[str, Any]) -> dict[str, Any]:
+    """:func:`measure`, from and to plain JSON."""
+    return measure(Cell.model_validate_json(json.dumps(asked))).model_dump(mode="json")
+
+
+def measure(cell: Cell) -> CostCell:
+    """Measure one cell in this process. An implementation that runs out of memory is marked so, and ends no other."""
+    started, device = now(), resolve_device(cell.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
+    return _record(cell, found, started)
+
+
+def _record(cell: Cell, found: Found, started: str) -> CostCell:
+    asked = {name: getattr(cell, name) for name in ("scope", "method", "embedding_dim", "batch_size", "precision")}
+    if cell.scope == "fit":
+        asked |= {"title": fits.TITLES[cell.method], "precision": fits.PRECISION}
+    else:
+        asked |= {"title": registry.get(cell.method).title}
+    if cell.scope == "step":
+        asked |= {"network": steps.described(cell.network())}
+    place = provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0)
+    versions = {name: importlib.metadata.version(name) for name in found.get("peers", ())}
+    place = place.model_copy(update={"versions": place.versions | versions})
+    return CostCell(**{**asked, "status": "done", **found, "provenance": place})
+
+
+def _costs(cell: Cell, device: torch.device) -> Found:
+    """Memory and flop of each implementation alone, then the time of all in turns."""
+    whole = cell.scope == "step"
+    factories: dict[str, Callable[[], timing.Subject]] = dict((steps if whole else losses).subjects(cell, device))
+    counts = {name: _counted(make, whole, device) for name, make in factories.items()}
+    sufficed = {name: count for name, count in counts.items() if count is not None}
+    subjects = {name: factories[name]() for name in sufficed}
+    product, flop_of_product = timing.square_product(AUTOCAST[cell.precision], device)
+    *taken, of_product = timing.in_turns([*subjects.values(), product], device)
+    measured: dict[str, Measurement] = {}
+    for (name, subject), seconds in zip(subjects.items(), taken, strict=True):
+        quartiles, (peak_bytes, flop) = timing.of(seconds), sufficed[name]
+        parts = subject.parts(quartiles.n)
+        measured[name] = Measurement(seconds=quartiles, peak_bytes=peak_bytes, flop=flop, phases=parts)
+
+    def status(name: str) -> Status:
+        return "done" if name in measured else "out-of-memory"
+
+    ours = subjects.get(OURS)
+    return {
+        "form": ours.form if ours else None,
+        "status": status(OURS),
+        "input_bytes": sum(tensor.untyped_storage().nbytes() for tensor in ours.inputs) if ours else None,
+        "measured": measured.get(OURS),
+        "reference": measured.get(REFERENCE),
+        "reference_status": status(REFERENCE) if cell.compared else None,
+        "peers": {name: own for name, own in measured.items() if name not in (OURS, REFERENCE)},
+        "memory_counter": "cuda allocator" if device.type == "cuda" else "tensor storages",
+        "product_rate": flop_of_product / timing.of(of_product).median,
+    }
+
+
+def _counted(make: Callable[[], timing.Subject], whole: bool, device: torch.device) -> tuple[int, int] | None:
+    """Peak bytes and flop of a call that is not the first; None where the memory does not suffice.
+
+    Of a ``whole`` step everything counts, of a loss what it takes beyond its inputs.
+    """
+    try:
+        subject = make()
+        if whole:
+            subject()  # makes the optimiser's state
+        memory, flop = timing.count(subject, *subject.holders, device=device)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            return None
+        raise
+    return memory.peak_bytes + (memory.baseline_bytes if whole else 0), flop

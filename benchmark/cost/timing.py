@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.runtime.clock import quartiles
@@ -16,7 +19,26 @@ from results.record import Quartiles
 BUDGET = 3.0
 LEAST, MOST = 5, 31
 PATIENCE, SLOW = 10.0, 2
-_SQUARE = {"cpu": 2048, "cuda": 8192}
+
+
+class Subject(ABC):
+    """One implementation that is measured; called, it takes value and gradient of a loss, or a step."""
+
+    inputs: tuple[Tensor, ...]
+    form: str | None = None  # that the last call took
+
+    @abstractmethod
+    def __call__(self) -> None:
+        """Do it once."""
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """What lives before a call: the inputs; of a step, the network and the optimiser too."""
+        return self.inputs
+
+    def parts(self, last: int) -> dict[str, float]:
+        """Median seconds of its parts over the last calls; none where it has no parts."""
+        return {}
 
 
 def count(call: Callable[[], object], *baseline: Holder, device: torch.device) -> tuple[PeakMemory, int]:
@@ -38,17 +60,12 @@ def in_turns(calls: Sequence[Callable[[], object]], device: torch.device, budget
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
     """Wall time of one call, to its last kernel."""
-    synchronise(device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
+    wait(device)
     began = time.perf_counter()
     call()
-    synchronise(device)
+    wait(device)
     return time.perf_counter() - began
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for a CUDA device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def of(taken: Sequence[float]) -> Quartiles:
@@ -58,18 +75,8 @@ def of(taken: Sequence[float]) -> Quartiles:
     return found
 
 
-class SquareProduct:
-    """A large square matrix product: the rate that a device's other work is held against."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self.side = _SQUARE[device.type]
-        self._factor = torch.randn(self.side, self.side).to(device, dtype)
-        self._out = torch.empty_like(self._factor)
-
-    def __call__(self) -> None:
-        """Multiply once."""
-        torch.mm(self._factor, self._factor, out=self._out)
-
-    def rate(self, taken: Sequence[float]) -> float:
-        """Flop per second, of the median time."""
-        return 2 * self.side**3 / of(taken).median
+def square_product(dtype: torch.dtype, device: torch.device) -> tuple[Callable[[], object], int]:
+    """A large square matrix product, whose rate a device's other work is held against; and its flop."""
+    side = 8192 if device.type == "cuda" else 2048
+    factor = torch.randn(side, side).to(device, dtype)
+    return partial(torch.mm, factor, factor, out=torch.empty_like(factor)), 2 * side**3

@@ -1,17 +1,17 @@
 """Image data: where it comes from, how it is held, and how it is split."""
 
+from benchmark.data.datasets import SOURCES, datasets_table
 from benchmark.data.images import DataSet, FileImages, ImageSet, PixelImages, Points
-from benchmark.data.load import load
-from benchmark.data.sources import SOURCES, check_source, datasets_table
+from benchmark.data.spec import DataSpec, load
 
 __all__ = [
     "SOURCES",
     "DataSet",
+    "DataSpec",
     "FileImages",
     "ImageSet",
     "PixelImages",
     "Points",
-    "check_source",
     "datasets_table",
     "load",
 ]

@@ -1,4 +1,4 @@
-"""How images are held: as one tensor in memory, or as paths that are decoded when they are asked for."""
+"""How images are held, as one tensor in memory or as paths that are decoded when they are asked for; and data sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmark.runtime.errors import UserError
 
-UNLABELLED = -1
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageSet(Protocol):
@@ -74,7 +74,16 @@ class FileImages:
         return len(self.labels)
 
     def image(self, index: int) -> Tensor:
-        return _decode(os.fsdecode(self.paths[index]))
+        from PIL import Image
+
+        path = os.fsdecode(self.paths[index])
+        try:
+            with Image.open(path) as image:
+                pixels = np.array(image.convert("RGB"))
+        # Pillow raises all of these, by the format and by the fault.
+        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            raise UserError(f"image {path} cannot be read: {error}") from error
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def subset(self, indices: NDArray[np.int64]) -> FileImages:
         return FileImages(self.paths[indices], self.labels[indices])
@@ -98,16 +107,18 @@ class Points:
         return Points(self.rows[indices], self.labels[indices])
 
 
-def _decode(path: str) -> Tensor:
-    from PIL import Image
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A data set before anything is held out: its official splits, ``train`` and ``test`` labelled."""
 
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    # Pillow raises all of these, by the format and by the fault.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read: {error}") from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    train: ImageSet
+    test: ImageSet
+    classes: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unlabelled: ImageSet | None = None
+    tune: ImageSet | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,3 +140,24 @@ class DataSet:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+def channels_first(pixels: NDArray[np.uint8]) -> Tensor:
+    """(N, H, W) or (N, H, W, C) to a contiguous (N, C, H, W)."""
+    tensor = torch.from_numpy(pixels)
+    return tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2).contiguous()
+
+
+def statistics(pixels_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of every channel in [0, 1], from counts of its 256 values: exact in any order.
+
+    A constant channel has standard deviation 1, so that it is only centred.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in pixels_NCHW.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = share @ values
+        means.append(mean.item())
+        deviations.append((share @ (values - mean) ** 2).sqrt().item() or 1.0)
+    return tuple(means), tuple(deviations)

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.images import FileImages, PixelImages
-from benchmark.data.sources import IMAGENET_MEAN, IMAGENET_STD
-from benchmark.data.stored import Stored, channels_first, statistics
+from benchmark.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    FileImages,
+    PixelImages,
+    Stored,
+    channels_first,
+    statistics,
+)
 from benchmark.runtime.errors import UserError
 
 FOLDER_IMAGE_SIZE = 224
+# Files that torchvision's ImageFolder takes for images.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def read_npz(path: Path) -> Stored:
     """``x_train``, ``y_train``, ``x_test``, ``y_test``; normalised by the mean and deviation of all of ``x_train``."""
-    arrays = _arrays(path)
+    arrays = npz_arrays(path)
     for split in ("train", "test"):
         _check_split(path, split, arrays[f"x_{split}"], arrays[f"y_{split}"])
     _check_agreement(path, arrays)
@@ -31,7 +42,8 @@ def _images(x: NDArray, y: NDArray) -> PixelImages:
     return PixelImages(channels_first(x), y.astype(np.int64))
 
 
-def _arrays(path: Path) -> dict[str, NDArray]:
+def npz_arrays(path: Path) -> dict[str, NDArray]:
+    """The four arrays of an npz file. Raises :class:`UserError` where it is not one, or lacks one of them."""
     names = ("x_train", "y_train", "x_test", "y_test")
     if not path.is_file():
         raise UserError(f"data.source npz:{path}: there is no such file")
@@ -76,8 +88,12 @@ def read_folder(path: Path) -> Stored:
     """``train`` and ``test`` (or, where there is none, ``val``), one folder a class; normalised as ImageNet is."""
     if not path.is_dir():
         raise UserError(f"data.source folder:{path}: there is no such folder")
-    held_out = path / "test" if (path / "test").is_dir() else path / "val"
-    return read_tree(f"folder:{path}", path / "train", held_out, FOLDER_IMAGE_SIZE)
+    return read_tree(f"folder:{path}", *split_folders(path), FOLDER_IMAGE_SIZE)
+
+
+def split_folders(path: Path) -> tuple[Path, Path]:
+    """Where the training and the test images of a folder lie."""
+    return path / "train", path / "test" if (path / "test").is_dir() else path / "val"
 
 
 def read_tree(name: str, train: Path, test: Path, image_size: int) -> Stored:
@@ -90,10 +106,41 @@ def read_tree(name: str, train: Path, test: Path, image_size: int) -> Stored:
 
 
 def _class_folders(name: str, folder: Path) -> tuple[FileImages, list[str]]:
-    from torchvision.datasets import ImageFolder
+    images = images_by_class(folder)
+    lacking = next((f"class {label} has none" for label, paths in images.items() if not paths), None)
+    if lacking or not images:
+        reason = lacking or "it holds no folder"
+        raise UserError(f"data set {name}: {folder} must hold a folder of images for every class; {reason}")
+    samples = [(path, label) for label, paths in enumerate(images.values()) for path in paths]
+    return FileImages.of(samples), list(images)
 
+
+def images_by_class(folder: Path) -> dict[str, list[str]]:
+    """The images in every folder of ``folder``, links followed: classes and paths in torchvision's order.
+
+    Raises :class:`UserError` where a folder cannot be read.
+    """
+    if not folder.is_dir():
+        return {}
+    with _readable(folder), os.scandir(folder) as entries:
+        classes = sorted(entry.name for entry in entries if entry.is_dir())
+    return {name: _images_within(folder / name) for name in classes}
+
+
+def _images_within(folder: Path) -> list[str]:
+    def refuse(error: OSError) -> None:
+        raise error
+
+    with _readable(folder):
+        walk = sorted(os.walk(folder, onerror=refuse, followlinks=True))
+    return [
+        f"{root}/{name}" for root, _, names in walk for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES)
+    ]
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
     try:
-        tree = ImageFolder(folder)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"data set {name}: {folder} must hold a folder of images for every class ({error})") from error
-    return FileImages.of(tree.samples), tree.classes
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be read: {error.strerror}") from error

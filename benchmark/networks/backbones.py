@@ -1,14 +1,32 @@
-"""The trained network: a backbone whose features are evaluated, and a projector whose embeddings the loss sees."""
+"""An encoder: a backbone whose features are measured, and a projector whose embeddings the loss sees."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from benchmark.runtime.seeded import seeded
-from benchmark.suite.run import BackboneSpec, ProjectorSpec, Run
+from benchmark.runtime.seeds import fork_rng
+from benchmark.runtime.spec import Spec
+
+
+class BackboneSpec(Spec):
+    """The network whose features are measured. ``stem`` concerns the ResNets only."""
+
+    name: Literal["small_cnn", "resnet18", "resnet34", "resnet50"]
+    stem: Literal["imagenet", "small"] = "imagenet"
+    width: int = Field(32, ge=1, description="channels of the small CNN's first layer")
+    zero_init_residual: bool = True
+
+
+class ProjectorSpec(Spec):
+    """``hidden-hidden-D``: ``layers`` of Linear, BatchNorm, ReLU, then a Linear without bias."""
+
+    hidden: int = Field(8192, ge=2)
+    layers: int = Field(2, ge=0)
 
 
 class Encoder(nn.Module):
@@ -26,60 +44,56 @@ class Encoder(nn.Module):
         return features, self.projector(features)
 
 
-def build_encoder(run: Run, channels: int) -> Encoder:
-    """The network of a Run, on the CPU.
+def build_backbone(spec: BackboneSpec, channels: int, seed: int) -> tuple[nn.Module, int]:
+    """A backbone on the CPU, and how many features it gives.
 
-    The backbone's initial weights are drawn by the seed alone: they are the same for all methods, projectors and
-    embedding dimensions. Without an embedding dimension, the embeddings are the features.
+    Its initial weights are drawn by the seed alone: they are the same for all methods, projectors and dimensions.
     """
-    with seeded(run.seed, "init", "backbone"):
-        backbone, feature_dim = _backbone(run.backbone, channels)
-    if run.embedding_dim is None:
-        return Encoder(backbone, nn.Identity(), feature_dim)
-    with seeded(run.seed, "init", "projector"):
-        projector = _projector(run.projector, feature_dim, run.embedding_dim)
-    return Encoder(backbone, projector, feature_dim)
-
-
-def _backbone(spec: BackboneSpec, channels: int) -> tuple[nn.Module, int]:
-    network, feature_dim = _small_cnn(spec, channels) if spec.name == "small_cnn" else _resnet(spec, channels)
-    return _channels_last(network), feature_dim
-
-
-def _channels_last(network: nn.Module) -> nn.Module:
-    """Convolutions are faster with the channels last, on the CPU as on tensor cores; the input follows the weights."""
-    # Not Module.to, which cannot convert fake tensors; and cloned, since weights of one input channel are contiguous in
+    with fork_rng(seed, "init", "backbone"):
+        network, feature_dim = small_cnn(spec.width, channels) if spec.name == "small_cnn" else _resnet(spec, channels)
+    # Convolutions are faster with the channels last, on the CPU as on tensor cores; the input follows the weights. Not
+    # Module.to, which cannot convert fake tensors; and cloned, since weights of one input channel are contiguous in
     # both formats, while their strides decide which one the convolution's output has.
     for param in network.parameters():
         if param.ndim == 4:
             param.data = param.data.clone(memory_format=torch.channels_last)
-    return network
+    return network, feature_dim
+
+
+def build_encoder(
+    backbone: BackboneSpec, projector: ProjectorSpec, embedding_dim: int, channels: int, seed: int
+) -> Encoder:
+    """The network that is trained, on the CPU."""
+    network, feature_dim = build_backbone(backbone, channels, seed)
+    with fork_rng(seed, "init", "projector"):
+        return Encoder(network, _projector(projector, feature_dim, embedding_dim), feature_dim)
 
 
 def _resnet(spec: BackboneSpec, channels: int) -> tuple[nn.Module, int]:
-    """torchvision's, without its classifier. The small stem: a 3 x 3 convolution of stride 1, no max-pooling."""
     from torchvision import models
 
     network = getattr(models, spec.name)(zero_init_residual=spec.zero_init_residual)
     feature_dim = network.fc.in_features
-    network.fc = nn.Identity()
-    if spec.stem == "small":
-        network.conv1 = _stem(channels, kernel_size=3, stride=1)
-        network.maxpool = nn.Identity()
-    elif channels != network.conv1.in_channels:
-        network.conv1 = _stem(channels, kernel_size=7, stride=2)
+    become_backbone(network, spec.stem, channels)
     return network, feature_dim
 
 
-def _stem(channels: int, kernel_size: int, stride: int) -> nn.Conv2d:
-    stem = nn.Conv2d(channels, 64, kernel_size, stride, padding=kernel_size // 2, bias=False)
-    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
-    return stem
+def become_backbone(resnet: nn.Module, stem: str, channels: int) -> None:
+    """Take torchvision's classifier off. The small stem: a 3 x 3 convolution of stride 1, no max-pooling."""
+    resnet.fc = nn.Identity()
+    side, stride = (3, 1) if stem == "small" else (7, 2)
+    if stem == "small":
+        resnet.maxpool = nn.Identity()
+    first = resnet.conv1
+    assert isinstance(first, nn.Conv2d)
+    if stem == "small" or channels != first.in_channels:
+        resnet.conv1 = nn.Conv2d(channels, first.out_channels, side, stride, padding=side // 2, bias=False)
+        nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _small_cnn(spec: BackboneSpec, channels: int) -> tuple[nn.Module, int]:
+def small_cnn(width: int, channels: int) -> tuple[nn.Module, int]:
     """Three 3 x 3 convolutions with batch normalisation, of w, 2w and 4w channels, the second and third of stride 2."""
-    widths = (channels, spec.width, 2 * spec.width, 4 * spec.width)
+    widths = (channels, width, 2 * width, 4 * width)
     layers: list[nn.Module] = []
     for stride, (wide_in, wide_out) in zip((1, 2, 2), pairwise(widths), strict=True):
         convolution = nn.Conv2d(wide_in, wide_out, 3, stride, padding=1, bias=False)

@@ -115,11 +115,9 @@ def embed_views(encoder: nn.Module, joint: bool, process: Process) -> nn.Module:
         return Views(encoder, joint)
     views = Views(synchronise_batch_norm(encoder, process.device), joint)
     devices = [process.device] if process.device.type == "cuda" else None
-    return DistributedDataParallel(views, device_ids=devices, gradient_as_bucket_view=True, **_no_broadcast())
-
-
-def _no_broadcast() -> dict[str, Any]:
-    """Every process computes the same running statistics: there is nothing to broadcast before a forward pass."""
+    # Every process computes the same running statistics: there is nothing to broadcast before a forward pass. Newer
+    # versions of torch give it the first name, and warn of the old one.
     known = inspect.signature(DistributedDataParallel).parameters
-    # Newer versions of torch call it so, and warn of the old name.
-    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"device_ids": devices, "gradient_as_bucket_view": True, broadcast: False}
+    return DistributedDataParallel(views, **options)

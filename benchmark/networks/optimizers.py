@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import cos, pi
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from benchmark.suite.run import OptimizerSpec
+from benchmark.runtime.spec import Spec
+
+
+class OptimizerSpec(Spec):
+    """LARS as published, or AdamW or SGD. The learning rate is ``base_lr * batch_size / 256``."""
+
+    name: Literal["lars", "adamw", "sgd"] = "lars"
+    base_lr: float = Field(gt=0)
+    weight_decay: float = Field(1e-6, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    trust_coefficient: float = Field(0.001, gt=0)
+    warmup_epochs: float = Field(10, ge=0)
+    final_lr_fraction: float = Field(0.001, ge=0, le=1)
 
 
 def learning_rate(step: int, *, steps_per_epoch: int, epochs: int, spec: OptimizerSpec, batch_size: int) -> float:
@@ -46,10 +59,8 @@ class LARS(Optimizer):
         weight_decay: float = 0.0,
         trust_coefficient: float = 0.001,
     ) -> None:
-        super().__init__(
-            params,
-            {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust_coefficient": trust_coefficient},
-        )
+        own = {"momentum": momentum, "weight_decay": weight_decay, "trust_coefficient": trust_coefficient}
+        super().__init__(params, {"lr": lr, **own})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -100,15 +111,11 @@ def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> Optimizer:
             weight_decay=spec.weight_decay,
             trust_coefficient=spec.trust_coefficient,
         )
-    groups = _decay_groups(module, spec.weight_decay)
+    params = list(module.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [param for param in params if param.ndim > 1], "weight_decay": spec.weight_decay},
+        {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
+    ]
     if spec.name == "adamw":
         return AdamW(groups, lr=spec.base_lr, fused=True)
     return SGD(groups, lr=spec.base_lr, momentum=spec.momentum, fused=True)
-
-
-def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    params = list(module.parameters())
-    return [
-        {"params": [param for param in params if param.ndim > 1], "weight_decay": weight_decay},
-        {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
-    ]

@@ -1,251 +1,135 @@
-"""Pretraining: views in, one joint-embedding loss, resumable at any step."""
+"""The kind ``trained``: an encoder trained with a joint-embedding loss."""
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from pydantic import Field, field_validator
+from torch import nn
 
-from benchmark.data import DataSet
-from benchmark.networks.optimizers import learning_rate
-from benchmark.networks.step import TrainingStep
-from benchmark.runtime import checkpoints as checkpoint
-from benchmark.runtime.clock import StepClock
-from benchmark.runtime.memory import PeakMemory
+from benchmark.data import DataSet, DataSpec
+from benchmark.networks.backbones import BackboneSpec, Encoder, ProjectorSpec, build_encoder
+from benchmark.networks.base import Diverged, FrozenModule, Input, Job, Made, Network, need_images
+from benchmark.networks.optimizers import OptimizerSpec
+from benchmark.networks.store import WEIGHTS_NAME, all_finite, load_weights, part_of, save_weights
+from benchmark.runtime.clock import quartiles
+from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
-from benchmark.runtime.progress import Progress
-from benchmark.suite.run import Execution, Run
 from benchmark.views import recipe
-from benchmark.views.loader import ViewLoader
-from methods.loss import Loss
-from results.record import write_atomically
+from benchmark.views.loader import check_batch
+from methods import registry
+from results.record import Cost
 
-# The first steps of an attempt warm caches up; the step whose memory is counted is slowed down by the counting.
-_COUNTED_STEP = 1
-_WARM_UP_STEPS = 3
-# What may be wanted after a step, in the order of precedence.
-_GO_ON, _SAVE, _STOP = 0, 1, 2
-# An epoch's end is the cleaner place to go on from: there a checkpoint is due after this share of its interval.
-_DUE_AT_EPOCH_END = 0.5
+if TYPE_CHECKING:  # which builds on this module
+    from benchmark.networks.pretraining import State
 
+Precision = Literal["fp32", "bf16", "fp16"]
+Form = Literal["auto", "primal", "dual"]
 
-class Diverged(Exception):
-    """The loss is not finite."""
+# Where half precision costs a gradient more than a per cent, as measured in results/reference/precision: the error of
+# Barlow Twins' gradient in bf16 grows with D/N, and is 1.0 % at D = 32768, N = 256.
+LARGEST_ERROR, BARLOW_TWINS_RATIO = 0.01, 128
 
 
-class Interrupted(Exception):
-    """Somebody asked the run to end; its state is saved."""
+class Trained(Network):
+    """Views of images, an encoder, a loss and an optimiser."""
 
+    kind: Literal["trained"] = "trained"
+    loss: dict[str, Any] = Field(default_factory=dict, description="the method's options, resolved")
+    embedding_dim: int = Field(ge=2)
+    batch_size: int = Field(ge=2, description="images in a step, over all processes")
+    epochs: int = Field(ge=1)
+    seed: int = Field(0, ge=0)
+    precision: Precision = "fp32"
+    form: Form = "auto"
+    joint_forward: bool = Field(False, description="one forward pass over both views, instead of one a view")
+    compile: bool = Field(False, description="the network through torch.compile")
+    data: DataSpec
+    augmentation: str
+    backbone: BackboneSpec
+    projector: ProjectorSpec = ProjectorSpec()
+    optimizer: OptimizerSpec
 
-@dataclass
-class State:
-    """Where a run is, and what it took so far: the part of a checkpoint that is plain numbers."""
+    offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "embedding", "backbone"})
 
-    step: int = 0
-    elapsed: float = 0.0
-    peak_bytes: int = 0
-    step_seconds: list[float] = field(default_factory=list)
-    form: str = ""
+    @field_validator("augmentation")
+    @classmethod
+    def _known_recipe(cls, name: str) -> str:
+        return recipe(name).name
 
+    @classmethod
+    def methods(cls) -> tuple[str, ...]:
+        return registry.names()
 
-class Pretraining:
-    """One training run. ``train`` carries on from the newest checkpoint in ``folder``."""
-
-    def __init__(self, run: Run, data: DataSet, folder: Path, process: Process, execution: Execution) -> None:
-        self.run, self.folder, self.process, self.execution = run, folder, process, execution
-        self.loader = _view_loader(run, data, process, execution)
-        self.step = TrainingStep(run, data.channels, process)
-        self.state = State()
-        self.clock = StepClock(process.device)
-        # One clock over all epochs: an epoch may be shorter than the time between two checkpoints.
-        self._began = self._saved = time.perf_counter()
-        self._finite = torch.ones((), dtype=torch.bool, device=process.device)
-        self._restore()
-        self._logged = (self.state.step, self._began)
-        self._cold_steps = _WARM_UP_STEPS
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in an epoch; a last batch that is not whole is dropped."""
-        return self.loader.steps_per_epoch
+    def resolved(self) -> Self:
+        loss = registry.get(self.method).resolve(self.loss, self.embedding_dim)
+        return self.model_copy(update={"loss": dict(loss)})
 
     @property
-    def total_steps(self) -> int:
-        """Steps in the whole run."""
-        return self.run.epochs * self.steps_per_epoch
+    def title(self) -> str:
+        return registry.get(self.method).title
 
-    def train(self, asked_to_stop: Callable[[], bool]) -> None:
-        """Train to the last epoch.
+    def build(self, channels: int) -> Encoder:
+        """The encoder before its first step, on the CPU."""
+        return build_encoder(self.backbone, self.projector, self.embedding_dim, channels, self.seed)
 
-        Raises :class:`Diverged` where the loss is not finite, :class:`Interrupted` once ``asked_to_stop`` says so on
-        any process; the checkpoint is then saved.
-        """
-        title = self.run.id.rpartition("-")[0]
-        shown = self.process.is_main
-        with closing(
-            Progress(title, self.run.epochs, self.steps_per_epoch, first_step=self.state.step, shown=shown)
-        ) as progress:
-            while self.state.step < self.total_steps:
-                self._train_epoch(self.state.step // self.steps_per_epoch, progress, asked_to_stop)
-        self.save()
+    def check(self, data: DataSet, process: Process) -> None:
+        """Images, and enough of them for a batch that divides over the processes."""
+        need_images(data, self.method)
+        check_batch(self.batch_size, len(data.train), process.world_size)
 
-    def _train_epoch(self, epoch: int, progress: Progress, asked_to_stop: Callable[[], bool]) -> None:
-        self.step.encoder.train()
-        self.clock.tick()
-        for views in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
-            loss = self._counted_step(views)
-            self.clock.tick()
-            self.state.step += 1
-            progress.advance()
-            ends_epoch = self.state.step % self.steps_per_epoch == 0
-            if ends_epoch or self.state.step % self.execution.log_every == 0:
-                self._log(epoch, loss, progress, ends_epoch)
-            wanted = self._wanted(asked_to_stop(), ends_epoch)
-            if wanted != _GO_ON:
-                self._pause_clock()
-                self.save()
-                self.clock.tick()
-            if wanted == _STOP:
-                raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
-        self._pause_clock()
+    def make(self, data: DataSet, job: Job) -> Made:
+        """Train to the last epoch, going on from the newest checkpoint in the job's folder."""
+        from benchmark.networks.pretraining import Pretraining
 
-    def _wanted(self, asked: bool, ends_epoch: bool) -> int:
-        """What happens after this step: the most that any process wants, told in one collective."""
-        interval = self.execution.checkpoint_seconds * (_DUE_AT_EPOCH_END if ends_epoch else 1)
-        due = self.process.is_main and time.perf_counter() - self._saved > interval
-        return self.process.highest(_STOP if asked else _SAVE if due else _GO_ON)
+        with full_disk_told(job.folder):
+            training = Pretraining(self, data, job)
+            training.train()
+        state = training.step.encoder.state_dict()
+        if not all_finite(state):
+            raise Diverged(f"a weight is not finite after {self.epochs} epochs, though the loss was")
+        if job.process.is_main:
+            save_weights(job.folder, state, Input.of(data))
+        return Made(self._cost(training.state, job.process.device), training.state.form)
 
-    def _counted_step(self, views: tuple[Tensor, ...]) -> Loss:
-        """One step; the second one of a run under the memory counter."""
-        if self.state.step != min(_COUNTED_STEP, self.total_steps - 1):
-            return self._step(views)
-        with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
-            loss = self._step(views)
-        self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
-        return loss
-
-    def _step(self, views: tuple[Tensor, ...]) -> Loss:
-        self._set_learning_rate()
-        loss = self.step(views)
-        self._finite &= torch.isfinite(loss.value.detach())
-        self.state.form = loss.form
-        return loss
-
-    def _set_learning_rate(self) -> None:
-        rate = learning_rate(
-            self.state.step,
-            steps_per_epoch=self.steps_per_epoch,
-            epochs=self.run.epochs,
-            spec=self.run.optimizer,
-            batch_size=self.run.batch_size,
+    def _cost(self, state: State, device: torch.device) -> Cost:
+        step_seconds = quartiles(state.step_seconds)
+        return Cost(
+            step_seconds=step_seconds,
+            images_per_second=self.batch_size / step_seconds.median if step_seconds else None,
+            peak_bytes_step=state.peak_bytes or None,
+            memory_counter="cuda allocator" if device.type == "cuda" else "tensor storages",
+            train_seconds=state.elapsed,
         )
-        for group in self.step.optimizer.param_groups:
-            group["lr"] = rate
 
-    def _log(self, epoch: int, loss: Loss, progress: Progress, ends_epoch: bool) -> None:
-        if not bool(self._finite):
-            raise Diverged(f"the loss became {loss.value.item()} by epoch {epoch + 1}, step {self.state.step}")
-        if not self.process.is_main:
-            return
-        terms = {name: value.item() for name, value in loss.terms.items()}
-        speed = self._images_per_second()
-        line = {
-            "epoch": epoch,
-            "step": self.state.step,
-            "total_steps": self.total_steps,
-            "loss": loss.value.item(),
-            "terms": terms,
-            "lr": self.step.optimizer.param_groups[0]["lr"],
-            "images_per_second": speed,
-        }
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        progress.report(epoch, terms, speed)
-        if ends_epoch:
-            left = (self.total_steps - self.state.step) * self.run.batch_size / speed
-            progress.end_epoch(epoch, terms, speed, left)
+    def is_kept(self, folder: Path) -> bool:
+        return (folder / WEIGHTS_NAME).exists()
 
-    def _images_per_second(self) -> float:
-        """Since the last line of the log."""
-        step, time_then = self._logged
-        self._logged = (self.state.step, time.perf_counter())
-        return (self.state.step - step) * self.run.batch_size / (self._logged[1] - time_then)
-
-    def _pause_clock(self) -> None:
-        self.clock.pause()
-        cold = self.clock.seconds[: self._cold_steps]
-        self.state.step_seconds += self.clock.seconds[len(cold) :]
-        self._cold_steps -= len(cold)
-        self.clock.seconds.clear()
-
-    def save(self) -> None:
-        """Write a checkpoint of this very step, unless the loss is not finite."""
-        self._saved = time.perf_counter()
-        if not self.process.is_main or not bool(self._finite):
-            return
-        now = time.perf_counter()
-        self.state.elapsed += now - self._began
-        self._began = now
-        checkpoint.save(self.folder / "checkpoints", self.state.step, self._snapshot())
-
-    def _snapshot(self) -> dict[str, Any]:
-        return {
-            "run": self.run.digest,
-            "state": asdict(self.state),
-            "encoder": self.step.encoder.state_dict(),
-            "optimizer": self.step.optimizer.state_dict(),
-            "scaler": self.step.scaler.state_dict(),
-        }
-
-    def _restore(self) -> None:
-        # One process looks: others would trip over a damaged file while it is being set aside.
-        found = checkpoint.newest_whole(self.folder / "checkpoints") if self.process.is_main else None
-        newest: Path | None = self.process.told(found)
-        snapshot = checkpoint.load(newest, self.process.device) if newest else None
-        if snapshot is not None and snapshot["run"] == self.run.digest:
-            self.state = State(**snapshot["state"])
-            self.step.encoder.load_state_dict(snapshot["encoder"])
-            self.step.optimizer.load_state_dict(snapshot["optimizer"])
-            self.step.scaler.load_state_dict(snapshot["scaler"])
-        if self.process.is_main:
-            _cut_log(self.folder / "metrics.jsonl", self.state.step)
+    def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
+        """The encoder, with its projector where that was kept."""
+        state, input = load_weights(folder)
+        encoder = self.build(input.channels)
+        projector: nn.Module | None = None
+        try:
+            encoder.backbone.load_state_dict(part_of(state, "backbone."))
+            if projector_state := part_of(state, "projector."):
+                projector = encoder.projector
+                projector.load_state_dict(projector_state)
+                projector.to(device)
+        except RuntimeError as error:
+            raise UserError(f"{folder / WEIGHTS_NAME}: is damaged: its tensors are not those of {self.id}") from error
+        return FrozenModule("backbone", encoder.backbone.to(device), input, encoder.feature_dim, self.epochs, projector)
 
 
-def _view_loader(run: Run, data: DataSet, process: Process, execution: Execution) -> ViewLoader:
-    return ViewLoader(
-        data.train,
-        recipe(run.augmentation),
-        batch_size=run.batch_size,
-        image_size=run.data.image_size or data.image_size,
-        mean=data.mean,
-        std=data.std,
-        seed=run.seed,
-        workers=execution.workers,
-        device=process.device,
-        rank=process.rank,
-        world_size=process.world_size,
+def doubt(network: Trained) -> str | None:
+    """What to say before a training whose gradient has a relative error above :data:`LARGEST_ERROR`; else None."""
+    if (network.method, network.precision) != ("barlow_twins", "bf16"):
+        return None
+    if network.embedding_dim <= BARLOW_TWINS_RATIO * network.batch_size:
+        return None
+    return (
+        f"{network.id}: in bf16 the gradient of Barlow Twins has an error above {100 * LARGEST_ERROR:g} % where D is "
+        f"more than {BARLOW_TWINS_RATIO} times the batch; precision fp16 or fp32 has not"
     )
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drop the lines of steps that were lost with a kill, and a line that a kill cut short."""
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _logged_step(line) <= step]
-    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-
-
-def _logged_step(line: str) -> float:
-    try:
-        entry: Mapping[str, Any] = json.loads(line)
-        return float(entry["step"])
-    except (ValueError, KeyError):
-        return math.inf

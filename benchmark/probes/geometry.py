@@ -3,14 +3,83 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
+
+from benchmark.data import ImageSet
+from benchmark.networks.base import FrozenModule
+from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.subject import Features, Subject
+from benchmark.views import recipe
+from results.record import Metric
 
 UNIFORMITY_T = 2
 RANKME_EPSILON = 1e-7
+# Singular values of more embeddings take minutes, and change the rank little.
+MOST_IMAGES = 4096
+
+
+@register
+class Geometry(Probe):
+    """Of the embedding, on the images that are measured, at most ``MOST_IMAGES`` of them, evenly spaced.
+
+    Alignment on two views of each by the augmentation that the network was trained with; uniformity and rank on the
+    plain images, the rank of the features beside.
+    """
+
+    name: ClassVar[str] = "embedding"
+    needs: ClassVar[frozenset[str]] = frozenset({"embedding"})
+
+    batch_size: int = Field(256, ge=1, description="images whose views are drawn together")
+
+    def measure(self, subject: Subject) -> Found:
+        """On the main process, beside the features."""
+        queries, name = subject.queries(), subject.network.name
+        if not subject.process.is_main:
+            return Found()
+        images = subject.queries_images
+        rows = _evenly_spaced(len(images), MOST_IMAGES)
+        chosen = torch.from_numpy(rows).to(subject.device)
+        some = Features(queries.x[chosen], queries.labels[chosen])
+        with subject.frozen():
+            z_ND = subject.embedded(some).x
+            aligned = alignment(self._pairs(subject, images.subset(rows)))
+        place = {"images": len(rows), **subject.place("embedding")}
+        assert subject.augmentation is not None
+        of_pairs, of_points = {"augmentation": subject.augmentation, **place}, {"t": UNIFORMITY_T, **place}
+        metrics = [Metric(metric="alignment", protocol=of_pairs, value=aligned, unit="squared distance")]
+        with subject.requests.at_once():
+            metrics.append(Metric(metric="uniformity", protocol=of_points, value=uniformity(z_ND), unit="nats"))
+            for features, x_ND in (("embedding", z_ND), (name, some.x)):
+                protocol = {"epsilon": RANKME_EPSILON, **place, "features": features}
+                metrics.append(Metric(metric="rankme", protocol=protocol, value=rankme(x_ND), unit="dimensions"))
+        return Found(metrics)
+
+    def _pairs(self, subject: Subject, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+        """Embeddings of the first two views of ``images``, in even batches, so that hardly an image is dropped."""
+        network, projector = subject.network, subject.projector
+        assert isinstance(network, FrozenModule)
+        assert subject.augmentation is not None
+        batch_size = len(images) // -(-len(images) // self.batch_size)
+        loader = subject.views(images, recipe(subject.augmentation), batch_size, drop_last=True, shared=False)
+        for first, second, *_ in loader.epoch(0):
+            subject.requests.check()
+            yield (
+                projector(subject.through(network.module, first)).float(),
+                projector(subject.through(network.module, second)).float(),
+            )
+
+
+def _evenly_spaced(size: int, most: int) -> NDArray[np.int64]:
+    """All of ``size`` indices, or ``most`` of them: images in files are sorted by class."""
+    return np.linspace(0, size - 1, min(size, most)).round().astype(np.int64)
 
 
 def alignment(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:

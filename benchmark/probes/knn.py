@@ -2,39 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
-import torch
-import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from benchmark.probes.features import Features, accuracy
+from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.subject import Features, Subject
+from benchmark.runtime.errors import UserError
+from results.record import Metric
 
 # Similarities held at once: 256 MiB in float32.
-_SIMILARITIES = 2**26
+SIMILARITIES = 2**26
+
+
+@register
+class KNN(Probe):
+    """A figure for every k that is not larger than the bank."""
+
+    name: ClassVar[str] = "knn"
+
+    knn_k: tuple[int, ...] = Field((10, 20, 100, 200), min_length=1)
+    knn_temperature: float = Field(0.07, gt=0)
+
+    def measure(self, subject: Subject) -> Found:
+        """Weighted kNN by cosine similarity."""
+        bank, queries = subject.bank(), subject.queries()
+        if not subject.process.is_main:
+            return Found()
+        found = weighted_knn(
+            bank,
+            queries,
+            ks=self.knn_k,
+            temperature=self.knn_temperature,
+            classes=subject.data.classes,
+            check=subject.requests.check,
+        )
+        if not found:
+            raise UserError(f"evaluation.knn_k: is {list(self.knn_k)}, must be at most the bank's {len(bank)} images")
+        tail = {"T": self.knn_temperature, "similarity": "cosine", **subject.place()}
+        return Found([Metric(metric="knn_top1", protocol={"k": k, **tail}, value=value) for k, value in found.items()])
 
 
 def weighted_knn(
-    bank: Features, queries: Features, *, ks: Sequence[int], temperature: float, classes: int
+    bank: Features,
+    queries: Features,
+    *,
+    ks: Sequence[int],
+    temperature: float,
+    classes: int,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[int, float]:
-    """Accuracy by k, all of ``ks`` from one exact pass over the similarities.
+    """Accuracy by k, all of ``ks`` from one exact pass over the similarities; ``check`` is called after each tile.
 
     A query q has the class with the largest vote  Σ_{i in the k nearest} exp(cos(q, x_i) / T) [y_i = class]
     (Wu et al., CVPR 2018, section 3.4; the same in DINO and in SFRIK's evaluation). A k larger than the bank is left
-    out: it cannot be measured. Equal votes go to the lower class.
+    out: it cannot be measured. Equal votes go to the lower class. Rows are divided by their norms in the tiles, so that
+    no normalised copy of the bank is held.
     """
-    ks = sorted({k for k in ks if k <= len(bank)})
+    ks = sorted({k for k in ks if 1 <= k <= len(bank)})
     if not ks:
         return {}
-    bank_MD, queries_ND = (F.normalize(features.x) for features in (bank, queries))
-    predicted: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for chunk_ND in queries_ND.split(max(1, _SIMILARITIES // len(bank))):
-        nearest = (chunk_ND @ bank_MD.T).topk(ks[-1])
+    norms_M, norms_N = (features.x.norm(dim=1).clamp_(min=1e-12) for features in (bank, queries))
+    right = dict.fromkeys(ks, 0)
+    tile = tile_rows(len(bank))
+    for start in range(0, len(queries), tile):
+        rows = slice(start, start + tile)
+        cosines_NK, nearest_NK = nearest(queries.x[rows], norms_N[rows], bank.x, norms_M, ks[-1])
         # Relative to the nearest, a factor common to all of a query's votes: some weight is 1, whatever T.
-        weights_NK = ((nearest.values - nearest.values[:, :1]) / temperature).exp()
-        for k, votes_NC in _votes(weights_NK, bank.labels[nearest.indices], ks, classes):
-            predicted[k].append(votes_NC.argmax(dim=1))
-    return {k: accuracy(torch.cat(parts), queries.labels) for k, parts in predicted.items()}
+        weights_NK = ((cosines_NK - cosines_NK[:, :1]) / temperature).exp()
+        for k, votes_NC in _votes(weights_NK, bank.labels[nearest_NK], ks, classes):
+            right[k] += int((votes_NC.argmax(dim=1) == queries.labels[rows]).sum())
+        check()
+    return {k: count / len(queries) for k, count in right.items()}
+
+
+def tile_rows(bank_size: int) -> int:
+    """How many queries are compared with the bank at once."""
+    return max(1, SIMILARITIES // bank_size)
+
+
+def nearest(q_NF: Tensor, norms_N: Tensor, x_MF: Tensor, norms_M: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosine and row (N, k) of the ``k`` rows of ``x_MF`` nearest to each query, nearest first."""
+    cosines_NM = ((q_NF / norms_N[:, None]) @ x_MF.T).div_(norms_M)
+    values_NK, indices_NK = cosines_NM.topk(k)
+    return values_NK, indices_NK
 
 
 def _votes(weights_NK: Tensor, labels_NK: Tensor, ks: Sequence[int], classes: int) -> Iterator[tuple[int, Tensor]]:

@@ -8,40 +8,43 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmark.runtime.provenance import job_id
+from results.record import MEASUREMENTS_NAME, METRICS_NAME, network_path
+
 NAME = "attempts.jsonl"
+# What measurements have done so far: checkpoints of their own, parts of features.
+SCRATCH_NAME = "measuring"
 Event = dict[str, Any]
-
-
-def job_id() -> str | None:
-    """The job this process is part of, as Slurm names it (``123`` or ``123_4``), or ``local-PID``; None outside one."""
-    environment = os.environ
-    if "SLURM_ARRAY_JOB_ID" in environment:
-        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
-    if "SUBMITIT_LOCAL_JOB_ID" in environment:
-        return f"local-{environment['SUBMITIT_LOCAL_JOB_ID']}"
-    return environment.get("SLURM_JOB_ID")
 
 
 def start(folder: Path) -> None:
     """An attempt begins: note where, and how many seconds of the ones before were not kept."""
-    lost = _seconds_not_kept(folder)
-    _append(folder, {"event": "start", "job": job_id(), "host": socket.gethostname(), "lost_seconds": lost})
+    _append(folder, "start", host=socket.gethostname(), lost_seconds=_seconds_not_kept(folder))
+
+
+def measuring(folder: Path, measurement: str) -> None:
+    """A measurement begins."""
+    _append(folder, "measure", measurement=measurement)
 
 
 def end(folder: Path, why: str, **facts: Any) -> None:
-    """An attempt ended without a record: note why, and the step that is kept."""
-    _append(folder, {"event": "end", "job": job_id(), "why": why, "step": kept_step(folder), **facts})
+    """An attempt ended before its work was done: note why, and what is kept."""
+    _append(folder, "end", why=why, kept=kept(folder), **facts)
 
 
 def read(folder: Path) -> list[Event]:
     """Every event so far, oldest first; a line that a kill or a full disk cut short is left out."""
     path = folder / NAME
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [event for event in map(_parsed, lines) if event]
+    events: list[Event] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            events.append(json.loads(line))
+    return [event for event in events if isinstance(event, dict) and "event" in event]
 
 
 def count(folder: Path) -> int:
@@ -64,35 +67,56 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return max((folder / "checkpoints").glob("step-*.pt"), default=None)
 
 
+def kept(folder: Path) -> str:
+    """What a later attempt goes on from, in words; equal where nothing was gained in between.
+
+    The step of the training, how many measurements have ended, and the parts that others have saved.
+    """
+    measured = sum(_has_ended(path) for path in (folder / MEASUREMENTS_NAME).glob("*.json"))
+    parts: dict[str, list[str]] = {}
+    for path in sorted((folder / SCRATCH_NAME).rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            parts.setdefault(path.parent.name, []).append(path.stem.rsplit("-", 1)[0])
+    saved = [f"{len(names)} of {name} up to {max(names)}" for name, names in parts.items()]
+    return ", ".join([f"step {kept_step(folder)}", *([f"{measured} measured"] if measured else []), *saved])
+
+
+def begun(folder: Path) -> str | None:
+    """The id of the measurement that the last attempt was at; None where it had begun none."""
+    measurement: str | None = None
+    for event in read(folder):
+        if event["event"] in ("start", "measure"):
+            measurement = event.get("measurement")
+    return measurement
+
+
+def _has_ended(record: Path) -> bool:
+    try:
+        status = json.loads(record.read_bytes())["status"]
+    except (ValueError, KeyError, OSError):
+        return False
+    return bool(status != "interrupted")
+
+
 def _seconds_not_kept(folder: Path) -> float:
     """From the last checkpoint, or else the last attempt's start, to the last line that attempt logged."""
     starts = [event for event in read(folder) if event["event"] == "start"]
-    log, newest = folder / "metrics.jsonl", _newest_checkpoint(folder)
-    if not starts or not log.exists():
+    log, newest, network = folder / METRICS_NAME, _newest_checkpoint(folder), network_path(folder)
+    is_made = network.exists() and b'"status": "done"' in network.read_bytes()
+    if not starts or not log.exists() or is_made:
         return 0.0
     began = datetime.fromisoformat(starts[-1]["time"]).timestamp()
     kept = max(began, newest.stat().st_mtime) if newest else began
     return round(max(0.0, log.stat().st_mtime - kept), 1)
 
 
-def _append(folder: Path, event: Event) -> None:
+def _append(folder: Path, event: str, **facts: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **event})
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    line = json.dumps({"time": time, "event": event, "job": job_id(), **facts}) + "\n"
     with (folder / NAME).open("a+b") as file:
-        if file.tell() and not _ends_whole(file.name):
-            line = f"\n{line}"
-        file.write(f"{line}\n".encode())
-
-
-def _ends_whole(path: str) -> bool:
-    with Path(path).open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
-
-
-def _parsed(line: str) -> Event | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # a kill or a full disk cut the last line short
+                line = f"\n{line}"
+        file.write(line.encode())

@@ -1,4 +1,4 @@
-"""The folder of a suite's runs: whose it is, which records it holds, which runs are still to be done."""
+"""The folder of a suite's runs: whose it is, what is listed to be measured, and who is at work in it."""
 
 from __future__ import annotations
 
@@ -6,106 +6,154 @@ import fcntl
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
+from benchmark.probes.base import Measurement
 from benchmark.runtime.checkpoints import DamagedFile
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import Suite
-from results.record import RECORD_NAME, Record, Status, write_atomically
+from results.record import MeasurementRecord, NetworkRecord, OtherVersion, write_atomically
 
 SUITE_NAME = "suite.json"
-RETRIED: tuple[Status, ...] = ("failed", "diverged", "out-of-memory")
+_OLD_RECORD = "record.json"
+
+R = TypeVar("R", NetworkRecord, MeasurementRecord)
+
+
+def read_suite_note(folder: Path) -> dict[str, Any] | None:
+    """What ``suite.json`` says; None where there is none. Raises :class:`UserError` where it is damaged."""
+    path = folder / SUITE_NAME
+    if not path.exists():
+        return None
+    try:
+        note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not {"suite", "digest"} <= note.keys():
+            raise KeyError("suite")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged; remove it, or choose another folder with --out") from error
+    return note
 
 
 def check_owner(suite: Suite, folder: Path) -> None:
     """Raise :class:`UserError` where ``folder`` holds the runs of another suite, or of this one with other settings."""
-    path = folder / SUITE_NAME
-    if not path.exists():
-        return
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-        name, digest = owner["suite"], owner["digest"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is damaged; remove it, or choose another folder with --out") from error
-    if digest != suite.digest:
+    if any(folder.glob(f"*/{_OLD_RECORD}")):
         raise UserError(
-            f"{folder}: holds runs of suite {name!r} with other settings (digest {digest[:10]}, this one is "
-            f"{suite.digest[:10]}); choose another folder with --out"
+            f"{folder}: was written by a version before networks and measurements had records of their own; choose "
+            "another folder with --out"
+        )
+    owner = read_suite_note(folder)
+    if owner is not None and owner["digest"] != suite.digest:
+        raise UserError(
+            f"{folder}: holds runs of suite {owner['suite']!r} with other settings (digest {owner['digest'][:10]}, "
+            f"this one is {suite.digest[:10]}); choose another folder with --out"
         )
 
 
 def claim_folder(suite: Suite, folder: Path) -> None:
-    """Make ``folder`` this suite's. Raises :class:`UserError` where it cannot be written."""
-    content = {
-        "suite": suite.name,
-        "digest": suite.digest,
-        "protocol": suite.protocol,
-        "skipped": [{"axes": axes, "reason": reason} for axes, reason in suite.skipped],
-    }
+    """Make ``folder`` this suite's, and list what shall be measured.
+
+    Raises :class:`UserError` where it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / SUITE_NAME, (json.dumps(content, indent=1) + "\n").encode())
+        with locked(folder / ".lock", patience=60.0):
+            note = read_suite_note(folder) or {}
+            content = {
+                "suite": suite.name,
+                "digest": suite.digest,
+                "protocol": suite.protocol,
+                "skipped": [{"axes": axes, "reason": reason} for axes, reason in suite.skipped],
+                "measurements": _listed(note, suite),
+            }
+            write_atomically(folder / SUITE_NAME, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written: {error.strerror}") from error
 
 
-def read_record(folder: Path) -> Record | None:
-    """The record in a run folder, or None. A damaged one is set aside as ``record.json.damaged``, with a warning."""
-    path = folder / RECORD_NAME
+def _listed(note: Mapping[str, Any], suite: Suite) -> dict[str, list[dict[str, Any]]]:
+    """What was listed, and what is asked for now: by network, each in the order in which it was first asked for."""
+    listed = {name: list(found) for name, found in note.get("measurements", {}).items()}
+    for run in (cell.run for cell in suite.cells):
+        own = listed.setdefault(run.id, [])
+        known = {_id(settings) for settings in own}
+        own += [measurement.settings() for measurement in run.measurements if measurement.id not in known]
+    return listed
+
+
+def _id(settings: dict[str, Any]) -> str | None:
+    try:
+        return Measurement.parse(settings).id
+    except ValueError:
+        return None
+
+
+def listed_measurements(folder: Path, network: str) -> tuple[Measurement, ...]:
+    """What is listed for a network of this folder, less what this code knows no more."""
+    note = read_suite_note(folder) or {}
+    found = []
+    for settings in note.get("measurements", {}).get(network, ()):
+        try:
+            found.append(Measurement.parse(settings))
+        except ValueError as error:
+            warnings.warn(f"{folder / SUITE_NAME}: {network}: {error}; left out", stacklevel=2)
+    return tuple(found)
+
+
+def read_record(kind: type[R], path: Path) -> R | None:
+    """A record, or None. A damaged one is set aside as ``*.damaged``, with a warning.
+
+    Raises :class:`UserError` for one of another version, which may be whole.
+    """
     if not path.exists():
         return None
     try:
-        return Record.read(path)
+        return kind.read(path)
+    except OtherVersion as error:
+        raise UserError(f"{error}; choose another folder with --out") from error
     except ValueError as error:
-        path.rename(path.with_name(RECORD_NAME + ".damaged"))
-        warnings.warn(f"{error}; set aside as {RECORD_NAME}.damaged", DamagedFile, stacklevel=2)
+        aside = path.with_name(f"{path.name}.damaged")
+        path.rename(aside)
+        warnings.warn(f"{error}; set aside as {aside.name}", DamagedFile, stacklevel=2)
         return None
-
-
-def pending(suite: Suite, folder: Path, retry: bool) -> list[str]:
-    """The ids of the runs still to be done: no record, interrupted, or (``retry``) failed."""
-    ids = [cell.run.id for cell in suite.cells]
-    return [run_id for run_id in ids if is_pending(read_record(folder / run_id), retry)]
-
-
-def is_pending(record: Record | None, retry: bool = False) -> bool:
-    """Whether a run with this record is still to be done."""
-    return record is None or record.status == "interrupted" or (retry and record.status in RETRIED)
-
-
-def all_done(suite: Suite, folder: Path) -> bool:
-    """Whether every run of ``suite`` has a record that says done."""
-    records = [read_record(folder / cell.run.id) for cell in suite.cells]
-    return all(record is not None and record.status == "done" for record in records)
 
 
 @contextmanager
 def alone(
     folder: Path, process: Process, *, patience: float = 0.0, hurried: Callable[[], bool] = lambda: False
 ) -> Iterator[bool]:
-    """Hold the run's lock, where no other program does: no two programs work in one run folder.
+    """Hold the lock of a network's folder, where no other program does: no two programs work in one.
 
     Wait ``patience`` seconds for the other program to end, or until ``hurried`` says not to.
     """
     if not process.is_main:
-        yield process.told(None)
+        yield process.broadcast(False)
         return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as lock:
-        yield process.told(_locked(lock, time.monotonic() + patience, hurried))
+        yield process.broadcast(_lock(lock, patience, hurried))
 
 
-def _locked(file: IO[str], until: float, hurried: Callable[[], bool]) -> bool:
+@contextmanager
+def locked(path: Path, *, patience: float) -> Iterator[None]:
+    """Hold a lock that is soon free. Raises :class:`UserError` where it is not within ``patience`` seconds."""
+    with path.open("a") as lock:
+        if not _lock(lock, patience):
+            raise UserError(f"{path.parent}: another program has been writing to it for {patience:g} s")
+        yield
+
+
+def _lock(file: IO[str], patience: float, hurried: Callable[[], bool] = lambda: False) -> bool:
+    until = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= until or hurried():
                 return False
-            time.sleep(min(1.0, max(0.0, until - time.monotonic())))
+            time.sleep(min(0.2, max(0.0, until - time.monotonic())))
         else:
             return True

@@ -26,9 +26,7 @@ class DamagedFile(UserWarning):
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Write a checkpoint and prune the old ones. Raises :class:`DiskFull` where it does not fit."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getvalue()
+    content = torch_bytes(state)
     path = folder / f"step-{step:09d}-{_digest(content)}.pt"
     with full_disk_told(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,6 +34,13 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     for old in _newest_first(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
+
+
+def torch_bytes(state: dict[str, Any]) -> bytes:
+    """What ``torch.save`` writes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def newest_whole(folder: Path) -> Path | None:

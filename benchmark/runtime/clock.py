@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
+from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -20,7 +22,7 @@ class StepClock:
     def __init__(self, device: torch.device) -> None:
         self.on_cuda = device.type == "cuda"
         self.seconds: list[float] = []
-        self._ticks: list[float | torch.cuda.Event] = []
+        self._ticks: list[Any] = []  # all of one kind: times, or events
 
     def tick(self) -> None:
         """A step ends here, or, first after a pause, the first one begins."""
@@ -35,16 +37,9 @@ class StepClock:
         """Turn the ticks so far into step times."""
         if self.on_cuda and self._ticks:
             torch.cuda.synchronize()
-        self.seconds += [_between(a, b) for a, b in zip(self._ticks, self._ticks[1:], strict=False)]
+        for before, after in pairwise(self._ticks):
+            self.seconds.append(before.elapsed_time(after) / 1000 if self.on_cuda else after - before)
         self._ticks.clear()
-
-
-def _between(a: float | torch.cuda.Event, b: float | torch.cuda.Event) -> float:
-    if isinstance(a, float) and isinstance(b, float):
-        return b - a
-    assert isinstance(a, torch.cuda.Event)
-    assert isinstance(b, torch.cuda.Event)
-    return a.elapsed_time(b) / 1000
 
 
 def quartiles(seconds: list[float]) -> Quartiles | None:

@@ -1,23 +1,26 @@
-"""One process among several: who it is, its device, and what the others say."""
+"""One process among several: who it is, its device and threads, and what the others say."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar, cast
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
 
 from benchmark.runtime.errors import UserError
 
 # What processes tell each other goes through gloo, between CPUs: through NCCL the host would wait for the GPU at every
-# step, and a GPU for its turn during an evaluation.
+# step, and a GPU for its turn while another process solves a problem alone.
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
-# The main process evaluates while the others wait for it at a collective: evaluation may take hours on ImageNet.
+# Some solvers run on the main process alone while the others wait for it at a collective.
 _PATIENCE = timedelta(hours=12)
 
 
@@ -38,24 +41,43 @@ class Process:
         """Whether this process writes the files and evaluates."""
         return self.rank == 0
 
-    def highest(self, level: int) -> int:
-        """The highest ``level`` of any process; the same answer on all of them."""
+    def all_reduce_max(self, level: int) -> int:
+        """The highest ``level`` of any process, on all of them."""
         if self.group is None:
             return level
         levels = torch.tensor([level])
         dist.all_reduce(levels, op=dist.ReduceOp.MAX, group=self.group)
         return int(levels.item())
 
-    def told(self, value: T | None) -> T:
+    def broadcast(self, value: T | None) -> T:
         """The main process's ``value``, on every process: decisions that look at files are taken once."""
         box = [value]
         if self.group is not None:
             dist.broadcast_object_list(box, src=0, group=self.group, device=torch.device("cpu"))
         return cast("T", box[0])
 
-    def wait(self) -> None:
-        """Wait until every process is here: hours where one evaluates, in which a barrier would keep the GPUs busy."""
-        self.highest(0)
+    def all_gather(self, value: T) -> list[T]:
+        """Every process's ``value`` in the order of ranks, on all of them."""
+        if self.group is None:
+            return [value]
+        values: list[T | None] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.group)
+        return cast("list[T]", values)
+
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
+        """The sum of all processes' ``tensor``, of one shape on all of them, in place."""
+        if self.group is not None:
+            dist.all_reduce(tensor, group=self.group)
+        return tensor
+
+    def barrier(self) -> None:
+        """Wait until every process is here: hours maybe, in which torch's own barrier would keep the GPUs busy."""
+        self.all_reduce_max(0)
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether a collective failed since a process is gone: gloo says so in words only."""
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
@@ -91,3 +113,17 @@ def process(device_name: str) -> Iterator[Process]:
         yield Process(device, dist.get_rank(), world_size, dist.group.WORLD)
     finally:
         dist.destroy_process_group()
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """NumPy, SciPy and scikit-learn on one thread inside the block: for problems too small for several."""
+    return _libraries().limit(limits=1)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Looked up once, which takes milliseconds: it reads what the process has loaded."""
+    import sklearn.linear_model
+    import sklearn.svm  # noqa: F401  both bring libraries of their own
+
+    return ThreadpoolController()

@@ -15,11 +15,9 @@ class Progress:
     """Progress of one training run over its epochs."""
 
     def __init__(self, title: str, epochs: int, steps_per_epoch: int, *, first_step: int, shown: bool) -> None:
-        self.title = title
-        self.epochs = epochs
-        self.steps_per_epoch = steps_per_epoch
-        self.on_terminal = shown and sys.stderr.isatty()
-        self.in_log = shown and not self.on_terminal
+        self.title, self.epochs = title, epochs
+        on_terminal = shown and sys.stderr.isatty()
+        self.in_log = shown and not on_terminal
         self.bar = tqdm(
             total=epochs * steps_per_epoch,
             initial=first_step,
@@ -27,15 +25,13 @@ class Progress:
             unit="step",
             leave=False,
             dynamic_ncols=True,
-            disable=not self.on_terminal,
+            disable=not on_terminal,
         )
 
     def close(self) -> None:
-        """Take the bar off the terminal."""
         self.bar.close()
 
     def advance(self) -> None:
-        """One step is done."""
         self.bar.update()
 
     def report(self, epoch: int, terms: Mapping[str, float], images_per_second: float) -> None:

@@ -1,4 +1,7 @@
-"""Where a number comes from: commit, versions, device, host, job."""
+"""Where a number comes from: commit, versions, device, host, job.
+
+What asks only for the job, as a batch script's last act does, does not load torch.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ import subprocess
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from benchmark.running.attempts import job_id
-from benchmark.runtime.process import Process
 from results.record import Provenance
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmark.runtime.process import Process
 
 SOURCE_NAME = "source.json"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
@@ -27,7 +32,9 @@ def now() -> str:
 
 
 def provenance(process: Process, started: str, attempts: int, lost_seconds: float) -> Provenance:
-    """The provenance of a run that ends now."""
+    """The provenance of what ends now."""
+    import torch
+
     commit, dirty = commit_of(Path(__file__).parents[1])
     return Provenance(
         commit=commit,
@@ -43,6 +50,16 @@ def provenance(process: Process, started: str, attempts: int, lost_seconds: floa
         started=started,
         finished=now(),
     )
+
+
+def job_id() -> str | None:
+    """The job this process is part of, as Slurm names it (``123`` or ``123_4``), or ``local-PID``; None outside one."""
+    environment = os.environ
+    if "SLURM_ARRAY_JOB_ID" in environment:
+        return f"{environment['SLURM_ARRAY_JOB_ID']}_{environment['SLURM_ARRAY_TASK_ID']}"
+    if "SUBMITIT_LOCAL_JOB_ID" in environment:
+        return f"local-{environment['SUBMITIT_LOCAL_JOB_ID']}"
+    return environment.get("SLURM_JOB_ID")
 
 
 @cache
@@ -69,6 +86,8 @@ def _git(folder: Path, *arguments: str) -> str:
 @cache
 def device_name(device: torch.device) -> str:
     """The name of the GPU, or of the processor."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {os.cpu_count()} cores"

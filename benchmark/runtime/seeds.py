@@ -6,6 +6,8 @@ So neither the number of workers, nor of ranks, nor a restart in mid-epoch chang
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,3 +21,17 @@ def key(*parts: str | int) -> int:
 def generator(*parts: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator seeded by :func:`key`."""
     return torch.Generator(device=device).manual_seed(key(*parts))
+
+
+@contextmanager
+def fork_rng(*parts: str | int) -> Iterator[None]:
+    """Inside, torch's global CPU generator is seeded by :func:`key`; afterwards it is where it was.
+
+    For what draws from it: torchvision's transforms, layers' constructors.
+    """
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(key(*parts))
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -1,38 +1,84 @@
-"""Ctrl-C and SIGTERM ask; the training loop stops at the end of its step."""
+"""What people and clusters ask of a running program: Ctrl-C, SIGTERM and Slurm's USR2 only ask; the work stops itself.
+
+Loops look at :class:`Requests` after each step, batch or part. A library's solver looks at nothing: inside
+``requests.at_once()`` the signal itself raises, where the solver calls back into Python, or as soon as it returns.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from types import FrameType
+
+
+class Interrupted(BaseException):
+    """Somebody asked the work to end; what can be gone on from is saved.
+
+    No ``Exception``: a reader that turns every failure into advice must let it pass.
+    """
 
 
 @dataclass
 class Requests:
-    """What was asked so far. Ctrl-C ends the current run; a second one, or SIGTERM, ends the suite."""
+    """What was asked so far. Ctrl-C ends the current run, SIGTERM and USR2 the suite; a second Ctrl-C the command."""
 
     run_must_end: bool = False
     suite_must_end: bool = False
+    _raises: bool = field(default=False, repr=False)
 
     def next_run(self) -> None:
         """Another run begins: what ended the last one does not end it."""
         self.run_must_end = self.suite_must_end
 
+    def check(self) -> None:
+        """Raise :class:`Interrupted` where the run must end."""
+        if self.run_must_end:
+            raise Interrupted("stopped; what it had is saved")
+
+    def ask(self, *, suite: bool) -> None:
+        """A signal came: the run must end, or the whole suite."""
+        self.suite_must_end |= suite
+        self.run_must_end = True
+        if self._raises:
+            self._raises = False  # once: the work that it ends may still have something to save
+            self.check()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a request raises :class:`Interrupted` wherever Python is; one that came before raises here."""
+        self.check()
+        before, self._raises = self._raises, True
+        try:
+            yield
+        finally:
+            self._raises = before
+
+
+# USR2 is what Slurm sends before a time limit, and where it takes a node.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
 
 @contextmanager
 def stop_requests() -> Iterator[Requests]:
-    """Turn SIGINT and SIGTERM into :class:`Requests` while the body runs."""
-    requests = Requests()
+    """Turn ``STOP_SIGNALS`` into :class:`Requests` while the body runs; the second SIGINT is KeyboardInterrupt."""
+    requests, own = Requests(), os.getpid()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        requests.suite_must_end |= requests.run_must_end or number == signal.SIGTERM
-        requests.run_must_end = True
-        if not requests.suite_must_end:
-            print("\ninterrupted: this run ends after its step and is kept; Ctrl-C again ends the suite", flush=True)
+        if os.getpid() != own:  # a loading process, forked from this one, which ends it
+            return
+        again = requests.run_must_end
+        if number == signal.SIGINT and again:
+            requests.suite_must_end = True
+            raise KeyboardInterrupt
+        if number == signal.SIGINT:
+            with suppress(RuntimeError):  # the signal came while something was being printed
+                print("\ninterrupted: this run ends and is kept; Ctrl-C again ends the command", flush=True)
+        requests.ask(suite=number != signal.SIGINT)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
     try:
         yield requests
     finally:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.spec import SettingError
 
+M = TypeVar("M", bound=BaseModel)
 Settings = dict[str, Any]
 
 
@@ -80,9 +83,9 @@ _ABSENT = object()
 def lookup(settings: Any, path: str, default: Any = None) -> Any:
     """The value at a dotted path, or ``default``."""
     for part in path.split("."):
-        settings = settings.get(part, _ABSENT) if isinstance(settings, Mapping) else _ABSENT
-        if settings is _ABSENT:
+        if not isinstance(settings, Mapping) or part not in settings:
             return default
+        settings = settings[part]
     return settings
 
 
@@ -91,13 +94,31 @@ def holds(settings: Any, path: str) -> bool:
     return lookup(settings, path, _ABSENT) is not _ABSENT
 
 
+def validated(model: type[M], settings: Mapping[str, Any], section: str = "") -> M:
+    """A model of ``settings``. Raises :class:`SettingError` naming the key, below ``section``, and what is allowed."""
+    try:
+        return model.model_validate(dict(settings))
+    except ValidationError as error:
+        key, reason = fault(error, model)
+        raise SettingError(".".join(filter(None, [section, key])), reason) from error
+
+
+@contextmanager
+def given_in(place: str) -> Iterator[None]:
+    """A setting at fault inside is the user's, who gave it in ``place``."""
+    try:
+        yield
+    except SettingError as error:
+        raise UserError(f"{place}{error.key}: {error}") from error
+
+
 def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """The first fault of a validation: its dotted key, and what is wrong and allowed, in words."""
     # A key that is not known often leaves one that must be given: the misspelt one is what to tell.
     first = min(error.errors(), key=lambda found: found["type"] == "missing")
     path = [str(part) for part in first["loc"]]
     if first["type"] == "extra_forbidden":
-        return ".".join(path), _unknown(path[-1], _allowed(model, path[:-1]))
+        return ".".join(path), unknown(path[-1], _allowed(model, path[:-1]))
     if first["type"] == "missing":
         return ".".join(path), "must be given"
     if first["type"] == "value_error":
@@ -107,7 +128,8 @@ def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     return ".".join(path), f"is {first['input']!r}, {reason}"
 
 
-def _unknown(key: str, allowed: list[str]) -> str:
+def unknown(key: str, allowed: list[str]) -> str:
+    """What to say of a key that is not known."""
     meant = "".join(f"; perhaps {name} is meant" for name in get_close_matches(key, allowed, 1))
     return f"unknown key; allowed are {', '.join(allowed)}{meant}"
 

@@ -1,9 +1,9 @@
 """A suite file, expanded into Runs.
 
 A suite is a YAML file: ``defaults`` (settings of every Run), ``methods`` (settings of the Runs of one method), ``grid``
-(axes; their product is the Runs), ``baselines`` (rows to compare with that train nothing), ``skip`` (cells left out,
-each with a reason), ``tune`` (candidates for ``spherebench tune``) and ``execution`` (what changes no number).
-Later layers win: defaults, the method's settings, the cell of the grid, ``--set``.
+(axes; their product is the Runs), ``baselines`` (rows to compare with that train nothing), ``weights`` (files to
+measure beside), ``skip`` (cells left out, each with a reason), ``tune`` (candidates for ``spherebench tune``) and
+``execution`` (what changes no number). Later layers win: defaults, the method's settings, the cell, ``--set``.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from benchmark.networks.kernel_spec import KERNEL_BASELINES, KERNEL_METHODS
+from benchmark.data import DataSpec
+from benchmark.networks.kinds import kind_of, method_names
+from benchmark.networks.weights import Weights
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.spec import SettingError
-from benchmark.suite.config import Settings, fault, holds, lookup, merge, nest, parse_yaml, read_yaml
-from benchmark.suite.run import BASELINES, Execution, Run, Spec
+from benchmark.runtime.execution import Execution
+from benchmark.runtime.spec import SettingError, Spec
+from benchmark.suite.config import Settings, given_in, holds, lookup, merge, nest, parse_yaml, read_yaml, validated
+from benchmark.suite.run import Identify, Run, check_not_filled_in, compose, of_weights
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -37,10 +42,20 @@ class Skip(Spec):
 class Tuning(Spec):
     """Candidates for one method's hyper-parameters, judged by one figure on the tune split."""
 
-    metric: str = Field(description="a metric's name, or its beginning, as in the records")
+    metric: str = Field(description="a metric's name, and in brackets keys of its protocol that tell it from others")
     embedding_dim: int
-    seeds: tuple[int, ...] = (0,)
+    seeds: list[int] = [0]
     candidates: dict[str, dict[str, list[Any]]] = Field(description="method -> key -> values; their product is tried")
+
+
+class WeightsRow(Spec):
+    """A file of weights that is measured beside the suite's own networks, where it is there."""
+
+    file: str = Field(description="its name in DATA_ROOT/weights, or its path")
+    title: str
+    get: str = Field(description="where to get it, for people who have it not")
+    branch: Literal["teacher", "student"] = "teacher"
+    normalise: Literal["data", "imagenet"] = "data"
 
 
 class SuiteFile(Spec):
@@ -51,6 +66,7 @@ class SuiteFile(Spec):
     grid: dict[str, list[Any]]
     methods: dict[str, Settings] = {}
     baselines: list[str] = []
+    weights: list[WeightsRow] = []
     skip: list[Skip] = []
     tune: Tuning | None = None
     execution: Settings = {}
@@ -79,7 +95,10 @@ class Suite:
 
     @property
     def digest(self) -> str:
-        """Digest of what every Run has in common and of the axes' names: more values on an axis keep it the same."""
+        """Digest of what all networks have in common and of the axes' names.
+
+        More values on an axis keep it the same, and so does all that is measured.
+        """
         return hashlib.sha256(json.dumps(self.protocol, sort_keys=True).encode()).hexdigest()
 
 
@@ -103,17 +122,9 @@ def suite_path(name_or_path: str) -> Path:
 
 def read_suite(path: Path) -> SuiteFile:
     """Read and validate a suite file. Raises :class:`UserError` naming the file and the key."""
-    try:
-        return SuiteFile.model_validate(_with_tuples(read_yaml(path)))
-    except ValidationError as error:
-        key, reason = fault(error, SuiteFile)
-        raise UserError(f"{path.name}: {key}: {reason}") from error
-
-
-def _with_tuples(settings: Settings) -> Settings:
-    if isinstance(lookup(settings, "tune.seeds"), list):
-        return merge(settings, {"tune": {"seeds": tuple(settings["tune"]["seeds"])}})
-    return settings
+    settings = read_yaml(path)
+    with given_in(f"{path.name}: "):
+        return validated(SuiteFile, settings)
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, list[Any]]:
@@ -138,7 +149,7 @@ def load_suite(name_or_path: str, assignments: Sequence[str] = ()) -> Suite:
 
 def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, where: str) -> Suite:
     """Expand a suite: the product of its axes, less the skipped cells, plus the baselines."""
-    execution, overrides = _split_execution(file, overrides, where)
+    execution, overrides = execution_of(file.execution, overrides, where)
     grid = dict(file.grid)
     for key, values in overrides.items():
         if len(values) > 1 or key in grid:
@@ -147,72 +158,93 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     for axis, values in grid.items():
         if not values:
             raise UserError(f"{where}: grid.{axis}: is empty, must list at least one value")
-    _check_method_names(file, grid, where)
-    layers = Layers(where, file, scalars)
+    for method in (*file.methods, *grid.get("method", ()), *file.baselines):
+        if method not in method_names():
+            raise UserError(f"{where}: method {method!r} is not known; there are {', '.join(method_names())}")
+    layers = Layers(where, file, scalars, cache(DataSpec.identified))
     cells, skipped = [], []
-    for axes in _product(grid):
-        reason = _skip_reason(file.skip, layers.settings(axes))
-        if reason:
+    for axes in product(grid):
+        if reason := _skip_reason(file.skip, layers.settings(axes)):
             skipped.append((axes, reason))
         else:
             cells.append(Cell(layers.run(axes), axes))
     cells += [Cell(layers.run(axes), axes) for axes in _baseline_axes(file.baselines, grid)]
-    protocol = {"name": name, "axes": sorted(grid), "set": scalars, **file.model_dump(include={"defaults", "methods"})}
-    return Suite(name, file.description, tuple(cells), tuple(skipped), execution, protocol, file.gpus)
+    for row in file.weights:
+        path = execution.weights_root / row.file
+        if path.exists():
+            cells.append(Cell(layers.weights(row, path), {"method": "weights"}))
+        else:
+            skipped.append(({"weights": row.file}, f"is not in {execution.weights_root}; get it from {row.get}"))
+    protocol = {
+        "name": name,
+        "axes": sorted(_of_networks(grid)),
+        "set": _of_networks(scalars),
+        "defaults": _of_networks(file.defaults),
+        "methods": {method: _of_networks(settings) for method, settings in file.methods.items()},
+    }
+    return Suite(name, file.description, _once(cells), tuple(skipped), execution, protocol, file.gpus)
 
 
-def _split_execution(
-    file: SuiteFile, overrides: Mapping[str, list[Any]], where: str
+def _of_networks(settings: Mapping[str, Any]) -> Settings:
+    """Without what concerns measurements only."""
+    return {key: value for key, value in settings.items() if key.partition(".")[0] != "evaluation"}
+
+
+def _once(cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """One cell a network: those that differ in what is measured only are one network with all of it."""
+    joined: dict[str, Cell] = {}
+    for cell in cells:
+        before = joined.get(cell.run.id)
+        if before is not None:
+            listed = {measurement.id: measurement for measurement in (*before.run.measurements, *cell.run.measurements)}
+            cell = Cell(Run(cell.run.network, tuple(listed.values())), before.axes)
+        joined[cell.run.id] = cell
+    return tuple(joined.values())
+
+
+def execution_of(
+    settings: Settings, overrides: Mapping[str, list[Any]], where: str
 ) -> tuple[Execution, dict[str, list[Any]]]:
+    """How to carry out, by a suite's ``execution`` and ``--set``; and the overrides that are of something else."""
     ours = {key: values for key, values in overrides.items() if key in Execution.model_fields}
     for key, values in ours.items():
         if len(values) > 1:
             raise UserError(
                 f"--set {key}: takes one value, {len(values)} given: it changes no number, so it is no axis"
             )
-    settings = file.execution | {key: values[0] for key, values in ours.items()}
     try:
-        execution = Execution.model_validate(settings)
-    except ValidationError as error:
-        key, reason = fault(error, Execution)
-        place = f"--set {key}" if key in ours else f"{where}: execution.{key}"
-        raise UserError(f"{place}: {reason}") from error
+        execution = validated(Execution, settings | {key: values[0] for key, values in ours.items()})
+    except SettingError as error:
+        place = f"--set {error.key}" if error.key in ours else f"{where}: execution.{error.key}"
+        raise UserError(f"{place}: {error}") from error
     return execution, {key: values for key, values in overrides.items() if key not in ours}
 
 
-def _product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Every choice of one value an axis."""
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
 
 def _baseline_axes(baselines: Sequence[str], grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    # A baseline has no loss: of the axes only those that change its data, network, draws or seed concern it.
-    data = {axis: values for axis, values in grid.items() if axis.startswith("data.")}
-    network = {axis: values for axis, values in grid.items() if axis == "seed" or axis.startswith("backbone.")}
-    draws = {axis: values for axis, values in grid.items() if axis == "seed"}
-    own = {"untrained": network, **dict.fromkeys(KERNEL_BASELINES, draws)}
+    # A baseline has no loss: of the axes only those that change its data, network or draws concern it.
     for baseline in baselines:
-        yield from _product({"method": [baseline], **data, **own.get(baseline, {})})
+        own = kind_of(baseline).model_fields
+        axes = {
+            axis: values
+            for axis, values in grid.items()
+            if axis.startswith("data.")
+            or ((axis == "seed" or axis.startswith("backbone.")) and axis.partition(".")[0] in own)
+        }
+        yield from product({"method": [baseline], **axes})
 
 
 def _skip_reason(skips: Sequence[Skip], settings: Settings) -> str | None:
     for skip in skips:
-        if all(lookup(settings, key) in _as_list(value) for key, value in skip.when.items()):
+        wanted = {key: value if isinstance(value, list) else [value] for key, value in skip.when.items()}
+        if all(lookup(settings, key) in values for key, values in wanted.items()):
             return skip.reason
     return None
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _check_method_names(file: SuiteFile, grid: Mapping[str, list[Any]], where: str) -> None:
-    from methods import registry
-
-    known = [*registry.names(), *BASELINES, *KERNEL_METHODS]
-    for key in (*file.methods, *grid.get("method", ()), *file.baselines):
-        if key not in known:
-            raise UserError(f"{where}: method {key!r} is not known; there are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -222,6 +254,7 @@ class Layers:
     where: str
     file: SuiteFile
     scalars: Settings
+    identify: Identify  # once a data set: a folder's digest takes a look at all its files
 
     def of(self, axes: Settings) -> dict[str, Settings]:
         """The layers of one cell, each under the name a message gives it."""
@@ -235,27 +268,29 @@ class Layers:
 
     def settings(self, axes: Settings) -> Settings:
         """One cell's settings, merged."""
-        merged: Settings = {}
-        for layer in self.of(axes).values():
-            merged = merge(merged, layer)
-        return merged
+        return reduce(merge, self.of(axes).values())
 
     def run(self, axes: Settings) -> Run:
         """One cell's Run. Raises :class:`UserError` naming the layer, the key, and what is allowed."""
-        try:
-            run = Run.model_validate(self.settings(axes))
-        except ValidationError as error:
-            key, reason = fault(error, Run)
-            raise UserError(f"{self.place(axes, key)}: {reason}") from error
-        try:
-            return run.resolved()
-        except ValueError as error:
-            key = error.key if isinstance(error, SettingError) else "loss"
-            raise UserError(f"{self.place(axes, key)}: {error}") from error
+        with self._placed(axes):
+            return compose(self.settings(axes), self.identify)
 
-    def place(self, axes: Settings, key: str) -> str:
-        """The last layer that sets ``key``: the one to change."""
-        for name, layer in reversed(self.of(axes).items()):
-            if key and holds(layer, key):
-                return f"{name}{key}"
-        return f"{self.where}: {key or 'grid'}"
+    def weights(self, row: WeightsRow, path: Path) -> Run:
+        """The Run of a file of weights: what the suite measures, on the suite's data."""
+        settings = self.settings({})
+        weights = Weights(name=row.title, path=str(path), branch=row.branch, normalise=row.normalise).resolved()
+        with self._placed({}):
+            check_not_filled_in(settings)
+            data = self.identify(validated(DataSpec, settings.get("data", {}), "data"))
+            return of_weights(weights, settings.get("evaluation", {}), data)
+
+    @contextmanager
+    def _placed(self, axes: Settings) -> Iterator[None]:
+        """Of a setting at fault, tell the last layer that sets it: the one to change."""
+        try:
+            yield
+        except SettingError as error:
+            for name, layer in reversed(self.of(axes).items()):
+                if error.key and holds(layer, error.key):
+                    raise UserError(f"{name}{error.key}: {error}") from error
+            raise UserError(f"{self.where}: {error.key or 'grid'}: {error}") from error

@@ -5,7 +5,6 @@ Each method gets the same number of candidates. The test split is not read.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,52 +14,35 @@ from typing import Any
 
 import yaml
 
-from benchmark.running.folder import read_record
 from benchmark.runtime.errors import UserError
 from benchmark.suite.config import nest
-from benchmark.suite.expand import Cell, Suite, SuiteFile, Tuning, expand
-from results.record import write_atomically
-
-CHOICE_NAME = "chosen.yaml"
+from benchmark.suite.expand import Cell, Suite, SuiteFile, Tuning, expand, product
+from results.record import matches, write_atomically
+from results.runs import Records, read_runs
 
 
 def tuning_suite(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, where: str) -> Suite:
     """The suite of all candidates of all methods. Raises :class:`UserError` where their numbers differ."""
-    tuning = _tuning(file, where)
-    others = {key: values for key, values in overrides.items() if key != "method"}
-    suites = [
-        expand(_candidates_of(file, tuning, method), others, name=f"{name}-tune", where=where)
-        for method in _wanted(tuning, overrides.get("method"))
-    ]
-    cells = tuple(cell for suite in suites for cell in suite.cells)
-    if any(cell.run.evaluation.split != "tune" for cell in cells):
-        raise UserError("--set evaluation.split: tuning looks at the tune split only; leave it out")
-    # The choice is written into the suite's `methods`: that must not make the folder of candidates another suite's.
-    protocol = {**suites[0].protocol, "axes": [], "methods": {}, "tune": tuning.metric}
-    return replace(suites[0], cells=cells, protocol=protocol)
-
-
-def _tuning(file: SuiteFile, where: str) -> Tuning:
     if file.tune is None:
         raise UserError(f"{where}: tune: must be given, it lists the candidates to choose from")
-    counts = {method: len(list(_product(keys))) for method, keys in file.tune.candidates.items()}
+    candidates = file.tune.candidates
+    counts = {method: len(list(product(keys))) for method, keys in candidates.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{method} {count}" for method, count in counts.items())
         raise UserError(f"{where}: tune.candidates: numbers differ ({told}), must be equal: every method's budget is")
-    return file.tune
-
-
-def _wanted(tuning: Tuning, methods: Sequence[str] | None) -> list[str]:
-    """The methods to tune: those named, or all that have candidates."""
-    known = list(tuning.candidates)
-    for method in methods or ():
-        if method not in known:
-            raise UserError(f"--set method: is {method!r}, which has no candidates; there are {', '.join(known)}")
-    return list(methods or known)
-
-
-def _product(keys: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*keys.values())]
+    methods = overrides.get("method") or list(candidates)
+    for method in methods:
+        if method not in candidates:
+            raise UserError(f"--set method: is {method!r}, which has no candidates; there are {', '.join(candidates)}")
+    others = {key: values for key, values in overrides.items() if key != "method"}
+    files = [_candidates_of(file, file.tune, method) for method in methods]
+    suites = [expand(one, others, name=f"{name}-tune", where=where) for one in files]
+    cells = tuple(cell for suite in suites for cell in suite.cells)
+    if any(measurement.split != "tune" for cell in cells for measurement in cell.run.measurements):
+        raise UserError("--set evaluation.split: tuning looks at the tune split only; leave it out")
+    # The choice is written into the suite's `methods`: that must not make the folder of candidates another suite's.
+    protocol = {**suites[0].protocol, "axes": [], "methods": {}, "tune": file.tune.metric}
+    return replace(suites[0], cells=cells, protocol=protocol)
 
 
 def _candidates_of(file: SuiteFile, tuning: Tuning, method: str) -> SuiteFile:
@@ -69,7 +51,7 @@ def _candidates_of(file: SuiteFile, tuning: Tuning, method: str) -> SuiteFile:
         "method": [method],
         "embedding_dim": [tuning.embedding_dim],
         **tuning.candidates[method],
-        "seed": list(tuning.seeds),
+        "seed": tuning.seeds,
         "evaluation.split": ["tune"],
     }
     return file.model_copy(update={"grid": grid, "baselines": [], "skip": []})
@@ -87,30 +69,38 @@ class Score:
 
 
 def scores(suite: Suite, tuning: Tuning, folder: Path) -> list[Score]:
-    """Every candidate's score, best first within its method; a candidate with a run that is not done has none."""
+    """Every candidate's score, best first within its method; a candidate with anything that is not done has none."""
+    networks = {network.network.id: network for network in read_runs([folder])}
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in suite.cells:
-        groups[cell.run.method, str(_candidate(cell, tuning))].append(cell)
-    found = [_score(cells, tuning, folder) for cells in groups.values()]
+        groups[cell.run.network.method, str(_candidate(cell, tuning))].append(cell)
+    found = [_score(cells, tuning, networks) for cells in groups.values()]
     order = list(tuning.candidates)
     return sorted(found, key=lambda score: (order.index(score.method), score.value is None, -(score.value or 0)))
 
 
 def _candidate(cell: Cell, tuning: Tuning) -> dict[str, Any]:
-    return {key: cell.axes[key] for key in tuning.candidates[cell.run.method]}
+    return {key: cell.axes[key] for key in tuning.candidates[cell.run.network.method]}
 
 
-def _score(cells: Sequence[Cell], tuning: Tuning, folder: Path) -> Score:
-    method, candidate = cells[0].run.method, _candidate(cells[0], tuning)
+def _score(cells: Sequence[Cell], tuning: Tuning, networks: Mapping[str, Records]) -> Score:
+    method, candidate = cells[0].run.network.method, _candidate(cells[0], tuning)
     values: list[float] = []
     for cell in cells:
-        record = read_record(folder / cell.run.id)
-        if record is None or record.status != "done":
-            return Score(method, candidate, None, len(values), record.status if record else "missing")
-        matching = [metric.value for metric in record.metrics if metric.name.startswith(tuning.metric)]
-        if not matching:
-            raise UserError(f"tune.metric: is {tuning.metric!r}, must begin a metric of {folder / cell.run.id}")
-        values.append(matching[0])
+        network = networks.get(cell.run.id)
+        if network is None or network.network.status != "done":
+            return Score(method, candidate, None, len(values), network.network.status if network else "missing")
+        figures = [metric for record in network.measurements for metric in record.metrics]
+        matching = [metric for metric in figures if matches(metric, tuning.metric)]
+        if len(matching) == 1:
+            values.append(matching[0].value)
+        elif matching:
+            several = ", ".join(metric.name for metric in matching[:3])
+            raise UserError(f"tune.metric: is {tuning.metric!r}, which {len(matching)} metrics are: {several}")
+        elif fault := next((record for record in network.measurements if record.status != "done"), None):
+            return Score(method, candidate, None, len(values), f"{fault.probe} {fault.status}")
+        else:
+            raise UserError(f"tune.metric: is {tuning.metric!r}, must name a metric of {network.place}")
     return Score(method, candidate, statistics.mean(values), len(values))
 
 
@@ -125,6 +115,6 @@ def choose(found: Sequence[Score]) -> dict[str, dict[str, Any]]:
 
 def write_choice(chosen: Mapping[str, Any], folder: Path) -> Path:
     """Write the choice as YAML, to be taken into the suite file."""
-    path = folder / CHOICE_NAME
+    path = folder / "chosen.yaml"
     write_atomically(path, yaml.safe_dump({"methods": dict(chosen)}, sort_keys=False).encode())
     return path

@@ -1,7 +1,7 @@
 """Views of an image: recipes as values, and two executors that give the same distribution of views.
 
-``recipes`` says what is done; ``sample`` does it to one decoded image with torchvision, ``batch`` to a whole batch of
-tensors with a draw of its own for every image.
+``recipes`` says what is done; ``per_image`` does it to one decoded image with torchvision, ``batched`` to a whole batch
+of tensors with a draw of its own for every image.
 """
 
 from benchmark.views.recipes import PROBE_CROPS, RECIPES, Operation, Recipe, recipe

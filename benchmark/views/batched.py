@@ -13,19 +13,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from benchmark.views import colour, resample
-from benchmark.views.centre import central_crop
-from benchmark.views.recipes import (
-    Affine,
-    CentralCrop,
-    ColourJitter,
-    GaussianBlur,
-    Grayscale,
-    HorizontalFlip,
-    Operation,
-    RandomResizedCrop,
-    Solarize,
-)
+from benchmark.views import pixel_ops, recipes
 
 CROP_ATTEMPTS = 10
 
@@ -48,7 +36,7 @@ class Draws:
         return self.uniform(0, 1) < p
 
 
-def view(operations: tuple[Operation, ...], x_NCHW: Tensor, image_size: int, draws: Draws) -> Tensor:
+def view(operations: tuple[recipes.Operation, ...], x_NCHW: Tensor, image_size: int, draws: Draws) -> Tensor:
     """uint8 images (N, C, H, W) to one float view (N, C, image_size, image_size) in [0, 1]."""
     x_NCHW = x_NCHW.float().div_(255)
     for operation in operations:
@@ -56,23 +44,23 @@ def view(operations: tuple[Operation, ...], x_NCHW: Tensor, image_size: int, dra
     return x_NCHW
 
 
-def _apply(operation: Operation, x: Tensor, image_size: int, draws: Draws) -> Tensor:
+def _apply(operation: recipes.Operation, x: Tensor, image_size: int, draws: Draws) -> Tensor:
     match operation:
-        case CentralCrop():
-            return central_crop(x, image_size).clamp_(0, 1)
-        case RandomResizedCrop():
+        case recipes.CentralCrop():
+            return pixel_ops.central_crop(x, image_size).clamp_(0, 1)
+        case recipes.RandomResizedCrop():
             return _crop(operation, x, image_size, draws)
-        case HorizontalFlip(p):
+        case recipes.HorizontalFlip(p):
             return _on_some(x, draws.chosen(p), lambda x: x.flip(-1))
-        case ColourJitter():
+        case recipes.ColourJitter():
             return _jitter(operation, x, draws)
-        case Grayscale(p):
-            return _on_some(x, draws.chosen(p), lambda x: colour.grey(x).expand_as(x))
-        case GaussianBlur():
+        case recipes.Grayscale(p):
+            return _on_some(x, draws.chosen(p), lambda x: pixel_ops.grey(x).expand_as(x))
+        case recipes.GaussianBlur():
             return _blur(operation, x, draws)
-        case Solarize(p):
+        case recipes.Solarize(p):
             return _on_some(x, draws.chosen(p), lambda x: torch.where(x < 0.5, x, 1 - x))
-        case Affine():
+        case recipes.Affine():
             return _affine(operation, x, draws)
 
 
@@ -86,16 +74,16 @@ def _on_some(x: Tensor, chosen_N: Tensor, change: Callable[..., Tensor], *parame
     return x.index_copy_(0, rows, change(x[rows], *here))
 
 
-def _crop(operation: RandomResizedCrop, x: Tensor, image_size: int, draws: Draws) -> Tensor:
+def _crop(operation: recipes.RandomResizedCrop, x: Tensor, image_size: int, draws: Draws) -> Tensor:
     height, width = x.shape[-2:]
     boxes_N4 = crop_boxes(operation, height, width, draws).to(x.device, non_blocking=True)
     top, left, tall, wide = boxes_N4.unbind(1)
-    rows = resample.crop_matrix(top, tall, height, image_size)
-    columns = resample.crop_matrix(left, wide, width, image_size)
-    return resample.separable(x, rows, columns).clamp_(0, 1)
+    rows = pixel_ops.crop_matrix(top, tall, height, image_size, operation.interpolation)
+    columns = pixel_ops.crop_matrix(left, wide, width, image_size, operation.interpolation)
+    return pixel_ops.separable(x, rows, columns).clamp_(0, 1)
 
 
-def crop_boxes(operation: RandomResizedCrop, height: int, width: int, draws: Draws) -> Tensor:
+def crop_boxes(operation: recipes.RandomResizedCrop, height: int, width: int, draws: Draws) -> Tensor:
     """(n, 4) top, left, height, width in pixels: as torchvision, the first of ten that fits, else the centre."""
     area_NA = height * width * draws.uniform(*operation.scale, CROP_ATTEMPTS)
     ratio_NA = draws.uniform(log(operation.ratio[0]), log(operation.ratio[1]), CROP_ATTEMPTS).exp()
@@ -109,21 +97,21 @@ def crop_boxes(operation: RandomResizedCrop, height: int, width: int, draws: Dra
     return torch.where(fits_NA.any(dim=1, keepdim=True), torch.cat([corner_N2, sides_N2], dim=1), central)
 
 
-def _central_box(operation: RandomResizedCrop, height: int, width: int) -> list[float]:
+def _central_box(operation: recipes.RandomResizedCrop, height: int, width: int) -> list[float]:
     """The largest central part whose ratio is allowed."""
     wide = min(width, round(height * operation.ratio[1]))
     tall = min(height, round(width / operation.ratio[0]))
     return [float((height - tall) // 2), float((width - wide) // 2), float(tall), float(wide)]
 
 
-def _jitter(operation: ColourJitter, x: Tensor, draws: Draws) -> Tensor:
+def _jitter(operation: recipes.ColourJitter, x: Tensor, draws: Draws) -> Tensor:
     chosen_N = draws.chosen(operation.p)
     order_N4 = draws.uniform(0, 1, 4).argsort(dim=1)
     changes = (
-        (operation.brightness, colour.adjust_brightness, draws.uniform(*_around_one(operation.brightness))),
-        (operation.contrast, colour.adjust_contrast, draws.uniform(*_around_one(operation.contrast))),
-        (operation.saturation, colour.adjust_saturation, draws.uniform(*_around_one(operation.saturation))),
-        (operation.hue, colour.adjust_hue, draws.uniform(-operation.hue, operation.hue)),
+        (operation.brightness, pixel_ops.adjust_brightness, draws.uniform(*_around_one(operation.brightness))),
+        (operation.contrast, pixel_ops.adjust_contrast, draws.uniform(*_around_one(operation.contrast))),
+        (operation.saturation, pixel_ops.adjust_saturation, draws.uniform(*_around_one(operation.saturation))),
+        (operation.hue, pixel_ops.adjust_hue, draws.uniform(-operation.hue, operation.hue)),
     )
     for place in range(4):
         for which, (strength, change, factor_N) in enumerate(changes):
@@ -136,15 +124,15 @@ def _around_one(strength: float) -> tuple[float, float]:
     return max(0.0, 1 - strength), 1 + strength
 
 
-def _blur(operation: GaussianBlur, x: Tensor, draws: Draws) -> Tensor:
+def _blur(operation: recipes.GaussianBlur, x: Tensor, draws: Draws) -> Tensor:
     def blur(x: Tensor, sigma_N: Tensor) -> Tensor:
-        matrix = resample.blur_matrix(sigma_N, x.shape[-1], operation.radius)
-        return resample.separable(x, matrix, matrix).clamp_(max=1)
+        matrix = pixel_ops.blur_matrix(sigma_N, x.shape[-1], operation.radius)
+        return pixel_ops.separable(x, matrix, matrix).clamp_(max=1)
 
     return _on_some(x, draws.chosen(operation.p), blur, draws.uniform(*operation.sigma))
 
 
-def _affine(operation: Affine, x: Tensor, draws: Draws) -> Tensor:
+def _affine(operation: recipes.Affine, x: Tensor, draws: Draws) -> Tensor:
     reach = operation.translate * x.shape[-1]
     parameters = (
         draws.uniform(-operation.degrees, operation.degrees),
@@ -152,4 +140,4 @@ def _affine(operation: Affine, x: Tensor, draws: Draws) -> Tensor:
         draws.uniform(-reach, reach, 2).round(),
         draws.uniform(*operation.zoom),
     )
-    return resample.affine(x, *(parameter.to(x.device, non_blocking=True) for parameter in parameters))
+    return pixel_ops.affine(x, *(parameter.to(x.device, non_blocking=True) for parameter in parameters))

@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmark.data import ImageSet
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.seeded import seeded
+from benchmark.runtime.seeds import fork_rng
 from benchmark.views import Recipe
-from benchmark.views.centre import central_crop
+from benchmark.views.pixel_ops import Interpolation, central_crop
 
 
 class RandomViews(Dataset):
@@ -29,12 +29,11 @@ class RandomViews(Dataset):
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, ...]:
         epoch, index = place
-        image_CHW = self._images.image(index)
-        return tuple(self._view(image_CHW, epoch, index, view) for view in range(len(self._transforms)))
-
-    def _view(self, image_CHW: Tensor, epoch: int, index: int, view: int) -> Tensor:
-        with seeded(self._seed, "view", epoch, index, view):
-            return self._transforms[view](image_CHW)
+        image_CHW, views = self._images.image(index), []
+        for view, transform in enumerate(self._transforms):
+            with fork_rng(self._seed, "view", epoch, index, view):
+                views.append(transform(image_CHW))
+        return tuple(views)
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,10 @@ class PlainImages(Dataset):
 
     images: ImageSet
     image_size: int
+    interpolation: Interpolation
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        return (central_crop(self.images.image(index), self.image_size),)
+        return (central_crop(self.images.image(index), self.image_size, self.interpolation),)
 
 
 class Decoder:

@@ -7,7 +7,8 @@ mid-epoch changes a view: images in memory by (seed, epoch, step, view) over the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,21 +16,23 @@ from torch import Tensor
 from benchmark.data import ImageSet
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import generator
-from benchmark.views import Recipe
-from benchmark.views import batched as batch
-from benchmark.views.centre import central_crop
+from benchmark.views import Recipe, batched
 from benchmark.views.files import Decoder, PlainImages, RandomViews
+from benchmark.views.pixel_ops import Interpolation, central_crop
 
 Views = tuple[Tensor, ...]
+# Of every step: its number in the epoch, the global batch's images, and this rank's rows of it.
+Schedule = Sequence[tuple[int, Tensor, slice]]
 
 
 class ViewLoader:
     """This rank's part of every batch of views.
 
-    The images of an epoch are one permutation by (seed, epoch); the last, smaller batch is dropped. Of W ranks, rank r
-    holds rows r·n to (r+1)·n of the global batch, n = batch_size / W. Images in memory are augmented as batches on
-    ``device``; images in files by ``workers`` processes that live as long as the loader. Raises :class:`UserError`
-    where an epoch would hold no batch, or a batch does not divide over the ranks.
+    The images of an epoch are one permutation by (seed, epoch); a last, smaller batch is dropped, or kept where
+    ``drop_last`` is false. Of W ranks, rank r holds rows r·n/W to (r+1)·n/W of a global batch of n. Images in memory
+    are augmented as batches on ``device``; images in files by ``workers`` processes that live as long as the loader.
+    Raises :class:`UserError` where smaller batches are dropped and no batch would be left, or a whole one does not
+    divide over the ranks.
     """
 
     def __init__(
@@ -46,30 +49,48 @@ class ViewLoader:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
+        drop_last: bool = True,
     ) -> None:
-        check_batch(batch_size, len(images), world_size)
-        self.steps_per_epoch = len(images) // batch_size
-        self._images, self._batch_size, self._seed = len(images), batch_size, seed
-        local = batch_size // world_size
-        self._rows = slice(rank * local, (rank + 1) * local)
+        if drop_last:
+            check_batch(batch_size, len(images), world_size)
+        whole, rest = divmod(len(images), batch_size)
+        self.sizes = [batch_size] * whole + ([rest] if rest and not drop_last else [])
+        self._images, self._seed, self._rank, self._world_size = len(images), seed, rank, world_size
         device = torch.device(device)
         self._normalise = _Normalise(mean, std, device)
-        self._maker: _ViewsInMemory | _ViewsFromFiles = (
-            _ViewsFromFiles(images, recipe, image_size, seed, workers, device)
-            if images.pixels is None
-            else _ViewsInMemory(images.pixels.to(device), recipe, image_size, seed, batch_size, self._rows)
-        )
+        self._nothing = tuple(torch.empty(0, len(mean), image_size, image_size, device=device) for _ in recipe.views)
+        self._views: Callable[[int, Schedule], Iterator[Sequence[Tensor]]]
+        if images.pixels is None:
+            decoder = Decoder(RandomViews(images, recipe, image_size, seed), workers, device)
+            self._views = partial(_views_from_files, decoder)
+        else:
+            self._views = partial(_views_in_memory, images.pixels.to(device), recipe, image_size, seed)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return len(self.sizes)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Views]:
         """The steps of an epoch from ``first_step`` on: a tuple of V views (n, C, H, W), float32, normalised."""
-        indices_SN = self.indices(epoch)[first_step:]
-        for views in self._maker.views(epoch, first_step, indices_SN):
-            yield tuple(self._normalise(view_NCHW) for view_NCHW in views)
+        order = list(enumerate(self._order(epoch)))[first_step:]
+        schedule = [(step, batch_N, self._rows(len(batch_N))) for step, batch_N in order]
+        # A batch may be smaller than the number of ranks: some have none of it.
+        filled = [rows.start < rows.stop for _, _, rows in schedule]
+        made = self._views(epoch, [entry for entry, mine in zip(schedule, filled, strict=True) if mine])
+        for mine in filled:
+            yield tuple(self._normalise(view_NCHW) for view_NCHW in next(made)) if mine else self._nothing
 
-    def indices(self, epoch: int) -> Tensor:
-        """Which images the views of an epoch are of: (steps, n) on the CPU."""
+    def indices(self, epoch: int) -> list[Tensor]:
+        """Which images this rank's views of an epoch are of: (n,) a step, on the CPU."""
+        return [batch_N[self._rows(len(batch_N))] for batch_N in self._order(epoch)]
+
+    def _order(self, epoch: int) -> tuple[Tensor, ...]:
         order = torch.randperm(self._images, generator=generator(self._seed, "order", epoch))
-        return order[: self.steps_per_epoch * self._batch_size].view(-1, self._batch_size)[:, self._rows]
+        return order[: sum(self.sizes)].split(self.sizes)
+
+    def _rows(self, size: int) -> slice:
+        return slice(self._rank * size // self._world_size, (self._rank + 1) * size // self._world_size)
 
 
 def check_batch(batch_size: int, images: int, world_size: int) -> None:
@@ -80,82 +101,64 @@ def check_batch(batch_size: int, images: int, world_size: int) -> None:
         raise UserError(f"batch_size is {batch_size}, must be a multiple of the number of processes, {world_size}")
 
 
-class _ViewsInMemory:
+def _views_in_memory(
+    pixels: Tensor, recipe: Recipe, image_size: int, seed: int, epoch: int, schedule: Schedule
+) -> Iterator[Views]:
     """Whole batches at once, where the pixels lie; float views in [0, 1]."""
-
-    def __init__(
-        self, pixels: Tensor, recipe: Recipe, image_size: int, seed: int, batch_size: int, rows: slice
-    ) -> None:
-        self._pixels, self._recipe, self._image_size = pixels, recipe, image_size
-        self._seed, self._batch_size, self._rows = seed, batch_size, rows
-
-    def views(self, epoch: int, first_step: int, indices_SN: Tensor) -> Iterator[Views]:
-        for step, indices_N in enumerate(indices_SN, start=first_step):
-            x_NCHW = self._pixels[indices_N.to(self._pixels.device, non_blocking=True)]
-            yield tuple(
-                batch.view(operations, x_NCHW, self._image_size, self._draws(epoch, step, view))
-                for view, operations in enumerate(self._recipe.views)
-            )
-
-    def _draws(self, epoch: int, step: int, view: int) -> batch.Draws:
-        return batch.Draws(generator(self._seed, "view", epoch, step, view), self._batch_size, self._rows)
+    for step, batch_N, rows in schedule:
+        x_NCHW = pixels[batch_N[rows].to(pixels.device, non_blocking=True)]
+        views = []
+        for view, operations in enumerate(recipe.views):
+            draws = batched.Draws(generator(seed, "view", epoch, step, view), len(batch_N), rows)
+            views.append(batched.view(operations, x_NCHW, image_size, draws))
+        yield tuple(views)
 
 
-class _ViewsFromFiles:
+def _views_from_files(decoder: Decoder, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
     """Image by image in the loading processes, which send bytes; float views in [0, 1]."""
-
-    def __init__(
-        self, images: ImageSet, recipe: Recipe, image_size: int, seed: int, workers: int, device: torch.device
-    ) -> None:
-        self._decoder = Decoder(RandomViews(images, recipe, image_size, seed), workers, device)
-
-    def views(self, epoch: int, first_step: int, indices_SN: Tensor) -> Iterator[Sequence[Tensor]]:
-        schedule = ([(epoch, index) for index in indices_N.tolist()] for indices_N in indices_SN)
-        for views in self._decoder.batches(schedule):
-            yield [view_NCHW.float().div_(255) for view_NCHW in views]
+    places = ([(epoch, index) for index in batch_N[rows].tolist()] for _, batch_N, rows in schedule)
+    for views in decoder.batches(places):
+        yield [view_NCHW.float().div_(255) for view_NCHW in views]
 
 
 class _Normalise:
-    """(x - mean) / std by channel, in place."""
+    """(x - mean) / std by channel, in place. Grey images become colour before a network for that."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
         self._std = torch.tensor(std, device=device).view(-1, 1, 1)
 
     def __call__(self, x_NCHW: Tensor) -> Tensor:
+        images, wanted = x_NCHW.shape[1], len(self._mean)
+        if images not in (1, wanted):
+            raise UserError(f"the images have {images} channels, the network takes images of {wanted}")
+        if images < wanted:
+            x_NCHW = x_NCHW.expand(-1, wanted, -1, -1).clone()
         return x_NCHW.sub_(self._mean).div_(self._std)
 
 
 def plain_batches(
     images: ImageSet,
+    batches: Sequence[Tensor],
     *,
-    batch_size: int,
     image_size: int,
     mean: Sequence[float],
     std: Sequence[float],
+    interpolation: Interpolation = "bicubic",
     device: torch.device | str = "cpu",
     workers: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, as evaluation sees them: float32 (n, C, H, W), normalised, and labels (n,), on ``device``.
+) -> Iterator[Tensor]:
+    """Images by their numbers, a tensor of them a batch, as probes see them: float32 (n, C, H, W), normalised.
 
     Where an image is not of the view's size, its shorter side becomes 256/224 of it, and the central square is cut out.
-    The last batch may be smaller.
     """
-    device = torch.device(device)
+    device, pixels = torch.device(device), images.pixels
     normalise = _Normalise(mean, std, device)
-    labels = torch.from_numpy(images.labels).to(device)
-    chunks = list(torch.arange(len(images)).split(batch_size))
-    for indices_N, x_NCHW in zip(chunks, _plain_bytes(images, chunks, image_size, device, workers), strict=True):
-        yield normalise(x_NCHW.float().div_(255)), labels[indices_N[0] : indices_N[-1] + 1]
-
-
-def _plain_bytes(
-    images: ImageSet, chunks: list[Tensor], image_size: int, device: torch.device, workers: int
-) -> Iterator[Tensor]:
-    if images.pixels is None:
-        schedule = (indices_N.tolist() for indices_N in chunks)
-        for (x_NCHW,) in Decoder(PlainImages(images, image_size), workers, device).batches(schedule):
-            yield x_NCHW
+    made: Iterable[Tensor]
+    if pixels is None:
+        decoder = Decoder(PlainImages(images, image_size, interpolation), workers, device)
+        made = (x_NCHW for (x_NCHW,) in decoder.batches(numbers_N.tolist() for numbers_N in batches))
     else:
-        for indices_N in chunks:
-            yield central_crop(images.pixels[indices_N[0] : indices_N[-1] + 1].to(device), image_size)
+        made = (central_crop(pixels[numbers_N].to(device), image_size, interpolation) for numbers_N in batches)
+    for x_NCHW in made:
+        yield normalise(x_NCHW.float().div_(255))

@@ -9,28 +9,18 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from benchmark.views.centre import central_crop
-from benchmark.views.recipes import (
-    Affine,
-    CentralCrop,
-    ColourJitter,
-    GaussianBlur,
-    Grayscale,
-    HorizontalFlip,
-    Operation,
-    RandomResizedCrop,
-    Solarize,
-)
+from benchmark.views import recipes
+from benchmark.views.pixel_ops import central_crop
 
-BICUBIC, BILINEAR = v2.InterpolationMode.BICUBIC, v2.InterpolationMode.BILINEAR
+BILINEAR = v2.InterpolationMode.BILINEAR
 
 
-def transform(operations: tuple[Operation, ...], image_size: int) -> v2.Compose:
+def transform(operations: tuple[recipes.Operation, ...], image_size: int) -> v2.Compose:
     """uint8 (C, H, W) of any size to uint8 (C, image_size, image_size). Draws from torch's global generator."""
     return v2.Compose([_torchvision(operation, image_size) for operation in operations])
 
 
-def _random_blur(x_CHW: Tensor, blur: GaussianBlur) -> Tensor:
+def _random_blur(x_CHW: Tensor, blur: recipes.GaussianBlur) -> Tensor:
     """One axis after the other: a fifth of the time of torchvision's two-dimensional kernel at 224 pixels."""
     width, drawn = 2 * blur.radius + 1, torch.empty(1).uniform_(*blur.sigma).item()
     blurred = x_CHW.float()
@@ -39,23 +29,24 @@ def _random_blur(x_CHW: Tensor, blur: GaussianBlur) -> Tensor:
     return blurred.round_().to(torch.uint8)
 
 
-def _torchvision(operation: Operation, image_size: int) -> object:
+def _torchvision(operation: recipes.Operation, image_size: int) -> object:
     match operation:
-        case CentralCrop():
+        case recipes.CentralCrop():
             return partial(central_crop, image_size=image_size)
-        case RandomResizedCrop(scale, ratio):
-            return v2.RandomResizedCrop(image_size, scale, ratio, interpolation=BICUBIC, antialias=True)
-        case HorizontalFlip(p):
+        case recipes.RandomResizedCrop(scale, ratio, interpolation):
+            mode = v2.InterpolationMode(interpolation)
+            return v2.RandomResizedCrop(image_size, scale, ratio, interpolation=mode, antialias=True)
+        case recipes.HorizontalFlip(p):
             return v2.RandomHorizontalFlip(p)
-        case ColourJitter(brightness, contrast, saturation, hue, p):
+        case recipes.ColourJitter(brightness, contrast, saturation, hue, p):
             return v2.RandomApply([v2.ColorJitter(brightness, contrast, saturation, hue)], p)
-        case Grayscale(p):
+        case recipes.Grayscale(p):
             return v2.RandomGrayscale(p)
-        case GaussianBlur(p):
+        case recipes.GaussianBlur(p):
             return v2.RandomApply([partial(_random_blur, blur=operation)], p)
-        case Solarize(p):
+        case recipes.Solarize(p):
             return v2.RandomSolarize(threshold=128, p=p)
-        case Affine(degrees, shear, translate, zoom):
+        case recipes.Affine(degrees, shear, translate, zoom):
             return v2.RandomAffine(
                 degrees, (translate, translate), zoom, shear, interpolation=BILINEAR, fill={torch.Tensor: None}
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmark.runtime.errors import UserError
+from benchmark.views.pixel_ops import Interpolation
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,11 @@ class CentralCrop:
 
 @dataclass(frozen=True)
 class RandomResizedCrop:
-    """A random part of the image, ``scale`` its share of the area, ``ratio`` its width over height; bicubic."""
+    """A random part of the image, ``scale`` its share of the area, ``ratio`` its width over height."""
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Interpolation = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ RECIPES = {
 }
 
 PROBE_CROPS = Recipe(
-    "crops", "training of the linear probe, Zheng et al. 2023", ((RandomResizedCrop(), HorizontalFlip()),)
+    "crops",
+    "training of the linear probe, Zheng et al. 2023",
+    ((RandomResizedCrop(interpolation="bilinear"), HorizontalFlip()),),
 )
 
 

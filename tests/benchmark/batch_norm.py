@@ -1,4 +1,4 @@
-"""Batch normalisation over several processes against torch's on the whole batch, in float64."""
+"""What several processes find: batch normalisation against torch's on the whole batch, in float64; their messages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,24 @@ ROWS = 3
 
 
 def leave(this: Process, folder: Path) -> None:
-    """Leave the largest differences that this process finds in ``batch-norm-WORLD-RANK.json``."""
+    """Leave the largest differences in ``batch-norm-WORLD-RANK.json``, what was heard in ``told-WORLD-RANK.json``."""
     if this.group is not None:
+        (folder / f"told-{this.world_size}-{this.rank}.json").write_text(json.dumps(told(this)))
         found = {f"{dimensions} dimensions": differences(this, dimensions) for dimensions in (2, 4)}
         (folder / f"batch-norm-{this.world_size}-{this.rank}.json").write_text(json.dumps(found))
+
+
+def told(this: Process) -> dict[str, object]:
+    """What this process hears of the others."""
+    heard = {
+        "highest": this.all_reduce_max(this.rank),
+        "of one that was asked": this.all_reduce_max(2 if this.rank == 1 else 0),
+        "of the main one": this.broadcast(["of", this.rank] if this.is_main else None),
+        "of all": this.all_gather(this.rank),
+        "sum": this.all_reduce_sum(torch.tensor([float(this.rank), 1.0])).tolist(),
+    }
+    this.barrier()
+    return heard
 
 
 def layers(dimensions: int) -> tuple[nn.Module, nn.Module]:

@@ -1,9 +1,10 @@
-"""Several processes on this host that do one suite together, as torchrun or Slurm would start them.
+"""Several processes on this host that do one work together, as torchrun or Slurm would start them.
 
-``python tests/benchmark/ranks.py SUITE OUT WORLD...`` does the suite once with each number of processes, into
+``together`` forks them from a process that has imported torch, which is what takes the time.
+``python tests/benchmark/ranks.py SUITE OUT WORLD...`` does a suite once with each number of processes, into
 ``OUT/WORLD``, and leaves there what they find of batch normalisation. ``--fail RANK`` does it with two processes, of
-which that one breaks in the third step, into ``OUT/failing-RANK``. All are forked from one that has imported torch,
-which is what takes the time. Ends with 1 where a process did not end as it should.
+which that one breaks in the third step, into ``OUT/failing-RANK``. Ends with 1 where a process did not end as it
+should.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from benchmark.networks import trained as pretrain
-from benchmark.running.sweep import execute_suite
+from benchmark.networks import pretraining
+from benchmark.running.runner import execute_suite
 from benchmark.runtime.process import Process, process
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite
@@ -31,6 +33,8 @@ from tests.benchmark import batch_norm
 
 ROOT = Path(__file__).parents[2]
 BREAKS = "the third batch is not to be had"
+# Processes that wait for each other for ever are ended, and the test fails.
+PATIENCE = 100.0
 
 
 class BreakingLoader(ViewLoader):
@@ -52,15 +56,27 @@ def run(*arguments: str | Path, seconds: float = 200) -> subprocess.CompletedPro
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
 
 
-def together(world: int, work: Callable[[Process], object], failing: int | None = None) -> list[int | None]:
-    """Let so many processes ``work``; returns their exit codes. The one named ``failing`` gets broken loaders."""
+def together(
+    world: int, work: Callable[[Process], object], failing: int | None = None, seconds: float = PATIENCE
+) -> list[int | None]:
+    """Let so many processes ``work``; returns their exit codes. The one named ``failing`` gets broken loaders.
+
+    None is left behind: those that have not ended after ``seconds`` are killed, and have the code -9.
+    """
     fork = multiprocessing.get_context("fork")
     port = _free_port()
     ranks = [fork.Process(target=_join, args=(work, rank, world, port, rank == failing)) for rank in range(world)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join()
+    try:
+        for rank in ranks:
+            rank.start()
+        until = time.monotonic() + seconds
+        for rank in ranks:
+            rank.join(max(0.0, until - time.monotonic()))
+    finally:
+        for rank in ranks:
+            if rank.is_alive():
+                rank.kill()
+                rank.join()
     return [rank.exitcode for rank in ranks]
 
 
@@ -69,7 +85,7 @@ def _join(work: Callable[[Process], object], rank: int, world: int, port: int, b
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     if breaks:
-        pretrain.ViewLoader = BreakingLoader
+        pretraining.ViewLoader = BreakingLoader  # type: ignore[misc]
     with process("cpu") as this:
         work(this)
 

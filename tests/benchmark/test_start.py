@@ -16,14 +16,15 @@ import torch
 
 import slurm.work
 from benchmark.data import load
+from benchmark.networks.base import Job
 from benchmark.runtime.process import Process
-from benchmark.networks.trained import Pretraining
+from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite
 
 suite = load_suite("digits", ["epochs=1"])
-run = suite.cells[0].run
-data = load(run.data, suite.execution)
-Pretraining(run, data, Path(sys.argv[1]), Process(torch.device("cpu")), suite.execution).train(lambda: False)
+network = suite.cells[0].run.network
+data = load(network.data, Path("data"))
+network.make(data, Job(Path(sys.argv[1]), Process(torch.device("cpu")), Requests(), suite.execution))
 print(*sorted({"torchvision", "sklearn", "scipy", "pandas", "matplotlib"} & set(sys.modules)))
 """
 
@@ -33,5 +34,5 @@ def test_training_on_digits_needs_neither_torchvision_nor_scikit_learn(tmp_path:
     command = [sys.executable, "-c", TRAINS, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    assert list((tmp_path / "checkpoints").glob("*.pt")), "it did not train"
+    assert (tmp_path / "weights.safetensors").exists(), "it did not train"
     assert done.stdout.strip() == ""

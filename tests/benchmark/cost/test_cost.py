@@ -10,16 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.cost import losses, sweep, timing
+from benchmark.cost import losses, runner, sweep, timing
 from benchmark.cost.cell import Cell
-from benchmark.cost.measure import measure
 from benchmark.cost.plain import PlainStep
 from benchmark.cost.steps import TimedStep
+from benchmark.cost.sweep import in_json, measure
 from benchmark.networks.step import TrainingStep
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
 from results.cell import CostCell, Scope, cells_in
 from results.cell_tables import render
+from tests.benchmark.conftest import TINY as TINY_SUITE
+from tests.benchmark.conftest import Command
 
 CPU = torch.device("cpu")
 TINY = (
@@ -31,7 +33,7 @@ TINY = (
 )
 
 
-def test_a_sweep_is_kept_told_and_not_measured_again(tmp_path: Path, spherebench) -> None:
+def test_a_sweep_is_kept_told_and_not_measured_again(tmp_path: Path, spherebench: Command) -> None:
     asked = ("cost", "--embedding-dim", "64,128", "--batch-size", "32", "--method", "sfrik_l3", "--reference")
     asked = (*asked, "--out", str(tmp_path), "--format", "json")
     rows = json.loads(spherebench(*asked).stdout)
@@ -84,8 +86,8 @@ def test_a_step_is_measured_with_its_parts_beside_the_plain_one() -> None:
 
 def test_the_plain_step_takes_the_same_step() -> None:
     cell = Cell(scope="step", method="sfrik_l2", embedding_dim=32, batch_size=32, settings=TINY)
-    run = cell.run()
-    ours, plain = TrainingStep(run, 1, Process(CPU)), PlainStep(run, 1, CPU)
+    network = cell.network()
+    ours, plain = TrainingStep(network, 1, Process(CPU)), PlainStep(network, 1, CPU)
     views = tuple(torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(view)) for view in range(2))
     for step in (ours, plain, ours, plain):
         for group in step.optimizer.param_groups:
@@ -125,10 +127,7 @@ def test_a_peer_is_measured_where_it_is_installed(tmp_path: Path, monkeypatch: p
 
 
 def test_what_runs_out_of_memory_is_one_cell_marked_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    def too_much(_: losses.TextbookCall) -> torch.Tensor:
-        return torch.empty(2**60)
-
-    monkeypatch.setattr(losses.TextbookCall, "value", too_much)
+    monkeypatch.setattr(losses, "textbook", lambda *_: torch.empty(2**60))
     found = measure(Cell(method="vicreg", embedding_dim=32, batch_size=16, reference=True))
     assert (found.status, found.reference_status) == ("done", "out-of-memory")
     assert found.measured is not None
@@ -153,6 +152,23 @@ def test_a_process_that_dies_is_a_cell(
     monkeypatch.setattr(sys, "executable", str(dying))
     found = sweep.measured(Cell(method="vicreg", embedding_dim=32, batch_size=16))
     assert (found.status, found.message) == (status, message)
+
+
+def test_what_runs_out_of_memory_beside_the_textbook_form_is_measured_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+
+    def killed_with_reference(function: object, cell: dict[str, object]) -> runner.Ended:
+        asked.append(bool(cell["reference"]))
+        if cell["reference"]:
+            return runner.Ended("out-of-memory", "ended with code -9")
+        return runner.Ended("done", result=in_json(cell))
+
+    monkeypatch.setattr(sweep, "alone", killed_with_reference)
+    found = sweep.measured(Cell(method="auh", embedding_dim=32, batch_size=16, reference=True))
+    assert asked == [True, False]
+    assert (found.status, found.reference_status) == ("done", "out-of-memory")
 
 
 def test_what_failed_is_measured_again_and_what_is_recorded_is_not(
@@ -187,16 +203,19 @@ def test_calls_are_made_in_turns() -> None:
     assert [len(own) for own in taken] == [timing.LEAST, timing.LEAST]
 
 
-def test_the_step_of_a_cell_is_the_suites(tmp_path: Path) -> None:
+def test_the_step_of_a_cell_is_the_suites() -> None:
     cell = Cell(scope="step", method="simclr", embedding_dim=128, batch_size=64, precision="bf16")
-    run = cell.run()
-    suite_run = load_suite("cifar10", ["precision=bf16"]).cells[0].run
-    assert (run.backbone, run.projector, run.optimizer) == (
-        suite_run.backbone,
-        suite_run.projector,
-        suite_run.optimizer,
-    )
-    assert (run.method, run.embedding_dim, run.batch_size) == ("simclr", 128, 64)
+    networks = [own.run.network for own in load_suite("cifar10", ["precision=bf16", "embedding_dim=128"]).cells]
+    suites = next(own for own in networks if own.method == "simclr" and getattr(own, "seed", None) == 0)
+    assert cell.network() == suites.model_copy(update={"batch_size": 64})
+
+
+def test_a_step_that_a_suite_leaves_out_is_one_sentence(tmp_path: Path, spherebench: Command) -> None:
+    suite = tmp_path / "skipping.yaml"
+    suite.write_text(TINY_SUITE + "skip: [{when: {method: vicreg}, reason: none}]\n")
+    result = spherebench("cost", "--scope", "step", "--suite", suite, "--method", "vicreg")
+    assert result.exit_code == 2
+    assert "skipping.yaml: leaves out vicreg with these settings" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -213,14 +232,14 @@ def test_the_step_of_a_cell_is_the_suites(tmp_path: Path) -> None:
         (["--device", "cuda:99"], "--set device: is 'cuda:99'"),
     ],
 )
-def test_bad_input_is_one_sentence(spherebench, arguments: list[str], sentence: str) -> None:
+def test_bad_input_is_one_sentence(spherebench: Command, arguments: list[str], sentence: str) -> None:
     result = spherebench("cost", *arguments)
     assert result.exit_code == 2
     assert sentence in result.output
     assert "Traceback" not in result.output
 
 
-def test_a_damaged_cell_is_named(tmp_path: Path, spherebench) -> None:
+def test_a_damaged_cell_is_named(tmp_path: Path, spherebench: Command) -> None:
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / "loss.json").write_text('{"scope": "loss"}')
     with pytest.raises(ValueError, match=r"damaged cost cell .*loss\.json"):

@@ -12,13 +12,24 @@ import torch
 
 from benchmark.cost.plan import largest_dimension, plan
 from benchmark.networks.step import TrainingStep
+from benchmark.networks.trained import Trained
+from benchmark.probes.knn import SIMILARITIES, weighted_knn
+from benchmark.probes.subject import Features
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
+from tests.benchmark import layouts
+from tests.benchmark.conftest import Command
 
 PUBLISHED = Path(__file__).parents[3] / "results" / "published" / "published.csv"
 CPU = torch.device("cpu")
 TINY = ("data.source=digits", "data.image_size=null", "backbone.name=small_cnn", "projector.hidden=64")
+
+
+def _network(*settings: str, suite: str = "cifar10") -> Trained:
+    """The first trained network of a suite with these settings."""
+    networks = (cell.run.network for cell in load_suite(suite, settings).cells)
+    return next(network for network in networks if isinstance(network, Trained))
 
 
 def _published_peaks() -> dict[tuple[str, int], float]:
@@ -38,7 +49,7 @@ def _published_peaks() -> dict[tuple[str, int], float]:
 def test_the_published_table(method: str, name: str, form: str, batch: int) -> None:
     published = _published_peaks().get((name, batch), math.inf)
     settings = (f"method={method}", f"form={form}", f"batch_size={batch}", "embedding_dim=32768")
-    found = plan(load_suite("imagenet", settings).cells[0].run, 8)
+    found = plan(_network(*settings, suite="imagenet"), 8)
     if published == math.inf:  # "VICReg does not fit" 32 GB
         assert found.peak_bytes_published > 32e9
     else:
@@ -51,34 +62,54 @@ def test_the_published_table(method: str, name: str, form: str, batch: int) -> N
 @pytest.mark.parametrize("method", ["sfrik_l3", "vicreg", "simclr", "barlow_twins"])
 def test_predicted_is_measured(method: str, optimizer: str) -> None:
     settings = (*TINY, f"method={method}", f"optimizer.name={optimizer}", "embedding_dim=512", "batch_size=64")
-    run = load_suite("cifar10", [*settings, "precision=fp32", "seed=0"]).cells[0].run
-    step = TrainingStep(run, 1, Process(CPU))
+    network = _network(*settings, "precision=fp32", "seed=0")
+    step = TrainingStep(network, 1, Process(CPU))
     views = tuple(torch.randn(64, 1, 8, 8) for _ in range(2))
     step(views)
     with PeakMemory(step.encoder, step.optimizer, *views) as memory:
         step(views)
-    assert plan(run, 1).peak_bytes == pytest.approx(memory.baseline_bytes + memory.peak_bytes, rel=0.03)
+    assert plan(network, 1).peak_bytes == pytest.approx(memory.baseline_bytes + memory.peak_bytes, rel=0.03)
 
 
 def test_flop_of_a_linear_layer_counts_forward_and_backward() -> None:
     settings = (*TINY, "projector.layers=0", "method=sfrik_l3", "batch_size=64")
-    narrow, wide = (
-        plan(load_suite("cifar10", [*settings, f"embedding_dim={dim}", "seed=0"]).cells[0].run, 1) for dim in (64, 128)
-    )
+    narrow, wide = (plan(_network(*settings, f"embedding_dim={dim}", "seed=0"), 1) for dim in (64, 128))
     # Of two views, 64 more outputs of the last layer: forward, both gradients; and of the loss, 3 N² D a view.
     layer, loss = 3 * 2 * 64 * 128 * 64, 3 * 64**2 * 64
     assert wide.flop_per_step - narrow.flop_per_step == pytest.approx(2 * (layer + loss), rel=0.1)
 
 
+def test_what_is_held_while_measuring_is_features_a_tile_and_the_weights() -> None:
+    small = _network("method=simclr", "embedding_dim=64", suite="digits")
+    # 1,297 + 500 images of 4 x 32 features, their similarities, and the weights of three convolutions and a projector.
+    conv = 9 * (1 * 32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128)
+    projector = 128 * 256 + 256 * 256 + 256 * 64 + 2 * (256 + 2 * 256)
+    assert plan(small, 1).evaluation_bytes == 4 * (1797 * 128 + 1297 * 500 + conv + projector)
+    limited = small.model_copy(update={"data": small.data.model_copy(update={"limit": 297})})
+    assert plan(small, 1).evaluation_bytes - plan(limited, 1).evaluation_bytes == 4 * 1000 * (128 + 500)
+    large = plan(_network("method=sfrik_l3", suite="imagenet"), 8)
+    assert large.evaluation_bytes == 4 * (1_331_167 * 2048 + SIMILARITIES) + large.parameter_bytes
+
+
+def test_it_is_what_weighted_knn_holds() -> None:
+    bank, queries = (Features(torch.rand(count, 128), torch.arange(count) % 10) for count in (1297, 500))
+    with PeakMemory(bank.x, queries.x) as memory:
+        weighted_knn(bank, queries, ks=[5], temperature=0.07, classes=10)
+    network = _network("method=simclr", "embedding_dim=64", suite="digits")
+    planned = plan(network, 1)
+    expected = planned.evaluation_bytes - planned.parameter_bytes
+    assert memory.baseline_bytes + memory.peak_bytes == pytest.approx(expected, rel=0.15)
+
+
 def test_the_largest_dimension_fits_and_twice_does_not() -> None:
-    run = load_suite("cifar10", [*TINY, "method=sfrik_l3", "embedding_dim=64", "batch_size=64", "seed=0"]).cells[0].run
-    room = plan(run.model_copy(update={"embedding_dim": 1024}), 1).peak_bytes
-    assert largest_dimension(run, 1, room) == 1024
-    assert largest_dimension(run.model_copy(update={"embedding_dim": 8192}), 1, room) == 1024
-    assert largest_dimension(run, 1, 1000) is None
+    network = _network(*TINY, "method=sfrik_l3", "embedding_dim=64", "batch_size=64", "seed=0")
+    room = plan(network.model_copy(update={"embedding_dim": 1024}), 1).peak_bytes
+    assert largest_dimension(network, 1, room) == 1024
+    assert largest_dimension(network.model_copy(update={"embedding_dim": 8192}), 1, room) == 1024
+    assert largest_dimension(network, 1, 1000) is None
 
 
-def test_the_command_tells_programs_and_readers(spherebench) -> None:
+def test_the_command_tells_programs_and_readers(spherebench: Command) -> None:
     suite = ("digits", "--set", "embedding_dim=64", "--set", "method=vicreg,simclr", "--gpus", "2")
     told = json.loads(spherebench("plan", *suite, "--memory", "3MB", "--rate", "1", "--format", "json").stdout)
     shown = [(row["method"], row["form"], row["embedding_dim"], row["batch_size"], row["gpus"]) for row in told]
@@ -87,7 +118,9 @@ def test_the_command_tells_programs_and_readers(spherebench) -> None:
         assert row["fits"] == (row["peak_bytes"] <= 3e6)
         assert row["steps"] == 60 * (1037 // 256)
         assert row["gpu_hours"] == pytest.approx(row["flop_per_step"] * row["steps"] * 2 / 1e12 / 3600)
+        assert row["evaluation_bytes"] == pytest.approx(4 * (1797 * 128 + 1297 * 500), rel=0.25)
     text = spherebench("plan", *suite, "--memory", "1kB").stdout
+    assert "Measured (GB)" in text
     assert "NO" in text
     assert "none" in text
 
@@ -98,8 +131,8 @@ def test_the_command_tells_programs_and_readers(spherebench) -> None:
         (["digits", "--gpus", "3"], "batch_size is 256, must be a multiple of the number of GPUs, 3"),
         (["digits", "--memory", "lots"], "is 'lots', must be a size such as 32GB or 80GiB"),
         (
-            ["digits", "--set", "data.source=npz:x.npz"],
-            "data.source: is 'npz:x.npz'; costs are told of named images: digits",
+            ["digits", "--set", "data.source=npz:absent.npz"],
+            "data.source npz:absent.npz: there is no such file",
         ),
         (["digits", "--set", "data.source=spirals"], "data.source: is 'spirals'; costs are told of named images"),
         (["digits", "--gpus", "256"], "batch_size is 256, must be at least two images for each of 256 GPUs"),
@@ -107,7 +140,19 @@ def test_the_command_tells_programs_and_readers(spherebench) -> None:
         (["nosuch"], "suite 'nosuch' is not known"),
     ],
 )
-def test_bad_input_is_one_sentence(spherebench, arguments: list[str], sentence: str) -> None:
+def test_bad_input_is_one_sentence(spherebench: Command, arguments: list[str], sentence: str) -> None:
     result = spherebench("plan", *arguments)
     assert result.exit_code == 2
     assert sentence in " ".join(result.output.split())
+
+
+def test_ones_own_data_have_no_plan(spherebench: Command, tmp_path: Path) -> None:
+    source = f"npz:{layouts.write_npz(tmp_path / 'own.npz', colour=False)}"
+    result = spherebench("plan", "digits", "--set", f"data.source={source}")
+    assert result.exit_code == 2
+    assert "costs are told of named images: digits, mnist" in " ".join(result.output.split())
+
+
+def test_seeds_share_a_plan(spherebench: Command) -> None:
+    asked = ("digits", "--set", "embedding_dim=64", "--set", "method=simclr", "--set", "seed=0,1,2", "--format", "json")
+    assert len(json.loads(spherebench("plan", *asked).stdout)) == 1

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
 from benchmark.cost import fits
 from benchmark.cost.cell import Cell
-from benchmark.cost.regime import FITS, Shape, SyntheticImages, measure_regime
+from benchmark.cost.fits import REFERENCES, SyntheticImages, fit
+from benchmark.cost.runner import Ended, alone
 from benchmark.cost.sweep import measured
 from results.cell_tables import line, render
 
@@ -22,38 +26,52 @@ def test_a_source_gives_a_block_the_same_images_whenever_it_is_asked() -> None:
 
 
 def test_the_exact_form_holds_the_kernel_matrix_and_the_streaming_one_a_block_of_it() -> None:
-    exact, streamed = measure_regime("exact", 2400, **SMALL), FITS["streaming"](Shape(2400, **SMALL))
-    assert exact["status"] == "done", exact
-    assert exact["n"] == 2400
+    ended, streamed = (
+        alone(fit, {"method": "exact", "n": 2400, **SMALL}),
+        fit({"method": "streaming", "n": 2400, **SMALL}),
+    )
+    assert ended.status == "done", ended
+    exact = ended.result
     assert exact["peak_rss_bytes"] > exact["peak_bytes"] > 2400**2 * 8 > streamed["peak_bytes"]
     assert min(streamed["seconds"], streamed["views_seconds"], exact["seconds"]) > 0
 
 
-@pytest.mark.parametrize("method", [method for method in FITS if method.startswith("sklearn")])
+@pytest.mark.parametrize("method", REFERENCES.values())
 def test_the_neighbours_are_measured_alike(method: str) -> None:
-    figures = FITS[method](Shape(200, **SMALL))
+    figures = fit({"method": method, "n": 200, **SMALL})
     assert figures["seconds"] > 0
     assert figures["peak_bytes"] > 0
 
 
 def test_what_fails_is_said() -> None:
-    failed = measure_regime("streaming", 64, **{**SMALL, "n_components": 0})
-    assert failed["status"] == "failed"
-    assert "n_components" in failed["message"]
-    with pytest.raises(ValueError, match="there are exact, streaming"):
-        measure_regime("approximate", 64)
+    failed = alone(fit, {"method": "streaming", "n": 64, **SMALL, "n_components": 0})
+    assert (failed.status, failed.result) == ("failed", {})
+    assert "n_components" in failed.message
+
+
+def allocate(asked: dict[str, Any]) -> dict[str, Any]:
+    """More memory than any machine has."""
+    return {"bytes": np.ones(2 ** asked["exponent"]).nbytes}
+
+
+def test_what_cannot_allocate_is_out_of_memory() -> None:
+    assert alone(allocate, {"exponent": 3}) == Ended("done", result={"bytes": 64})
+    ended = alone(allocate, {"exponent": 50})
+    assert ended.status == "out-of-memory"
+    assert "Unable to allocate" in ended.message
 
 
 def test_a_fit_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int, int]] = []
+    asked: list[dict[str, Any]] = []
 
-    def small(method: str, n: int, n_components: int) -> dict[str, object]:
-        asked.append((method, n, n_components))
-        return measure_regime(method, n, **{**SMALL, "n_components": n_components})
+    def small(function: Callable[[dict[str, Any]], dict[str, Any]], shape: dict[str, Any]) -> Ended:
+        asked.append(shape)
+        return alone(function, {**SMALL, **shape})
 
-    monkeypatch.setattr(fits, "measure_regime", small)
+    monkeypatch.setattr(fits, "alone", small)
     found = measured(Cell(scope="fit", method="streaming", embedding_dim=4, batch_size=200, reference=True))
-    assert asked == [("streaming", 200, 4), ("sklearn_nystroem_pca", 200, 4)]
+    methods = ("streaming", "sklearn_nystroem_pca")
+    assert asked == [{"method": method, "n": 200, "n_components": 4} for method in methods]
     assert (found.status, found.reference_status) == ("done", "done")
     assert found.precision == "fp64"
     row = found.row()

@@ -12,18 +12,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 from sklearn.datasets import load_digits
+from torchvision.datasets import ImageFolder
 
-from benchmark.data import DataSet, Points, check_source, datasets_table, load
+from benchmark.data import SOURCES, DataSet, DataSpec, Points, datasets_table, load
+from benchmark.data.datasets import check_source
+from benchmark.data.images import statistics
+from benchmark.data.own import images_by_class
 from benchmark.data.splits import first_of_each_class, hold_out, stratified
-from benchmark.data.stored import statistics
 from benchmark.runtime.errors import UserError
-from benchmark.suite.run import DataSpec, Execution
 from tests.benchmark import layouts
 
 
 def read(source: str, root: Path | str = "nowhere", **spec: object) -> DataSet:
-    return load(DataSpec(source=source, **spec), Execution(data_root=str(root)))
+    return load(DataSpec(source=source, **spec), Path(root))
 
 
 def shape(data: DataSet) -> tuple[int, int, int, int]:
@@ -84,6 +87,16 @@ def test_a_limit_keeps_a_stratified_part_of_the_training_images_only() -> None:
     assert shape(read("digits", limit=5000)) == shape(whole)
 
 
+def test_with_nothing_held_out_all_images_are_trained_on() -> None:
+    data = read("digits", tune_fraction=0.0)
+    assert shape(data) == (1297, 1297, 0, 500)
+    assert data.tune.pixels.shape[1:] == (1, 8, 8)
+    assert torch.equal(data.test.pixels, read("digits").test.pixels)
+    for fraction in (-0.1, 1.0):
+        with pytest.raises(ValidationError):
+            DataSpec(source="digits", tune_fraction=fraction)
+
+
 def test_a_fraction_that_leaves_a_class_without_an_image_is_an_error() -> None:
     with pytest.raises(UserError, match=r"data\.tune_fraction 0\.001 leaves a class without an image"):
         read("digits", tune_fraction=0.001)
@@ -122,6 +135,7 @@ def test_stl10_pretrains_on_its_unlabelled_part(tmp_path: Path, monkeypatch: pyt
     assert torch.equal(data.test.image(7), torch.from_numpy(images[7]).permute(2, 0, 1))
     assert np.array_equal(data.test.labels, labels)
     assert shape(read("stl10", tmp_path, limit=50)) == (50, 50, 12, 40)
+    assert shape(read("stl10", tmp_path, tune_fraction=0.0)) == (200, 120, 0, 40)
 
 
 def test_imagenette_is_read_and_decoded_when_asked_for(tmp_path: Path) -> None:
@@ -134,18 +148,21 @@ def test_imagenette_is_read_and_decoded_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_twentieth_of_imagenet_and_its_tuning_part_are_the_published_files(tmp_path: Path) -> None:
-    layouts.write_imagenet(tmp_path, train_per_class=300)
+    layouts.write_imagenet(tmp_path, train_per_class=530)
     data = read("imagenet20", tmp_path)
-    assert shape(data) == (520, 520, 80, 8)
+    assert shape(data) == (520, 520, 520, 8)
     numbers = [int(Path(path.decode()).stem.split("_")[1]) for path in data.train.paths]
     assert numbers == [*range(260), *range(260)]
-    assert {int(Path(path.decode()).stem.split("_")[1]) for path in data.tune.paths} == set(range(260, 300))
-    assert shape(read("imagenet", tmp_path)) == (540, 540, 60, 8)
+    numbers = [int(Path(path.decode()).stem.split("_")[1]) for path in data.tune.paths]
+    assert numbers == [*range(261, 521), *range(261, 521)]
+    assert shape(read("imagenet20", tmp_path, tune_fraction=0.0)) == shape(data)
+    assert shape(read("imagenet", tmp_path)) == (954, 954, 106, 8)
+    assert shape(read("imagenet", tmp_path, tune_fraction=0.0)) == (1060, 1060, 0, 8)
 
 
 def test_imagenet20_says_where_there_are_too_few_images(tmp_path: Path) -> None:
-    layouts.write_imagenet(tmp_path, train_per_class=260)
-    with pytest.raises(UserError, match="needs more than 260 images of every class"):
+    layouts.write_imagenet(tmp_path, train_per_class=261)
+    with pytest.raises(UserError, match="needs more than 261 images of every class"):
         read("imagenet20", tmp_path)
 
 
@@ -182,7 +199,7 @@ def test_a_failed_download_is_no_traceback(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(CIFAR10, "url", f"file://{tmp_path}/absent.tar.gz")
     with pytest.raises(UserError, match="data set cifar10 cannot be read from") as caught:
-        load(DataSpec(source="cifar10"), Execution(data_root=str(tmp_path), download=True))
+        load(DataSpec(source="cifar10"), tmp_path, download=True)
     assert "--download" not in str(caught.value)
 
 
@@ -262,8 +279,22 @@ def test_a_folder_without_its_parts_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="class cow is in only one of"):
         read(f"folder:{tmp_path}")
     (tmp_path / "train" / "empty").mkdir()
-    with pytest.raises(UserError, match=r"train must hold a folder of images for every class .*empty"):
+    with pytest.raises(UserError, match=r"train must hold a folder of images for every class; class empty has none"):
         read(f"folder:{tmp_path}")
+
+
+def test_images_in_folders_are_listed_as_torchvision_lists_them(tmp_path: Path) -> None:
+    layouts.write_class_folders(tmp_path / "train", ["b", "a"], 3)
+    layouts.write_class_folders(tmp_path / "elsewhere", ["c"], 2)
+    layouts.write_class_folders(tmp_path / "train" / "a", ["a10", "a2"], 1)
+    (tmp_path / "train" / "linked").symlink_to(tmp_path / "elsewhere" / "c")
+    (tmp_path / "train" / "b" / "more").symlink_to(tmp_path / "elsewhere" / "c")
+    for name in ("a/notes.txt", "a/.hidden", "a/A.PNG", "b/z.webp", "stray.jpg"):
+        (tmp_path / "train" / name).write_bytes(b"")
+    theirs = ImageFolder(tmp_path / "train")
+    found = images_by_class(tmp_path / "train")
+    assert list(found) == theirs.classes == ["a", "b", "linked"]
+    assert [(path, label) for label, paths in enumerate(found.values()) for path in paths] == theirs.samples
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8\xff\xe0" + b"\0" * 40, None])
@@ -310,9 +341,35 @@ def test_an_unknown_source_lists_what_there_is() -> None:
         assert row["how to get"]
 
 
+def test_the_numbers_of_images_are_the_data_sets_own() -> None:
+    expected = {
+        "digits": (1297, 1297, 500),
+        "mnist": (60_000, 60_000, 10_000),
+        "fashionmnist": (60_000, 60_000, 10_000),
+        "cifar10": (50_000, 50_000, 10_000),
+        "cifar100": (50_000, 50_000, 10_000),
+        "stl10": (100_000, 5000, 8000),
+        "imagenette": (9469, 9469, 3925),
+        "imagenet": (1_281_167, 1_281_167, 50_000),
+        "imagenet20": (260_000, 260_000, 50_000),
+        "spirals": (375, 375, 375),
+    }
+    found = {name: (own.train_images, own.labelled_images, own.test_images) for name, own in SOURCES.items()}
+    assert found == expected
+    told = {row["name"]: row["images"] for row in datasets_table()}
+    assert told["digits"] == "1,297 + 500"
+    assert told["stl10"] == "100,000 unlabelled, 5,000 + 8,000"
+    assert told["imagenet20"] == "260,000 + 50,000, and 260,000 for tuning"
+    assert told["spirals"] == "375 + 375 points"
+    assert {name for name, own in SOURCES.items() if own.trained_whole} == {"stl10", "imagenet20"}
+    for name in ("digits", "spirals"):
+        data = read(name, tune_fraction=0.0)
+        assert (len(data.train), len(data.labelled), len(data.test)) == expected[name]
+
+
 def test_checking_a_name_imports_no_library_of_data_sets() -> None:
     code = (
-        "import sys; from benchmark.data import check_source; check_source('stl10'); "
+        "import sys; from benchmark.data.datasets import check_source; check_source('stl10'); "
         "sys.exit(bool({'torchvision', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

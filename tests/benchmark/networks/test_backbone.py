@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.networks.backbones import Encoder, build_encoder
-from benchmark.suite.run import Run
+from benchmark.networks.backbones import Encoder, build_backbone
+from benchmark.networks.trained import Trained
 
-RUN: dict[str, Any] = {
+NETWORK: dict[str, Any] = {
     "method": "vicreg",
     "embedding_dim": 16,
     "batch_size": 8,
@@ -26,7 +26,7 @@ RUN: dict[str, Any] = {
 
 
 def encoder(channels: int = 1, **changed: Any) -> Encoder:
-    return build_encoder(Run.model_validate({**RUN, **changed}), channels)
+    return Trained.model_validate({**NETWORK, **changed}).build(channels)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -84,9 +84,11 @@ def test_the_projector_is_as_published(layers: int) -> None:
     assert (projector[0].in_features, projector[-1].out_features) == (16, 16)
 
 
-def test_without_an_embedding_dimension_the_embeddings_are_the_features() -> None:
-    features, embeddings = encoder(embedding_dim=None)(torch.rand(2, 1, 8, 8))
-    assert torch.equal(features, embeddings)
+def test_an_untrained_backbone_is_the_one_that_training_starts_from() -> None:
+    network = Trained.model_validate({**NETWORK, "seed": 3})
+    backbone, feature_dim = build_backbone(network.backbone, 1, 3)
+    assert same(backbone, network.build(1).backbone)
+    assert feature_dim == 16
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "resnet18"])

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.networks.optimizers import LARS, build_optimizer, learning_rate
-from benchmark.suite.run import OptimizerSpec
+from benchmark.networks.optimizers import LARS, OptimizerSpec, build_optimizer, learning_rate
 
 PUBLISHED = np.load(Path(__file__).parents[2] / "fixtures" / "published_optim.npz")
 

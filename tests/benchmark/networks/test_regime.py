@@ -1,31 +1,40 @@
-"""The kernel regime in the harness: what enters a hash, what a run leaves, what is refused."""
+"""The kernel regime's networks: what enters their digests, what they learn, what they leave, and what is refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 
-from benchmark.data import load
-from benchmark.networks.kernel import base_features, fit
-from benchmark.networks.kernel_rows import plain_rows, views_of
-from benchmark.running.sweep import execute_suite
+from benchmark.data import DataSet, DataSpec, ImageSet, load
+from benchmark.networks import kernel_maps
+from benchmark.networks.base import Job, Network
+from benchmark.networks.kernel import FrozenKernel, KernelNetwork, plain_rows, views_of
+from benchmark.networks.kernel_maps import KernelMap
+from benchmark.networks.kinds import parse_network
+from benchmark.networks.regime import CLOSED_FORMS, KERNEL_METHODS, KernelSpec, OnViews, kernel_methods_table
+from benchmark.networks.store import WEIGHTS_NAME
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
-from benchmark.runtime.signals import Requests
+from benchmark.runtime.signals import Interrupted, Requests
 from benchmark.suite.expand import Suite, load_suite
-from benchmark.suite.run import Execution, Run
-from results.kernels import Picture
-from results.record import KERNEL_NAME, Record
-from results.regime import read_spectrum
+from methods.regime import ESTIMATORS
+from methods.regime.base import KernelSSL
+from tests.benchmark.conftest import Command
 
 TINY = """
 description: the kernel regime, for tests
 defaults:
-  data: {source: digits, tune_fraction: 0.2, limit: 150}
+  data: {source: digits, tune_fraction: 0.2, limit: 100}
   embedding_dim: 8
-  evaluation: {probes: [fewshot_svm, fewshot, fewshot_ridge, knn], knn_k: [5], draws: 2, labels_per_class: [1]}
+  evaluation: {probes: [fewshot_svm, knn, spectrum, kernel_picture], knn_k: [5], draws: 2, labels_per_class: [1]}
   regime: {basis_size: 40, n_views: 4, n_neighbors: 5, kernel: {gamma: 0.1}}
   epochs: 1
   batch_size: 64
@@ -41,7 +50,7 @@ grid:
   seed: [0]
 baselines: [base_kernel, base_kernel_augmented, kernel_pca, laplacian_eigenmaps, raw_pixels]
 """
-FITTED = {"kernel_spectral", "kernel_vicreg", "kernel_barlow_twins", "kernel_simclr", "kernel_pca"}
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -52,178 +61,365 @@ def suite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(suite_file: Path, spherebench) -> Path:
-    """The tiny suite's runs folder."""
-    folder = suite_file.parent / "runs"
-    result = spherebench("run", suite_file, "--out", folder)
-    assert result.exit_code == 0, result.output
-    return folder
+def data() -> DataSet:
+    return load(DataSpec(source="digits", tune_fraction=0.2, limit=100), Path("nowhere"))
 
 
-def _suite(path: Path, *assignments: str) -> Suite:
-    return load_suite(str(path), assignments)
+def network(path: Path, method: str, *assignments: str) -> Network:
+    found = (cell.run.network for cell in load_suite(str(path), assignments).cells)
+    return next(own for own in found if own.method == method)
 
 
-def _run(path: Path, method: str, *assignments: str) -> Run:
-    return next(cell.run for cell in _suite(path, *assignments).cells if cell.run.method == method)
+def kernel_network(path: Path, method: str, *assignments: str) -> KernelNetwork:
+    found = network(path, method, *assignments)
+    assert isinstance(found, KernelNetwork)
+    return found
 
 
-def _executed(suite: Suite, folder: Path) -> dict[str, Record]:
-    """The records of a suite that is carried out here, without tables and plots."""
-    process = Process(torch.device("cpu"))
-    assert execute_suite(suite, folder, process, Requests(), retry=False, report=lambda text: None)
-    return _records(folder)
+def job(folder: Path) -> Job:
+    return Job(folder, Process(CPU), Requests(), Execution())
 
 
-def _records(folder: Path) -> dict[str, Record]:
-    records = [Record.read(path) for path in folder.glob("*/record.json")]
-    return {record.run["method"]: record for record in records}
-
-
-def _figures(record: Record) -> dict[str, float]:
-    return {metric.name: metric.value for metric in record.metrics}
+def fitted(made: KernelNetwork, data: DataSet) -> KernelMap:
+    return made.fit(*made.rows(data.train))
 
 
 def test_what_a_network_would_train_with_enters_no_closed_form(suite_file: Path) -> None:
     other = ("backbone.width=16", "batch_size=32", "optimizer.base_lr=1.0", "epochs=7", "precision=bf16")
-    assert _run(suite_file, "kernel_spectral", *other) == _run(suite_file, "kernel_spectral")
-    assert _run(suite_file, "vicreg", *other).digest != _run(suite_file, "vicreg").digest
+    assert network(suite_file, "kernel_spectral", *other) == network(suite_file, "kernel_spectral")
+    assert network(suite_file, "vicreg", *other).digest != network(suite_file, "vicreg").digest
 
 
-def test_the_kernel_regimes_settings_enter_no_trained_run(suite_file: Path) -> None:
+def test_the_kernel_regimes_settings_enter_no_trained_network(suite_file: Path) -> None:
     for method in ("vicreg", "raw_pixels"):
-        run = _run(suite_file, method)
-        assert run.regime is None
-        assert "regime" not in run.model_dump()
-        assert _run(suite_file, method, "regime.ridge=0.5").digest == run.digest
+        made = network(suite_file, method)
+        assert "regime" not in made.model_dump()
+        assert network(suite_file, method, "regime.ridge=0.5").digest == made.digest
 
 
-def test_a_base_kernel_is_one_run_whatever_the_loss_is_tuned_to(suite_file: Path) -> None:
+def test_a_base_kernel_is_one_network_whatever_the_loss_is_tuned_to(suite_file: Path) -> None:
     tuned = ("regime.ridge=0.5", "regime.n_views=9", "regime.augmentation=blur", "embedding_dim=3")
-    assert _run(suite_file, "base_kernel", *tuned) == _run(suite_file, "base_kernel")
-    assert _run(suite_file, "base_kernel", "regime.kernel.gamma=0.5") != _run(suite_file, "base_kernel")
+    assert network(suite_file, "base_kernel", *tuned) == network(suite_file, "base_kernel")
+    assert network(suite_file, "base_kernel", "regime.kernel.gamma=0.5") != network(suite_file, "base_kernel")
 
 
-@pytest.mark.parametrize("method", ["kernel_spectral", "base_kernel", "laplacian_eigenmaps", "kernel_simclr"])
-def test_a_run_survives_json(suite_file: Path, method: str) -> None:
-    run = _run(suite_file, method)
-    assert "backbone" not in run.model_dump()
-    again = Run.model_validate_json(run.model_dump_json())
-    assert again == run
-    assert again.resolved().digest == run.digest
+# Of the section `regime`: which methods a key concerns.
+CONCERNS = {
+    "kernel.name=laplacian": set(KERNEL_METHODS),
+    "kernel.gamma=0.3": set(KERNEL_METHODS),
+    "basis=uniform": set(KERNEL_METHODS),
+    "basis_size=30": set(KERNEL_METHODS),
+    "n_views=3": {*CLOSED_FORMS, "base_kernel_augmented", "kernel_pca"},
+    "augmentation=blur": {*CLOSED_FORMS, "base_kernel_augmented", "kernel_pca"},
+    "ridge=0.3": set(CLOSED_FORMS),
+    "center=false": set(CLOSED_FORMS),
+    "extension_ridge=0.1": {*CLOSED_FORMS, "laplacian_eigenmaps"},
+    "n_neighbors=6": {"laplacian_eigenmaps"},
+}
 
 
-def test_every_row_is_measured_alike(runs: Path) -> None:
-    records = _records(runs)
-    assert {record.status for record in records.values()} == {"done"}
-    assert len(records) == 10
-    for method, record in records.items():
-        few = {metric.protocol["probe"] for metric in record.metrics if metric.metric == "fewshot_top1"}
-        assert {"svm C=10", "kernel ridge alpha=0.3"} <= few, method
-        assert {metric.protocol["split"] for metric in record.metrics} == {"test"}
-        assert all(0.1 < metric.value <= 1 for metric in record.metrics)
-    for method in FITTED:
-        assert records[method].cost.memory_counter == "numpy arrays"
-        assert records[method].cost.peak_bytes_step > 40 * 40 * 8
-        assert len(read_spectrum(runs / records[method].id)) == 8
-        assert sum(read_spectrum(runs / records[method].id)) == pytest.approx(1, abs=1e-2)
+@pytest.mark.parametrize("change", CONCERNS)
+def test_a_setting_enters_the_digests_of_the_methods_that_it_concerns(suite_file: Path, change: str) -> None:
+    changed = {
+        method
+        for method in KERNEL_METHODS
+        if network(suite_file, method, f"regime.{change}").digest != network(suite_file, method).digest
+    }
+    assert changed == CONCERNS[change]
 
 
-def test_tables_and_the_figures_that_the_records_hold(runs: Path) -> None:
-    written = {path.stem for path in (runs / "plots").glob("*.png")}
-    assert written == {"few_labels", "spectrum", "loss_curves"}
-    table = (runs / "tables" / "accuracy.md").read_text()
-    assert "Kernel spectral contrastive" in table
-    assert "Base kernel, labelled views" in table
+def test_a_relation_of_neighbours_has_neighbours_and_no_views(suite_file: Path) -> None:
+    plain = network(suite_file, "kernel_spectral", "regime.relation=neighbours")
+    regime = plain.model_dump()["regime"]
+    assert regime["n_neighbors"] == 5
+    assert not {"n_views", "augmentation"} & regime.keys()
+    assert parse_network(plain.model_dump(mode="json")) == plain
+    pca = network(suite_file, "kernel_pca", "regime.relation=neighbours")
+    assert set(pca.model_dump()["regime"]) == {"kernel", "basis", "basis_size"}
+    assert parse_network(pca.model_dump(mode="json")) == pca
 
 
-def test_the_same_run_twice_gives_the_same_figures(runs: Path, suite_file: Path, tmp_path: Path) -> None:
-    again = _executed(_suite(suite_file, "method=kernel_spectral"), tmp_path)
-    for method in ("kernel_spectral", "kernel_pca"):
-        assert _figures(again[method]) == _figures(_records(runs)[method]), method
+def test_defaults_that_are_plain_numbers_are_in_the_digest() -> None:
+    assert KernelSpec(name="polynomial").resolved() == KernelSpec(name="polynomial", degree=3)
+    assert KernelSpec(name="ntk").resolved() == KernelSpec(name="ntk", depth=3)
+    assert KernelSpec(name="rbf").resolved() == KernelSpec()
 
 
-def test_the_seed_changes_views_and_landmarks(suite_file: Path) -> None:
-    first, second = (_run(suite_file, "kernel_spectral", f"seed={seed}") for seed in (0, 1))
-    data = load(first.data, Execution())
-    assert not np.array_equal(views_of(data.train, first)[0], views_of(data.train, second)[0])
+def test_every_method_is_listed_with_its_defaults() -> None:
+    rows = {row["method"]: row for row in kernel_methods_table()}
+    assert list(rows) == list(KERNEL_METHODS)
+    assert rows["kernel_simclr"]["defaults"] == "tol=0.0001, max_iter=200, n_init=1"
+    assert rows["kernel_pca"]["defaults"] == ""
+
+
+KERNELS = {
+    "rbf": ("regime.kernel.gamma=0.1",),
+    "rbf, its bandwidth from the data": ("regime.kernel.gamma=null",),
+    "laplacian": ("regime.kernel.name=laplacian", "regime.kernel.gamma=null"),
+    "polynomial": ("regime.kernel.name=polynomial", "regime.kernel.gamma=null", "regime.kernel.degree=2"),
+    "polynomial of a scale": ("regime.kernel.name=polynomial", "regime.kernel.gamma=0.01"),
+    "ntk": ("regime.kernel.name=ntk", "regime.kernel.gamma=null", "regime.kernel.depth=2"),
+}
+BASES = ("exact", "uniform", "k-means++", "rpcholesky", "fourier")
+
+
+def _settings() -> Iterator[Any]:
+    for basis in BASES:
+        for name, settings in KERNELS.items():
+            if basis != "fourier" or name.startswith(("rbf", "laplacian")):
+                yield pytest.param((f"regime.basis={basis}", *settings), id=f"{basis}-{name}")
+
+
+@pytest.mark.parametrize("settings", _settings())
+@pytest.mark.parametrize("method", KERNEL_METHODS)
+@pytest.mark.filterwarnings("ignore:n_components=8 is beyond the rank")
+def test_what_is_saved_is_what_was_fitted(
+    suite_file: Path, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, settings: tuple[str]
+) -> None:
+    """Also the estimator's own transform, of which the map is a part."""
+    fitted_estimators: list[KernelSSL] = []
+
+    def noting(kind: type[KernelSSL]) -> Any:
+        def make(*arguments: Any, **options: Any) -> KernelSSL:
+            fitted_estimators.append(kind(*arguments, **options))
+            return fitted_estimators[-1]
+
+        return make
+
+    noted = {name: noting(kind) for name, kind in ESTIMATORS.items()}
+    monkeypatch.setattr(kernel_maps, "ESTIMATORS", noted)
+    made = kernel_network(suite_file, method, *settings, "regime.n_views=2")
+    some = replace(data, train=data.train.subset(np.arange(40)))
+    rows_ND = plain_rows(data.test)[:30]
+    expected = fitted(made, some).transform(rows_ND)
+    if method in CLOSED_FORMS:
+        np.testing.assert_allclose(expected, fitted_estimators[0].transform(rows_ND), rtol=0, atol=1e-12)
+    result = made.make(some, job(tmp_path))
+    assert result.cost.memory_counter == "numpy arrays"
+    assert made.is_kept(tmp_path)
+    loaded = made.load(tmp_path, some, CPU)
+    assert np.array_equal(loaded.map.transform(rows_ND), expected)
+    queries = loaded.extract(data.test, lambda *_: torch.empty(0))
+    assert queries.dtype == torch.float64
+    assert np.array_equal(queries[:30].numpy(), loaded.map.transform(plain_rows(data.test))[:30])
+
+
+def test_labelled_views_are_learned_from_and_images_measured(suite_file: Path, data: DataSet, tmp_path: Path) -> None:
+    made = kernel_network(suite_file, "base_kernel_augmented")
+    made.make(data, job(tmp_path))
+    loaded = made.load(tmp_path, data, CPU)
+    assert isinstance(loaded, FrozenKernel)
+    bank = loaded.bank(data.labelled, lambda *_: torch.empty(0))
+    assert loaded.views == 4
+    assert len(bank) == 4 * len(data.labelled)
+    views, image_N = made.rows(data.labelled)
+    assert image_N.tolist() == [number for number in range(len(data.labelled)) for _ in range(4)]
+    assert torch.equal(bank, torch.from_numpy(loaded.map.transform(views)))
+    assert len(loaded.extract(data.test, lambda *_: torch.empty(0))) == len(data.test)
+
+
+@pytest.mark.parametrize("method", ["kernel_spectral", "base_kernel"])
+def test_one_row_an_image_is_learned_from_elsewhere(
+    suite_file: Path, data: DataSet, tmp_path: Path, method: str
+) -> None:
+    made = kernel_network(suite_file, method)
+    made.make(data, job(tmp_path))
+    loaded = made.load(tmp_path, data, CPU)
+    assert loaded.views == 1
+    assert loaded.epochs == (0 if method == "base_kernel" else 1)
+    bank = loaded.bank(data.labelled, lambda *_: torch.empty(0))
+    assert torch.equal(bank, loaded.extract(data.labelled, lambda *_: torch.empty(0)))
+
+
+def test_arrays_that_are_gone_or_damaged_are_one_sentence(suite_file: Path, data: DataSet, tmp_path: Path) -> None:
+    made = kernel_network(suite_file, "base_kernel")
+    with pytest.raises(UserError, match=r"weights\.safetensors: there is no such file"):
+        made.load(tmp_path, data, CPU)
+    made.make(data, job(tmp_path))
+    content = (tmp_path / WEIGHTS_NAME).read_bytes()
+    for damaged in (content[:-100], b"", content[:10]):
+        (tmp_path / WEIGHTS_NAME).write_bytes(damaged)
+        with pytest.raises(UserError, match=r"weights\.safetensors: is damaged"):
+            made.load(tmp_path, data, CPU)
+
+
+def test_the_same_network_twice_is_the_same(suite_file: Path, data: DataSet, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        kernel_network(suite_file, "kernel_vicreg").make(data, job(tmp_path / name))
+    assert (tmp_path / "first" / WEIGHTS_NAME).read_bytes() == (tmp_path / "second" / WEIGHTS_NAME).read_bytes()
+
+
+def test_the_seed_changes_views_and_landmarks(suite_file: Path, data: DataSet) -> None:
+    first, second = (kernel_network(suite_file, "kernel_spectral", f"seed={seed}") for seed in (0, 1))
+    assert isinstance(first.regime, OnViews)
+    assert not np.array_equal(views_of(data.train, first.regime, 0)[0], views_of(data.train, first.regime, 1)[0])
     rows = plain_rows(data.test)[:5]
-    assert not np.allclose(fit(first, data).embedding.transform(rows), fit(second, data).embedding.transform(rows))
+    assert not np.allclose(fitted(first, data).transform(rows), fitted(second, data).transform(rows))
+    base = [kernel_network(suite_file, "base_kernel", f"seed={seed}") for seed in (0, 1)]
+    landmarks = [fitted(own, data).arrays()["landmarks"] for own in base]
+    assert not np.array_equal(*landmarks)
 
 
-def test_kernel_pca_on_the_exact_basis_is_scikit_learns(suite_file: Path) -> None:
+@pytest.mark.parametrize("augmentation", ["none", "translation", "rotation", "zoom", "blur", "affine", "mixed"])
+def test_views_are_of_their_images(data: DataSet, augmentation: Any) -> None:
+    regime = OnViews(n_views=3, augmentation=augmentation)
+    some = data.train.subset(np.arange(6))
+    rows, image_N = views_of(some, regime, 0)
+    assert rows.shape == (18, 64)
+    assert image_N.tolist() == [number for number in range(6) for _ in range(3)]
+    assert -1e-9 <= rows.min() <= rows.max() <= 1 + 1e-9
+    plain = plain_rows(some)
+    assert (augmentation == "none") == np.array_equal(rows, np.repeat(plain, 3, axis=0))
+
+
+def test_kernel_pca_on_the_exact_basis_is_scikit_learns(suite_file: Path, data: DataSet) -> None:
     from sklearn.decomposition import KernelPCA
 
-    run = _run(suite_file, "kernel_pca", "regime.basis=exact")
-    assert run.regime is not None
-    plain = run.regime.model_copy(update={"n_views": 1, "augmentation": "none"})
-    run = run.model_copy(update={"regime": plain})
-    data = load(run.data, Execution())
+    made = kernel_network(suite_file, "kernel_pca", "regime.basis=exact", "regime.relation=neighbours")
     rows, new = plain_rows(data.train), plain_rows(data.test)[:20]
     theirs = KernelPCA(8, kernel="rbf", gamma=0.1).fit(rows).transform(new)
-    ours = fit(run, data).embedding.transform(new)
-    np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=1e-8)
+    np.testing.assert_allclose(np.abs(fitted(made, data).transform(new)), np.abs(theirs), atol=1e-8)
 
 
-def test_the_base_kernel_on_the_exact_basis_is_the_kernel(suite_file: Path) -> None:
+def test_the_base_kernel_on_the_exact_basis_is_the_kernel(suite_file: Path, data: DataSet) -> None:
     from sklearn.metrics.pairwise import rbf_kernel
 
-    run = _run(suite_file, "base_kernel", "regime.basis=exact")
-    data = load(run.data, Execution())
+    made = kernel_network(suite_file, "base_kernel", "regime.basis=exact")
     rows = plain_rows(data.train)
-    phi = base_features(run, data).transform(rows)
+    phi = fitted(made, data).transform(rows)
     np.testing.assert_allclose(phi @ phi.T, rbf_kernel(rows, gamma=0.1), atol=1e-8)
 
 
-def test_the_right_neighbourhood_untangles_the_spirals(tmp_path: Path) -> None:
-    _executed(load_suite("regime_spirals", ["method=kernel_spectral"]), tmp_path)
-    few: dict[object, float] = {}
-    for path in tmp_path.glob("*/record.json"):
-        record = Record.read(path)
-        svm = next(metric for metric in record.metrics if metric.name.startswith("fewshot_top1[labels_per_class=1,"))
-        spectral = record.run["method"] == "kernel_spectral"
-        few[record.run["regime"]["n_neighbors"] if spectral else record.title] = svm.value
-        picture = Picture.read(path.parent)
-        assert picture is not None
-        assert picture.induced.shape == picture.base.shape
-        assert path.with_name(KERNEL_NAME).stat().st_size < 30_000
-    assert few[5] > 0.9
-    assert max(value for row, value in few.items() if row != 5) < few[5] - 0.2
+def test_laplacian_eigenmaps_on_the_exact_basis_interpolate_the_eigenvectors(suite_file: Path, data: DataSet) -> None:
+    from methods.regime.graphs import knn_graph, normalised_adjacency
+
+    made = kernel_network(
+        suite_file, "laplacian_eigenmaps", "regime.basis=exact", "regime.extension_ridge=1e-12", "embedding_dim=3"
+    )
+    rows = plain_rows(data.train)
+    z_Nd = fitted(made, data).transform(rows)
+    A_NN = normalised_adjacency(knn_graph(rows, 5))
+    values, vectors = np.linalg.eigh(A_NN.toarray())
+    expected = vectors[:, ::-1][:, 1:4]
+    centred = expected - expected.mean(axis=0)
+    found = z_Nd / np.linalg.norm(z_Nd, axis=0)
+    cosines = np.abs((found * centred).sum(axis=0)) / np.linalg.norm(centred, axis=0)
+    np.testing.assert_allclose(cosines, 1, atol=1e-4)
+    assert values[-1] == pytest.approx(1)
+
+
+def test_what_interrupts_the_fit_is_passed_on(suite_file: Path, data: DataSet, tmp_path: Path) -> None:
+    made = kernel_network(suite_file, "kernel_simclr")
+    asked = job(tmp_path)
+    asked.requests.ask(suite=False)
+    with pytest.raises(Interrupted):
+        made.make(data, asked)
+    assert not made.is_kept(tmp_path)
+
+
+class Elsewhere(Process):
+    """The second of two processes, which is told what the first one says."""
+
+    def broadcast(self, value: Any) -> Any:
+        assert value is not None
+        return value[0], "stopped there"
+
+
+def test_a_process_that_waits_ends_as_the_one_that_fits(suite_file: Path, data: DataSet, tmp_path: Path) -> None:
+    waiting = replace(job(tmp_path), process=Elsewhere(CPU, rank=1, world_size=2))
+    with pytest.raises(Interrupted, match="stopped there"):
+        kernel_network(suite_file, "kernel_spectral").make(data, waiting)
+
+
+@pytest.fixture(scope="module")
+def measured(suite_file: Path, spherebench: Command) -> Result:
+    """The tiny suite's kernel networks and baselines, fitted and measured by the command."""
+    result: Result = spherebench("run", suite_file, "--out", suite_file.parent / "runs")
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_every_kernel_network_is_measured(measured: Result, suite_file: Path) -> None:
+    from results.record import MeasurementRecord
+
+    records = [MeasurementRecord.read(path) for path in (suite_file.parent / "runs").glob("*/measurements/*.json")]
+    assert {record.status for record in records} == {"done"}
+    spectra = {
+        record.network.partition("-")[0]: record.details["eigenvalues"]
+        for record in records
+        if record.probe == "spectrum"
+    }
+    assert set(spectra) == set(KERNEL_METHODS)
+    for method, eigenvalues in spectra.items():
+        assert eigenvalues == sorted(eigenvalues, reverse=True)
+        assert len(eigenvalues) == (40 if method.startswith("base_kernel") else 8)
+        assert sum(eigenvalues) == pytest.approx(1, abs=1e-2)
+    few = {record.network.partition("-")[0] for record in records if record.probe == "fewshot_svm"}
+    assert few == {*KERNEL_METHODS, "vicreg", "raw_pixels"}
 
 
 @pytest.mark.parametrize(
     ("suite", "assignments", "said"),
     [
-        ("tiny", ["regime.rigde=1"], "regime.rigde: unknown key; allowed are kernel"),
+        ("tiny", ["regime.rigde=1"], "regime.rigde: unknown key; allowed are"),
         ("tiny", ["regime.ridge=1.0"], "regime.ridge: is 1.0"),
         ("tiny", ["regime.basis=landmarks"], "regime.basis: is 'landmarks'"),
         ("tiny", ["regime.kernel.depth=2"], "regime.kernel: depth is no parameter of the kernel rbf"),
         ("tiny", ["regime.basis_size=null"], "regime.basis_size: must be given for basis rpcholesky"),
         ("tiny", ["method=kernel_vicreg", "loss.beta=-1"], "loss: beta is -1, must be a number"),
         ("tiny", ["method=kernel_spectral", "loss.beta=0.1"], "option 'beta' is not known to kernel_spectral"),
+        ("tiny", ["method=kernel_spectral", "loss.target=x"], "target is 'x', must be adjacency or normalised"),
+        ("tiny", ["method=kernel_simclr", "loss.max_iter=0"], "max_iter is 0, must be a whole number of at least 1"),
         ("tiny", ["method=kernel_simclr", "regime.ridge=0.0"], "--set regime.ridge: is 0.0, must be positive"),
         ("tiny", ["regime.n_neighbors=null"], "regime.n_neighbors: must be given for a graph of neighbours"),
+        ("tiny", ["regime.n_views=1"], "regime.n_views: must be 2 or more for base_kernel_augmented"),
         ("tiny", ["data.image_size=16"], "kernel methods see the images as they are stored"),
-        ("regime_spirals", ["regime.n_neighbors=300"], "regime.n_neighbors: is 300, must be below"),
+        ("regime_spirals", ["regime.n_neighbors=400"], "regime.n_neighbors: is 400, must be below"),
         ("regime_spirals", ["regime.relation=views"], "regime.relation: is views"),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_written(
-    suite_file: Path, tmp_path: Path, spherebench, suite: str, assignments: list[str], said: str
+    suite_file: Path, tmp_path: Path, spherebench: Command, suite: str, assignments: list[str], said: str
 ) -> None:
     sets = [part for assignment in assignments for part in ("--set", assignment)]
     name = suite_file if suite == "tiny" else suite
     result = spherebench("run", name, "--out", tmp_path / "out", *sets)
     assert result.exit_code == 2, result.output
-    assert said in result.output.replace("\n", " ")
+    assert said in " ".join(result.output.split())
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_cannot_be_trained_on_points(suite_file: Path, tmp_path: Path, spherebench) -> None:
-    sets = ["--set", "data.source=spirals", "--set", "data.limit=null", "--set", "method=vicreg"]
-    text = suite_file.read_text().partition("baselines:")[0]
-    plain = tmp_path / "plain.yaml"
-    plain.write_text(text)
-    result = spherebench("run", plain, "--out", tmp_path / "out", *sets)
-    assert result.exit_code == 2
-    assert "holds points, not images; vicreg needs images" in result.output.replace("\n", " ")
+def test_a_kernel_needs_data_in_memory(suite_file: Path, data: DataSet) -> None:
+    from benchmark.data import FileImages
+
+    made = kernel_network(suite_file, "base_kernel")
+    in_files = replace(data, train=FileImages.of([("a.png", 0)]))
+    with pytest.raises(UserError, match="lies in files; kernel methods need data that is held in memory"):
+        made.check(in_files, Process(CPU))
+
+
+def test_the_right_neighbourhood_untangles_the_spirals(tmp_path: Path) -> None:
+    from benchmark.running.runner import execute_suite
+    from results.record import MeasurementRecord, NetworkRecord
+
+    settings = ["method=kernel_spectral", "evaluation.probes=[fewshot_svm, kernel_picture]"]
+    suite = load_suite("regime_spirals", settings)
+    assert execute_suite(suite, tmp_path, Process(CPU), Requests(), retry=False, report=lambda text: None)
+    few: dict[object, float] = {}
+    for path in tmp_path.glob("*/network.json"):
+        record = NetworkRecord.read(path)
+        measured = [MeasurementRecord.read(own) for own in path.parent.glob("measurements/*.json")]
+        (svm,) = (own for own in measured if own.probe == "fewshot_svm")
+        (picture,) = (own for own in measured if own.probe == "kernel_picture")
+        spectral = record.network["method"] == "kernel_spectral"
+        one_label = next(own for own in svm.metrics if own.protocol["labels_per_class"] == 1)
+        few[record.network["regime"]["n_neighbors"] if spectral else record.title] = one_label.value
+        assert np.shape(picture.details["induced"]) == np.shape(picture.details["base"]) == (72, 72)
+        assert len(picture.details["points"]) == len(picture.details["labels"]) == len(suite_points(suite))
+    assert few[5] > 0.9
+    assert max(value for row, value in few.items() if row != 5) < few[5] - 0.2
+
+
+def suite_points(suite: Suite) -> ImageSet:
+    return load(suite.cells[0].run.measurements[0].data, Path("nowhere")).train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.probes import knn
-from benchmark.probes.features import Features
-from benchmark.probes.knn import weighted_knn
+from benchmark.probes.knn import KNN, nearest, tile_rows, weighted_knn
+from benchmark.probes.subject import Features
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.memory import PeakMemory
+from tests.benchmark.probes.subjects import of_features
 
 CLASSES = 4
 
@@ -65,7 +69,7 @@ def test_only_the_direction_of_features_counts() -> None:
 def test_chunks_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, queries = random_features(40, 0), random_features(33, 1)
     whole = weighted_knn(bank, queries, ks=(3, 9), temperature=0.07, classes=CLASSES)
-    monkeypatch.setattr(knn, "_SIMILARITIES", 200)  # five queries at once
+    monkeypatch.setattr(knn, "SIMILARITIES", 200)  # five queries at once
     assert weighted_knn(bank, queries, ks=(3, 9), temperature=0.07, classes=CLASSES) == whole
 
 
@@ -79,3 +83,50 @@ def test_equal_votes_go_to_the_lower_class() -> None:
     bank = Features(torch.tensor([[1.0, 1.0], [1.0, 1.0]]), torch.tensor([3, 1]))
     query = Features(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
     assert weighted_knn(bank, query, ks=(2,), temperature=0.07, classes=CLASSES) == {2: 1.0}
+
+
+def test_a_constant_bank_has_no_direction_and_no_nan() -> None:
+    bank, queries = Features(torch.zeros(4, 3), torch.tensor([2, 1, 1, 1])), random_features(5, 1, dim=3)
+    (value,) = weighted_knn(bank, queries, ks=(4,), temperature=0.07, classes=CLASSES).values()
+    assert value == int((queries.labels == 1).sum()) / 5
+
+
+def test_somebody_is_looked_for_after_every_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, queries, looked = random_features(40, 0), random_features(33, 1), []
+    monkeypatch.setattr(knn, "SIMILARITIES", 200)
+    weighted_knn(bank, queries, ks=(3,), temperature=0.07, classes=CLASSES, check=lambda: looked.append(1))
+    assert len(looked) == 7
+
+
+def test_a_probe_without_a_k_that_can_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    subject = of_features(random_features(10, 0), random_features(5, 1), tmp_path)
+    with pytest.raises(UserError, match=r"evaluation.knn_k: is \[11, 200\], must be at most the bank's 10 images"):
+        KNN(knn_k=(11, 200)).measure(subject)
+    found = KNN(knn_k=(11, 10)).measure(subject)
+    assert [metric.protocol["k"] for metric in found.metrics] == [10]
+
+
+def test_a_bank_of_200_000_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = torch.Generator().manual_seed(0)
+    bank = Features(torch.randn(200_000, 512, generator=draws), torch.arange(200_000) % 10)
+    queries = Features(bank.x[:24] + 0.1, bank.labels[:24])
+    tile = 2**21  # ten queries at once
+    monkeypatch.setattr(knn, "SIMILARITIES", tile)
+    with PeakMemory(bank.x, queries.x, bank.labels, queries.labels) as memory:
+        found = weighted_knn(bank, queries, ks=(20, 200), temperature=0.07, classes=10)
+    assert found[20] > 0.9
+    assert memory.baseline_bytes > 400e6
+    # The tile, a mask or a copy of it, and the norms.
+    assert memory.peak_bytes < 2 * 4 * tile + 8 * len(bank)
+
+
+def test_a_bank_of_imagenets_size_is_compared_in_bounded_tiles() -> None:
+    images, features, k = 1_281_167, 2048, 200
+    bank, norms_M = torch.empty(images, features, device="meta"), torch.empty(images, device="meta")
+    rows = tile_rows(images)
+    tile, norms_N = torch.empty(rows, features, device="meta"), torch.empty(rows, device="meta")
+    with PeakMemory(bank, norms_M, tile, norms_N) as memory:
+        cosines_NK, nearest_NK = nearest(tile, norms_N, bank, norms_M, k)
+    assert cosines_NK.shape == nearest_NK.shape == (rows, k)
+    assert rows > 50
+    assert memory.peak_bytes < 2**28 + 2**20

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +15,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmark.data import DataSet, PixelImages
+from benchmark.networks.base import FrozenModule, Input
 from benchmark.probes import linear
-from benchmark.probes.features import Extractor, Features, frozen
-
-CPU = torch.device("cpu")
+from benchmark.probes.linear import Cached, Crops, Schedule
+from benchmark.probes.subject import AllStopped, Features, Subject
+from benchmark.runtime import checkpoints
+from tests.benchmark.probes.subjects import CPU, AskedAfter, Given, make_subject, small_network, striped
 
 
 def features(size: int = 50, dim: int = 6, classes: int = 3) -> Features:
@@ -24,14 +30,14 @@ def features(size: int = 50, dim: int = 6, classes: int = 3) -> Features:
 
 
 def test_rate_is_a_cosine_from_the_scaled_rate() -> None:
-    schedule = linear.Schedule(epochs=100, lr=0.4, weight_decay=0, batch_size=512)
+    schedule = Schedule(epochs=100, lr=0.4, weight_decay=0, batch_size=512)
     assert schedule.learning_rate(0) == 0.8
     assert schedule.learning_rate(50) == pytest.approx(0.4)
     assert schedule.learning_rate(99) == pytest.approx(0.8 * (1 + math.cos(0.99 * math.pi)) / 2)
 
 
 def test_rates_are_those_of_torch() -> None:
-    schedule = linear.Schedule(epochs=10, lr=0.4, weight_decay=0, batch_size=64)
+    schedule = Schedule(epochs=10, lr=0.4, weight_decay=0, batch_size=64)
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
     for epoch in range(10):
@@ -40,27 +46,37 @@ def test_rates_are_those_of_torch() -> None:
         cosine.step()
 
 
-def test_an_epoch_of_cached_features_holds_each_once_in_a_new_order() -> None:
-    bank = Features(torch.arange(10.0)[:, None], torch.arange(10))
-    epochs = linear.cached(bank, batch_size=4)
+def before_features(bank: Features, folder: Path, **changed: Any) -> Subject:
+    """A subject whose bank's features are these."""
+    subject = make_subject(Given(), striped(), folder, **changed)
+    subject._made[("labelled", "bilinear")] = bank
+    return subject
+
+
+def test_an_epoch_of_cached_features_holds_each_once_in_a_new_order(tmp_path: Path) -> None:
+    cached = Cached(before_features(Features(torch.arange(10.0)[:, None], torch.arange(10)), tmp_path), batch_size=4)
+    assert cached.steps_per_epoch == 3
     orders = []
     for epoch in (0, 1):
-        batches = list(epochs(epoch))
-        assert [len(labels) for _, labels in batches] == [4, 4, 2]
-        assert all(torch.equal(x_ND[:, 0].long(), labels) for x_ND, labels in batches)
-        orders.append(torch.cat([labels for _, labels in batches]).tolist())
+        batches = list(cached.epoch(epoch))
+        assert [(len(labels), size) for _, labels, size in batches] == [(4, 4), (4, 4), (2, 2)]
+        assert all(torch.equal(x_ND[:, 0].long(), labels) for x_ND, labels, _ in batches)
+        orders.append(torch.cat([labels for _, labels, _ in batches]).tolist())
+        later = [labels.tolist() for _, labels, _ in cached.epoch(epoch, first_step=1)]
+        assert later == [labels.tolist() for _, labels, _ in batches[1:]]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(10))
     assert orders[0] != orders[1]
 
 
-def test_training_is_sgd_with_momentum_and_decay() -> None:
-    bank, schedule = features(), linear.Schedule(epochs=3, lr=0.4, weight_decay=0.01, batch_size=16)
+def test_training_is_sgd_with_momentum_and_decay(tmp_path: Path) -> None:
+    bank, schedule = features(), Schedule(epochs=3, lr=0.4, weight_decay=0.01, batch_size=16)
+    subject = before_features(bank, tmp_path)
     head = linear.initial_head(6, 3, CPU)
     weight = head.weight.detach().double()
-    linear.train(linear.cached(bank, 16), schedule, head)
+    linear.train(head, schedule, Cached(subject, 16), subject)
     bias, velocity = torch.zeros(3).double(), [torch.zeros(3, 6).double(), torch.zeros(3).double()]
     for epoch in range(3):
-        for x_ND, labels in linear.cached(bank, 16)(epoch):
+        for x_ND, labels, _ in Cached(subject, 16).epoch(epoch):
             error_NC = F.softmax(x_ND.double() @ weight.T + bias, dim=1) - F.one_hot(labels, 3)
             gradients = error_NC.T @ x_ND.double() / len(labels), error_NC.mean(dim=0)
             for v, gradient, parameter in zip(velocity, gradients, (weight, bias), strict=True):
@@ -70,15 +86,62 @@ def test_training_is_sgd_with_momentum_and_decay() -> None:
     torch.testing.assert_close(head.bias.detach().double(), bias, atol=1e-5, rtol=1e-5)
 
 
-def test_separable_features_are_learnt_and_the_same_way_every_time() -> None:
+def test_separable_features_are_learnt_and_the_same_way_every_time(tmp_path: Path) -> None:
     bank, heads = features(), []
-    for _ in range(2):
+    for attempt in range(2):
         torch.rand(3)
         head = linear.initial_head(6, 3, CPU)
-        linear.train(linear.cached(bank, 16), linear.Schedule(20, 0.4, 1e-6, 16), head)
+        subject = before_features(bank, tmp_path / str(attempt))
+        linear.train(head, Schedule(20, 0.4, 1e-6, 16), Cached(subject, 16), subject)
         heads.append(head)
     assert torch.equal(heads[0].weight, heads[1].weight)
     assert linear.top(heads[0], bank, 1) == 1.0
+
+
+def weights_after(attempt: Callable[[nn.Linear], None]) -> torch.Tensor:
+    head = linear.initial_head(6, 3, CPU)
+    attempt(head)
+    return torch.cat([parameter.detach().flatten() for parameter in head.parameters()])
+
+
+@pytest.mark.parametrize("looks", [1, 2, 6])
+def test_it_goes_on_from_the_very_step_at_which_it_was_stopped(tmp_path: Path, looks: int) -> None:
+    """In the middle of an epoch of four steps, with the optimiser's momentum: equal to the last bit."""
+    schedule, subject = Schedule(3, 0.4, 1e-6, 16), before_features(features(), tmp_path / "whole")
+    whole = weights_after(lambda head: linear.train(head, schedule, Cached(subject, 16), subject))
+    stopped = replace(
+        before_features(features(), tmp_path / "parts"),
+        requests=AskedAfter(looks + 1),  # one look is at the start
+    )
+    with pytest.raises(AllStopped):
+        weights_after(lambda head: linear.train(head, schedule, Cached(stopped, 16), stopped))
+    newest = checkpoints.newest_whole(stopped.kept.folder)
+    assert newest is not None
+    assert newest.name.startswith(f"step-{looks:09d}-")
+    looked = AskedAfter()
+    on = replace(stopped, requests=looked)
+    assert torch.equal(weights_after(lambda head: linear.train(head, schedule, Cached(on, 16), on)), whole)
+    assert looked.looks == 1 + 12 - looks  # one look is at the start
+
+
+def test_a_checkpoint_is_due_by_time_and_none_is_written_before(tmp_path: Path) -> None:
+    schedule = Schedule(3, 0.4, 1e-6, 16)
+    for seconds, expected in ((0.0, ["step-000000011", "step-000000012"]), (1e9, [])):
+        subject = before_features(features(), tmp_path / str(seconds), seconds=seconds)
+        linear.train(linear.initial_head(6, 3, CPU), schedule, Cached(subject, 16), subject)
+        assert [path.name[:14] for path in sorted(subject.kept.folder.glob("*"))] == expected
+
+
+def test_a_disk_that_is_full_at_a_stop_is_a_warning_and_the_stop_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    subject = replace(before_features(features(), tmp_path), requests=AskedAfter(3))
+    monkeypatch.setattr(checkpoints, "write_atomically", full)
+    with pytest.warns(UserWarning, match="is lost: .*no space left"), pytest.raises(AllStopped):
+        linear.train(linear.initial_head(6, 3, CPU), Schedule(3, 0.4, 0, 16), Cached(subject, 16), subject)
 
 
 def test_top_k_counts_a_hit_among_the_k_best() -> None:
@@ -95,27 +158,48 @@ def grey_squares() -> PixelImages:
     return PixelImages(pixels, labels)
 
 
-def test_crops_carry_the_labels_of_their_images() -> None:
+def test_crops_carry_the_labels_of_their_images_and_the_last_smaller_batch_is_kept(tmp_path: Path) -> None:
     images = grey_squares()
     data = DataSet("squares", images, images, images, images, 12, 1, 8, (0.0,), (1 / 255,))
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with frozen(network):
-        epochs = linear.crops(Extractor(network, data, 5, CPU), images, batch_size=5)
-        seen = [[(x_ND, labels) for x_ND, labels in epochs(epoch)] for epoch in (0, 1)]
+    subject = make_subject(FrozenModule("mean", network, Input.of(data), 1, 0), data, tmp_path)
+    crops = Crops(subject, batch_size=5)
+    assert crops.steps_per_epoch == 3
+    seen = [list(crops.epoch(epoch)) for epoch in (0, 1)]
     for batches in seen:
-        assert [len(labels) for _, labels in batches] == [5, 5]  # the smaller batch of two is dropped
-        for x_ND, labels in batches:
+        assert [(len(labels), size) for _, labels, size in batches] == [(5, 5), (5, 5), (2, 2)]
+        for x_ND, labels, _ in batches:
             torch.testing.assert_close(x_ND[:, 0], labels.float(), atol=1e-3, rtol=0)
-    assert [labels.tolist() for _, labels in seen[0]] != [labels.tolist() for _, labels in seen[1]]
+        assert sorted(torch.cat([labels for _, labels, _ in batches]).tolist()) == list(range(12))
+    assert [labels.tolist() for _, labels, _ in seen[0]] != [labels.tolist() for _, labels, _ in seen[1]]
+    later = list(crops.epoch(0, first_step=2))
+    assert torch.equal(later[0][0], seen[0][2][0])
+    assert torch.equal(later[0][1], seen[0][2][1])
 
 
-def test_crops_differ_from_epoch_to_epoch() -> None:
+def test_crops_differ_from_epoch_to_epoch(tmp_path: Path) -> None:
     draws = torch.Generator().manual_seed(0)
     images = PixelImages(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8, generator=draws), np.arange(4))
     data = DataSet("noise", images, images, images, images, 4, 1, 8, (0.0,), (1.0,))
-    network = nn.Flatten()
-    epochs = linear.crops(Extractor(network, data, 4, CPU), images, batch_size=4)
-    (first, labels), (second, relabelled) = (next(iter(epochs(epoch))) for epoch in (0, 1))
+    subject = make_subject(FrozenModule("pixels", nn.Flatten(), Input.of(data), 64, 0), data, tmp_path)
+    crops = Crops(subject, batch_size=4)
+    (first, labels, _), (second, relabelled, _) = (next(iter(crops.epoch(epoch))) for epoch in (0, 1))
     assert not torch.allclose(first[labels.argsort()], second[relabelled.argsort()])
-    again, _ = next(iter(epochs(0)))
+    again, _, _ = next(iter(crops.epoch(0)))
     assert torch.equal(first, again)
+
+
+def test_crops_and_the_resize_of_test_images_are_bilinear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    made = Subject._features
+
+    def noted(self: Subject, part: str, images: Any, interpolation: Any) -> Features:
+        asked.append(interpolation)
+        return made(self, part, images, interpolation)
+
+    monkeypatch.setattr(Subject, "_features", noted)
+    for crops in (True, False):
+        probe = linear.Linear(linear_epochs=1, linear_crops=crops)
+        probe.measure(make_subject(small_network(), striped(), tmp_path / str(crops)))
+    assert set(asked) == {"bilinear"}
+    assert "bilinear" in repr(linear.PROBE_CROPS)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from benchmark.probes.features import Features
-from benchmark.probes.logistic import Problem, few_label_draws, few_labels
+from benchmark.probes.fewshot import FewShot, few_label_draws
+from benchmark.probes.logistic import Logistic, Problem
+from benchmark.probes.subject import Features
+from benchmark.runtime.errors import UserError
+from tests.benchmark.probes.subjects import of_features
 
 CLASSES = 3
 
@@ -91,20 +96,30 @@ def test_a_draw_of_fewer_labels_is_part_of_the_larger_one() -> None:
         assert set(few.tolist()) < set(many.tolist())
 
 
-def test_few_labels_are_mean_and_deviation_over_draws() -> None:
-    problem = Problem.of(blobs(60, 0), blobs(40, 1))
+def test_few_labels_are_mean_and_deviation_over_draws(tmp_path: Path) -> None:
+    subject = of_features(blobs(60, 0), blobs(40, 1), tmp_path)
+    problem = Problem.of(subject.bank(), subject.queries())
     values = [problem.accuracy(1.0, rows) for rows in few_label_draws(problem.bank_labels, 2, 4)]
-    found = few_labels(problem, 2, c=1.0, draws=4)
-    assert found is not None
-    assert (found.mean, found.sd) == (statistics.mean(values), statistics.stdev(values))
-    one = few_labels(problem, 2, c=1.0, draws=1)
-    assert one is not None
-    assert (one.mean, one.sd) == (values[0], 0.0)
+    (found,) = FewShot(labels_per_class=(2,), draws=4).measure(subject).metrics
+    assert (found.value, found.sd) == (statistics.mean(values), statistics.stdev(values))
+    (one,) = FewShot(labels_per_class=(2,), draws=1).measure(subject).metrics
+    assert (one.value, one.sd) == (values[0], 0.0)
 
 
-def test_more_labels_than_a_class_has_are_left_out() -> None:
+def test_more_labels_than_a_class_has_are_left_out_and_nothing_left_is_refused(tmp_path: Path) -> None:
     bank = blobs(60, 0)
     smallest = int(torch.bincount(bank.labels).min())
-    problem = Problem.of(bank, bank)
-    assert few_labels(problem, smallest, c=1.0, draws=1) is not None
-    assert few_labels(problem, smallest + 1, c=1.0, draws=1) is None
+    subject = of_features(bank, bank, tmp_path)
+    found = FewShot(labels_per_class=(smallest + 1, smallest), draws=1).measure(subject)
+    assert [metric.protocol["labels_per_class"] for metric in found.metrics] == [smallest]
+    with pytest.raises(UserError, match=rf"labels_per_class: is \[{smallest + 1}\], the smallest class has {smallest}"):
+        FewShot(labels_per_class=(smallest + 1,), draws=1).measure(subject)
+
+
+def test_the_features_of_other_probes_are_left_as_they_are(tmp_path: Path) -> None:
+    bank, queries = (Features(some.x.double(), some.labels) for some in (blobs(30, 0), blobs(30, 1)))
+    before = bank.x.clone(), queries.x.clone()
+    (metric,) = Logistic().measure(of_features(bank, queries, tmp_path)).metrics
+    assert metric.value == Problem.of(bank, queries).accuracy(1.0)
+    assert torch.equal(bank.x, before[0])
+    assert torch.equal(queries.x, before[1])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.running import attempts
+from benchmark.runtime.provenance import job_id
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,31 @@ def test_seconds_after_the_last_checkpoint_are_lost(tmp_path: Path) -> None:
     assert attempts.lost_seconds(tmp_path) == pytest.approx(30, abs=0.2)
 
 
+def test_a_network_that_is_there_has_lost_nothing(tmp_path: Path) -> None:
+    attempts.start(tmp_path)
+    log = tmp_path / "metrics.jsonl"
+    log.touch()
+    os.utime(log, (log.stat().st_mtime + 500, log.stat().st_mtime + 500))
+    (tmp_path / "network.json").write_text('{\n "status": "done"\n}')
+    attempts.start(tmp_path)
+    assert attempts.lost_seconds(tmp_path) == 0
+
+
+def test_what_is_kept_is_the_same_text_until_something_is_gained(tmp_path: Path) -> None:
+    before = attempts.kept(tmp_path)
+    assert before == attempts.kept(tmp_path) == "step 0"
+    seen = {before}
+    for path in (
+        "checkpoints/step-000000012-ab.pt",
+        "measurements/knn-1.json",
+        "measuring/a/linear-1/step-000000003-cd.pt",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text('{"status": "done"}')
+        assert attempts.kept(tmp_path) not in seen
+        seen.add(attempts.kept(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
@@ -61,4 +87,4 @@ def test_a_job_is_named_as_slurm_names_it(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert attempts.job_id() == expected
+    assert job_id() == expected

@@ -13,18 +13,27 @@ from pathlib import Path
 
 import pytest
 
-from results.record import Record
+from results.record import MeasurementRecord, NetworkRecord
 
 Digits = dict[str, dict[str, float]]
 
 
-def _records(folder: Path) -> dict[str, Record]:
-    return {path.parent.name: Record.read(path) for path in sorted(folder.glob("*/record.json"))}
+def _records(folder: Path) -> dict[str, NetworkRecord]:
+    return {path.parent.name: NetworkRecord.read(path) for path in sorted(folder.glob("*/network.json"))}
+
+
+def _measurements(folder: Path) -> dict[str, list[MeasurementRecord]]:
+    paths = sorted(folder.glob("*/measurements/*.json"))
+    names = dict.fromkeys(path.parts[-3] for path in paths)
+    return {name: [MeasurementRecord.read(path) for path in paths if path.parts[-3] == name] for name in names}
 
 
 def _figures(folder: Path) -> Digits:
-    """Every figure that does not depend on time: equal bit for bit between equal Runs."""
-    return {name: {metric.name: metric.value for metric in record.metrics} for name, record in _records(folder).items()}
+    """Every figure that does not depend on time: equal bit for bit between equal runs."""
+    return {
+        name: {metric.name: metric.value for record in records for metric in record.metrics}
+        for name, records in _measurements(folder).items()
+    }
 
 
 def _losses(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -41,7 +50,12 @@ def test_a_suite_becomes_records_tables_and_plots(undisturbed: Path) -> None:
         assert record.cost.peak_bytes_step is not None
         assert record.cost.peak_bytes_loss is not None
         assert 0 < record.cost.peak_bytes_loss < record.cost.peak_bytes_step
-        assert all({"split"} <= metric.protocol.keys() for metric in record.metrics)
+    measured = _measurements(undisturbed)
+    assert measured.keys() == records.keys()
+    for found in measured.values():
+        assert {record.status for record in found} == {"done"}
+        assert sorted(record.probe for record in found) == ["embedding", "fewshot", "knn"]
+        assert all({"split"} <= metric.protocol.keys() for record in found for metric in record.metrics)
     assert list(undisturbed.glob("tables/*.md"))
     assert list(undisturbed.glob("plots/*.png"))
     assert list(undisturbed.glob("plots/*.pdf"))
@@ -55,11 +69,11 @@ def test_the_same_run_twice_is_bit_identical(undisturbed: Path, tiny: Path, tmp_
 
 
 def test_a_second_run_does_nothing_new(undisturbed: Path, spherebench) -> None:
-    before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")}
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.json") if path.name != "suite.json"}
     result = spherebench("run", undisturbed.parent / "tiny.yaml", "--out", undisturbed)
     assert result.exit_code == 0
     assert "2 runs, 2 recorded" in result.output
-    assert {path: path.stat().st_mtime_ns for path in undisturbed.glob("*/record.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def _start(suite: Path, out: Path, *assignments: str) -> subprocess.Popen[str]:
@@ -87,7 +101,7 @@ def test_kill_9_in_mid_run_then_the_same_command_gives_the_same_numbers(
     _wait_for(tmp_path / "killed", "*/checkpoints/step-0000000[1-9]*.pt", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert not list((tmp_path / "killed").glob("*/record.json")), "the kill came too late to be in mid-run"
+    assert not list((tmp_path / "killed").glob("*/network.json")), "the kill came too late to be in mid-run"
     assert spherebench("run", tiny, "--out", tmp_path / "killed", *sets).exit_code == 0
     assert _figures(tmp_path / "killed") == _figures(tmp_path / "whole")
     assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
@@ -101,7 +115,7 @@ def test_ctrl_c_ends_the_run_and_the_suite_goes_on(tiny: Path, tmp_path: Path, s
     os.kill(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=90)
     assert process.returncode == 1, output
-    statuses = {record.run["method"]: record.status for record in _records(out).values()}
+    statuses = {record.network["method"]: record.status for record in _records(out).values()}
     assert statuses == {"sfrik_l2": "interrupted", "vicreg": "done"}
     assert spherebench("run", tiny, "--out", out, "--set", "epochs=6").exit_code == 0
     assert {record.status for record in _records(out).values()} == {"done"}
@@ -112,7 +126,7 @@ def test_a_diverged_run_is_a_result_and_retry_redoes_it(tiny: Path, tmp_path: Pa
     out = tmp_path / "diverged"
     result = spherebench("run", tiny, "--out", out)
     assert result.exit_code == 1
-    statuses = {record.run["method"]: (record.status, record.message) for record in _records(out).values()}
+    statuses = {record.network["method"]: (record.status, record.message) for record in _records(out).values()}
     assert statuses["vicreg"] == ("done", "")
     assert statuses["sfrik_l2"][0] == "diverged"
     assert "the loss became" in statuses["sfrik_l2"][1]
@@ -124,21 +138,36 @@ def test_a_diverged_run_is_a_result_and_retry_redoes_it(tiny: Path, tmp_path: Pa
     assert diverged.provenance.attempts == 2
 
 
-def test_a_damaged_record_is_named_set_aside_and_made_again(tiny: Path, tmp_path: Path, spherebench) -> None:
+@pytest.mark.parametrize("name", ["network.json", "measurements/knn-*.json"])
+def test_a_damaged_record_is_named_set_aside_and_made_again(tiny: Path, tmp_path: Path, spherebench, name: str) -> None:
     out = tmp_path / "runs"
     spherebench("run", tiny, "--out", out)
-    before = _figures(out)
-    damaged = next(out.glob("vicreg*/record.json"))
+    before, weights = _figures(out), {path: path.read_bytes() for path in out.glob("*/weights.safetensors")}
+    damaged = next(out.glob(f"vicreg*/{name}"))
     damaged.write_text(damaged.read_text()[:200])
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         result = spherebench("run", tiny, "--out", out)
     assert result.exit_code == 0
     assert f"{damaged}" in result.output
-    assert "set aside as record.json.damaged" in result.output
+    assert f"set aside as {damaged.name}.damaged" in result.output
     assert "1 recorded" in result.output
-    assert damaged.with_name("record.json.damaged").exists()
+    assert damaged.with_name(f"{damaged.name}.damaged").exists()
     assert _figures(out) == before
+    assert {path: path.read_bytes() for path in weights} == weights
+
+
+def test_a_newer_record_is_not_called_damaged_and_stays(tiny: Path, tmp_path: Path, spherebench) -> None:
+    out = tmp_path / "runs"
+    spherebench("run", tiny, "--out", out)
+    newer = next(out.glob("vicreg*/measurements/knn-*.json"))
+    content = json.loads(newer.read_text())
+    newer.write_text(json.dumps({**content, "schema_version": 3, "more": 1}))
+    before = newer.read_bytes()
+    result = spherebench("run", tiny, "--out", out)
+    assert result.exit_code == 2
+    assert "newer version" in " ".join(result.output.split())
+    assert newer.read_bytes() == before
 
 
 def test_a_folder_of_other_settings_is_refused_and_left_alone(tiny: Path, tmp_path: Path, spherebench) -> None:
@@ -184,8 +213,8 @@ def test_tune_gives_every_method_the_same_budget_and_writes_its_choice(tiny: Pat
     assert rows[0]["knn_top1"] == best
     chosen = (tmp_path / "tune" / "chosen.yaml").read_text()
     assert f"align_weight: {rows[0]['loss.align_weight']}" in chosen
-    splits = {metric.protocol["split"] for record in _records(tmp_path / "tune").values() for metric in record.metrics}
-    assert splits == {"tune"}
+    found = [record for records in _measurements(tmp_path / "tune").values() for record in records]
+    assert {metric.protocol["split"] for record in found for metric in record.metrics} == {"tune"}
 
 
 @pytest.mark.parametrize(
@@ -240,3 +269,33 @@ def test_help_needs_no_torch_and_no_pandas() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
     assert "compare" in done.stdout
+
+
+def test_a_folder_of_an_older_version_is_refused_in_a_sentence(tiny: Path, tmp_path: Path, spherebench) -> None:
+    old = tmp_path / "runs" / "sfrik_l2-d16-s0-0123456789"
+    old.mkdir(parents=True)
+    (old / "record.json").write_text('{"schema_version": 1}')
+    for command in (["run", tiny, "--out", tmp_path / "runs"], ["tables", tmp_path / "runs"]):
+        result = spherebench(*command)
+        assert result.exit_code == 2
+        assert "version" in result.output
+        assert "Traceback" not in result.output
+    assert [path.name for path in (tmp_path / "runs").rglob("*")] == [old.name, "record.json"]
+
+
+def test_what_a_suites_weights_take_is_told_before_it_starts(
+    tiny: Path, tmp_path: Path, spherebench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmark.running import runner
+
+    told = "the weights of 2 networks will take"
+    assert told not in spherebench("run", tiny, "--out", tmp_path / "small").output
+    monkeypatch.setattr(runner, "TOLD_BYTES", 1000)
+    output = spherebench("run", tiny, "--out", tmp_path / "large").output
+    assert output.index(told) < output.index("[1/2]")
+    assert told not in spherebench("run", tiny, "--out", tmp_path / "none", "--set", "keep=none").output
+    sizes = [path.stat().st_size for path in (tmp_path / "large").glob("*/weights.safetensors")]
+    monkeypatch.setattr(runner, "TOLD_BYTES", 1.1 * sum(sizes))
+    assert told not in spherebench("run", tiny, "--out", tmp_path / "again").output
+    monkeypatch.setattr(runner, "TOLD_BYTES", 0.8 * sum(sizes))
+    assert told in spherebench("run", tiny, "--out", tmp_path / "more").output

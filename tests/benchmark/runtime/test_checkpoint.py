@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmark.data import load
-from benchmark.networks.trained import Pretraining
 from benchmark.runtime import checkpoints as checkpoint
 from benchmark.runtime.checkpoints import DamagedFile
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.process import Process
-from benchmark.suite.expand import load_suite
 
 CPU = torch.device("cpu")
 
@@ -71,21 +66,3 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(
     with pytest.raises(UserError, match="no space left"):
         checkpoint.save(tmp_path, 2, _state(2))
     assert [path.name.startswith("step-000000001") for path in tmp_path.iterdir()] == [True]
-
-
-def test_half_the_interval_is_enough_at_the_end_of_an_epoch(tmp_path: Path, tiny: Path) -> None:
-    suite = load_suite(str(tiny), ["checkpoint_seconds=1000"])
-    run = suite.cells[0].run
-    data = load(run.data, suite.execution)
-    training = Pretraining(run, data, tmp_path, Process(torch.device("cpu")), suite.execution)
-    saved: list[int] = []
-
-    def let_time_pass() -> bool:
-        """After every step it is 600 seconds since the last checkpoint."""
-        training._saved = time.perf_counter() - 600
-        saved[:] = [int(path.name.split("-")[1]) for path in sorted(tmp_path.glob("checkpoints/*.pt"))]
-        return False
-
-    training.train(let_time_pass)
-    assert training.total_steps == 2 * training.steps_per_epoch
-    assert saved == [training.steps_per_epoch], "neither within the first epoch nor within the second"

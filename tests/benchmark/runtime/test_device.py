@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmark.networks.step import TrainingStep
+from benchmark.networks.trained import Trained
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
 from benchmark.suite.expand import load_suite
@@ -20,7 +21,8 @@ from benchmark.views.recipes import PROBE_CROPS, RECIPES
 from methods import registry
 
 DEVICE = torch.device("meta")
-STEPS = {cell.run.method: cell.run for cell in load_suite("cifar10").cells if cell.run.method in registry.names()}
+NETWORKS = [cell.run.network for cell in load_suite("cifar10").cells]
+STEPS = {network.method: network for network in NETWORKS if isinstance(network, Trained)}
 
 
 @pytest.fixture(autouse=True, params=["fp32", "bf16"])

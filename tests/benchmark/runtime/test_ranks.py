@@ -1,4 +1,4 @@
-"""Real processes: a Run on 1, 2 and 4 of them; one that fails alone; batch normalisation over all of them."""
+"""Real processes: a network on 1, 2 and 4 of them; one that fails alone; what they tell each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from results.record import RECORD_NAME, Record
+from results.record import METRICS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord
 from tests.benchmark import ranks
 from tests.benchmark.conftest import TINY
 
@@ -30,12 +30,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _losses(out: Path) -> dict[str, list[float]]:
     """Every step's loss, a run."""
-    logs = {path.parent.name: map(json.loads, path.read_text().splitlines()) for path in out.glob("*/metrics.jsonl")}
+    logs = {path.parent.name: map(json.loads, path.read_text().splitlines()) for path in out.glob(f"*/{METRICS_NAME}")}
     return {name: [line["loss"] for line in lines] for name, lines in logs.items()}
 
 
-def _records(out: Path) -> dict[str, Record]:
-    return {path.parent.name: Record.read(path) for path in out.glob(f"*/{RECORD_NAME}")}
+def _records(out: Path) -> dict[str, NetworkRecord]:
+    return {path.parent.name: NetworkRecord.read(path) for path in out.glob(f"*/{NETWORK_NAME}")}
 
 
 def test_a_run_has_one_loss_curve_on_one_two_and_four_ranks(out: Path) -> None:
@@ -45,6 +45,9 @@ def test_a_run_has_one_loss_curve_on_one_two_and_four_ranks(out: Path) -> None:
         records = _records(out / str(world))
         assert {record.provenance.world_size for record in records.values()} == {world}
         assert records.keys() == alone.keys()
+        assert {record.status for record in records.values()} == {"done"}
+        measured = [MeasurementRecord.read(path) for path in (out / str(world)).glob("*/measurements/*.json")]
+        assert {record.status for record in measured} == {"done"}
         for name, losses in _losses(out / str(world)).items():
             assert losses == pytest.approx(alone[name], rel=FLOAT_ERROR), f"{name} on {world} ranks"
 
@@ -57,6 +60,20 @@ def test_a_process_that_fails_alone_ends_the_other_and_is_told_of(out: Path, fai
     text = (out / f"failing-{failing}" / record.id / "error.txt").read_text()
     assert text.startswith(f"failed: {record.message}\n")
     assert "Traceback" in text
+
+
+def test_processes_tell_each_other_what_they_want(out: Path) -> None:
+    found = {path.stem: json.loads(path.read_text()) for path in out.glob("told-*.json")}
+    assert len(found) == 2 + 4
+    for name, told in found.items():
+        world = int(name.split("-")[1])
+        assert told == {
+            "highest": world - 1,
+            "of one that was asked": 2,
+            "of the main one": ["of", 0],
+            "of all": list(range(world)),
+            "sum": [world * (world - 1) / 2, world],
+        }
 
 
 def test_batch_normalisation_over_processes_is_that_of_the_whole_batch(out: Path) -> None:

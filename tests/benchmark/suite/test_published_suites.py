@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.running.folder import read_record
-from benchmark.running.sweep import execute_suite
+from benchmark.networks.trained import Trained
+from benchmark.running.runner import execute_suite
+from benchmark.running.state import state_of
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite
@@ -38,13 +39,14 @@ def test_a_published_recipe_trains_and_is_evaluated(name: str, tmp_path: Path, m
             *("data.tune_fraction=0.2", "precision=fp32", "workers=0", f"data_root={tmp_path / 'data'}", "device=cpu"),
         ],
     )
-    trained = next(cell.run for cell in suite.cells if cell.run.method == "vicreg")
+    trained = next(cell.run for cell in suite.cells if cell.run.network.method == "vicreg")
     assert execute_suite(
         suite, tmp_path / "runs", Process(torch.device("cpu")), Requests(), retry=False, report=lambda text: None
     )
-    record = read_record(tmp_path / "runs" / trained.id)
-    assert record is not None
-    assert record.status == "done"
-    assert trained.optimizer.name == "lars"
-    assert {metric.metric for metric in record.metrics} >= {"knn_top1", "logistic_top1", "alignment", "rankme"}
+    state = state_of(trained, tmp_path / "runs" / trained.id)
+    assert state.is_done
+    assert isinstance(trained.network, Trained)
+    assert trained.network.optimizer.name == "lars"
+    metrics = {metric.metric for record in state.measurements.values() if record for metric in record.metrics}
+    assert metrics >= {"knn_top1", "logistic_top1", "alignment", "rankme"}
     assert (tmp_path / "runs" / trained.id / "metrics.jsonl").read_text().count("\n") >= 1

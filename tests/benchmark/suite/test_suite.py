@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmark.networks.backbones import BackboneSpec, build_backbone
+from benchmark.networks.layouts import write_backbone
 from benchmark.runtime.errors import UserError
 from benchmark.suite.expand import Suite, load_suite, parse_overrides, suite_names
-from benchmark.suite.run import Run
 
 TINY = """
 description: a suite for tests
@@ -47,31 +49,37 @@ def _edited(path: Path, old: str, new: str) -> Path:
     return path
 
 
-def _runs(suite: Suite, method: str) -> list[Run]:
-    return [cell.run for cell in suite.cells if cell.run.method == method]
+def _networks(suite: Suite, method: str) -> list[Any]:
+    return [cell.run.network for cell in suite.cells if cell.run.network.method == method]
+
+
+def _probes(suite: Suite, method: str) -> list[list[str]]:
+    cells = [cell for cell in suite.cells if cell.run.network.method == method]
+    return [[measurement.probe.name for measurement in cell.run.measurements] for cell in cells]
 
 
 def test_the_product_of_the_axes_less_the_skipped_cells_plus_the_baselines(tiny: Path) -> None:
     suite = load_suite(str(tiny))
-    assert [(run.embedding_dim, run.seed) for run in _runs(suite, "sfrik_l2")] == [(8, 0), (8, 1), (16, 0), (16, 1)]
-    assert [run.embedding_dim for run in _runs(suite, "vicreg")] == [8, 8]
+    assert [(run.embedding_dim, run.seed) for run in _networks(suite, "sfrik_l2")] == [(8, 0), (8, 1), (16, 0), (16, 1)]
+    assert [run.embedding_dim for run in _networks(suite, "vicreg")] == [8, 8]
     assert suite.skipped == tuple(
         ({"method": "vicreg", "embedding_dim": 16, "seed": seed}, "left out here") for seed in (0, 1)
     )
-    assert len(_runs(suite, "raw_pixels")) == 1
-    assert [run.seed for run in _runs(suite, "untrained")] == [0, 1]
+    assert len(_networks(suite, "raw_pixels")) == 1
+    assert [run.seed for run in _networks(suite, "untrained")] == [0, 1]
+    assert not {"seed", "epochs", "batch_size"} & _networks(suite, "raw_pixels")[0].model_dump().keys()
 
 
 def test_later_layers_win(tiny: Path) -> None:
     suite = load_suite(str(tiny), ["optimizer.weight_decay=0.5"])
-    vicreg, sfrik = _runs(suite, "vicreg")[0], _runs(suite, "sfrik_l2")[0]
+    vicreg, sfrik = _networks(suite, "vicreg")[0], _networks(suite, "sfrik_l2")[0]
     assert (vicreg.optimizer.base_lr, sfrik.optimizer.base_lr) == (5e-4, 1e-3)
     assert vicreg.loss["covariance_weight"] == 2.0
     assert vicreg.optimizer.weight_decay == sfrik.optimizer.weight_decay == 0.5
 
 
 def test_the_methods_defaults_are_in_the_run_and_so_in_its_hash(tiny: Path) -> None:
-    run = _runs(load_suite(str(tiny)), "sfrik_l2")[0]
+    run = _networks(load_suite(str(tiny)), "sfrik_l2")[0]
     explicit = run.model_copy(update={"loss": {**run.loss}})
     other = run.model_copy(update={"loss": {**run.loss, "align_weight": run.loss["align_weight"] * 2}})
     assert run.loss["align_weight"] > 0
@@ -81,16 +89,16 @@ def test_the_methods_defaults_are_in_the_run_and_so_in_its_hash(tiny: Path) -> N
 
 def test_published_coefficients_are_converted_in_the_open(tiny: Path) -> None:
     _edited(tiny, "loss: {covariance_weight: 2.0}", "loss: {published_sim_coeff: 24.0}")
-    run = _runs(load_suite(str(tiny)), "vicreg")[0]
+    run = _networks(load_suite(str(tiny)), "vicreg")[0]
     assert run.loss["align_weight"] == 24.0 / 8
     assert "published_sim_coeff" not in run.loss
 
 
 def test_a_list_becomes_an_axis_and_a_bracket_stays_a_value(tiny: Path) -> None:
     suite = load_suite(str(tiny), ["epochs=1,3", "method=sfrik_l2", "evaluation.probes=[knn,logistic]"])
-    assert {run.epochs for run in _runs(suite, "sfrik_l2")} == {1, 3}
-    assert _runs(suite, "vicreg") == []
-    assert _runs(suite, "sfrik_l2")[0].evaluation.probes == ("knn", "logistic")
+    assert {run.epochs for run in _networks(suite, "sfrik_l2")} == {1, 3}
+    assert _networks(suite, "vicreg") == []
+    assert _probes(suite, "sfrik_l2")[0] == ["knn", "logistic"]
     assert "epochs" in suite.cells[0].axes
 
 
@@ -102,6 +110,56 @@ def test_execution_changes_no_id_and_more_values_keep_the_digest(tiny: Path) -> 
     assert [cell.run.id for cell in plain.cells] == [cell.run.id for cell in busy.cells]
     assert busy.execution.workers == 3
     assert plain.digest == busy.digest == longer.digest != other.digest
+
+
+def test_what_is_measured_changes_neither_a_network_nor_the_digest(tiny: Path) -> None:
+    plain = load_suite(str(tiny))
+    cold = load_suite(str(tiny), ["evaluation.knn_temperature=0.1", "evaluation.precision=bf16"])
+    assert [cell.run.id for cell in plain.cells] == [cell.run.id for cell in cold.cells]
+    assert plain.digest == cold.digest
+    pairs = zip(plain.cells[0].run.measurements, cold.cells[0].run.measurements, strict=True)
+    assert all(before.id != after.id for before, after in pairs)
+    one = load_suite(str(tiny), ["evaluation.knn_temperature=0.1"])
+    changed = [
+        after.probe.name
+        for before, after in zip(plain.cells[0].run.measurements, one.cells[0].run.measurements, strict=True)
+        if before.id != after.id
+    ]
+    assert changed == ["knn"]
+
+
+def test_an_axis_of_the_measurements_makes_no_second_network(tiny: Path) -> None:
+    suite = load_suite(str(tiny), ["method=sfrik_l2", "evaluation.knn_temperature=0.07,0.1", "evaluation.probes=[knn]"])
+    assert len(_networks(suite, "sfrik_l2")) == 4
+    assert {tuple(names) for names in _probes(suite, "sfrik_l2")} == {("knn", "knn")}
+
+
+def test_probes_are_for_the_networks_that_they_concern(tiny: Path) -> None:
+    suite = load_suite(str(tiny), ["evaluation.probes=[knn,linear,embedding,fewshot_embedding,spectrum,fewshot_svm]"])
+    assert _probes(suite, "sfrik_l2")[0] == ["knn", "linear", "embedding", "fewshot_embedding", "fewshot_svm"]
+    assert _probes(suite, "untrained")[0] == ["knn", "linear", "fewshot_svm"]
+    assert _probes(suite, "raw_pixels")[0] == ["knn", "fewshot_svm"]
+
+
+def test_rows_of_weights_are_measured_where_they_are_and_left_out_with_a_sentence_where_not(
+    tiny: Path, tmp_path: Path
+) -> None:
+    tiny.write_text(tiny.read_text() + "weights:\n  - {file: some.pth, title: Somebody's, get: the moon}\n")
+    root = tmp_path / "data"
+    absent = load_suite(str(tiny), [f"data_root={root}"])
+    assert absent.skipped[-1] == ({"weights": "some.pth"}, f"is not in {root}/weights; get it from the moon")
+    (root / "weights").mkdir(parents=True)
+    _write_backbone(root / "weights" / "some.pth", width=4)
+    (network,) = _networks(load_suite(str(tiny), [f"data_root={root}"]), "weights")
+    assert network.title == "Somebody's"
+    _write_backbone(root / "weights" / "some.pth", width=8)
+    (other,) = _networks(load_suite(str(tiny), [f"data_root={root}"]), "weights")
+    assert other.id != network.id
+
+
+def _write_backbone(path: Path, width: int) -> None:
+    spec = BackboneSpec(name="small_cnn", width=width)
+    write_backbone(build_backbone(spec, channels=1, seed=0)[0].state_dict(), path)
 
 
 def test_ids_are_equal_for_equal_runs_only(tiny: Path) -> None:
@@ -133,6 +191,26 @@ def test_every_suite_that_comes_with_spherebench_expands(name: str) -> None:
         ("augmentation: grey", "augmentation: gray", r"tiny\.yaml: defaults\.augmentation: .*'gray'.*grey"),
         ("epochs: 2", "epochs: two", r"tiny\.yaml: defaults\.epochs: is 'two', should be a valid integer"),
         ("  batch_size: 64\n", "", r"tiny\.yaml: batch_size: must be given"),
+        (
+            "epochs: 2",
+            "epochs: 2\n  evaluation: {knn_K: [1]}",
+            r"tiny\.yaml: defaults\.evaluation\.knn_K: unknown key; allowed are .*knn_k",
+        ),
+        (
+            "epochs: 2",
+            "epochs: 2\n  evaluation: {probes: [knm]}",
+            r"defaults\.evaluation\.probes: probe 'knm' is not known; there are",
+        ),
+        (
+            "epochs: 2",
+            "epochs: 2\n  evaluation: {draws: 0}",
+            r"tiny\.yaml: defaults\.evaluation\.draws: is 0, should be greater",
+        ),
+        (
+            "epochs: 2",
+            "epochs: 2\n  regime: {ridges: 0}",
+            r"tiny\.yaml: defaults\.regime\.ridges: unknown key; allowed are .*ridge",
+        ),
     ],
 )
 def test_bad_input_names_file_key_and_what_is_allowed(tiny: Path, old: str, new: str, said: str) -> None:
@@ -156,6 +234,22 @@ def test_bad_input_names_file_key_and_what_is_allowed(tiny: Path, old: str, new:
 def test_bad_overrides_are_refused(tiny: Path, assignment: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         load_suite(str(tiny), [assignment])
+
+
+def test_what_is_filled_in_from_the_data_cannot_be_given(tiny: Path) -> None:
+    said = r"data\.content: is filled in from the data themselves, and cannot be given; leave it out$"
+    for assignment in ("data.content=abc", "data.content=null", "data.content=abc,def"):
+        with pytest.raises(UserError, match=said):
+            load_suite(str(tiny), [assignment])
+    for assignment in ("content=abc", "kind=trained"):
+        with pytest.raises(UserError, match=r"--set (content|kind): unknown key; allowed are"):
+            load_suite(str(tiny), [assignment])
+    with pytest.raises(UserError, match=rf"tiny\.yaml: defaults\.{said}"):
+        load_suite(str(_edited(tiny, "source: digits", "source: digits, content: abc")))
+    row = "weights:\n  - {file: some.pth, title: Somebody's, get: the moon, backbone: {name: resnet18}}\n"
+    tiny.write_text(TINY + row)
+    with pytest.raises(UserError, match=r"tiny\.yaml: weights\.0\.backbone: unknown key; allowed are file, title"):
+        load_suite(str(tiny))
 
 
 def test_an_unknown_suite_lists_what_there_is() -> None:

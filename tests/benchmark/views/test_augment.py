@@ -14,12 +14,11 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.seeded import seeded
-from benchmark.runtime.seeds import generator
-from benchmark.views import RECIPES, colour, recipe, resample
+from benchmark.runtime.seeds import fork_rng, generator
+from benchmark.views import PROBE_CROPS, RECIPES, pixel_ops, recipe
 from benchmark.views import batched as batch
 from benchmark.views import per_image as sample
-from benchmark.views.centre import central_crop
+from benchmark.views.pixel_ops import Interpolation, central_crop
 from benchmark.views.recipes import (
     Affine,
     CentralCrop,
@@ -69,30 +68,54 @@ def test_an_unknown_recipe_lists_what_there_is() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(1, 31), st.integers(1, 31), st.integers(4, 40))
-def test_a_crop_is_pillows(top: int, left: int, tall: int, wide: int, out: int) -> None:
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_a_crop_is_pillows(interpolation: Interpolation, top: int, left: int, tall: int, wide: int, out: int) -> None:
     tall, wide = min(tall, 31 - top), min(wide, 31 - left)
     x_CHW = torch.rand(3, 31, 31, generator=generator("crop"))
-    rows = resample.crop_matrix(torch.tensor([float(top)]), torch.tensor([float(tall)]), 31, out)
-    columns = resample.crop_matrix(torch.tensor([float(left)]), torch.tensor([float(wide)]), 31, out)
+    rows = pixel_ops.crop_matrix(torch.tensor([float(top)]), torch.tensor([float(tall)]), 31, out, interpolation)
+    columns = pixel_ops.crop_matrix(torch.tensor([float(left)]), torch.tensor([float(wide)]), 31, out, interpolation)
     expected = F.resized_crop(
-        x_CHW, top, left, tall, wide, [out, out], interpolation=InterpolationMode.BICUBIC, antialias=True
+        x_CHW, top, left, tall, wide, [out, out], interpolation=InterpolationMode(interpolation), antialias=True
     )
-    torch.testing.assert_close(resample.separable(x_CHW[None], rows, columns)[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixel_ops.separable(x_CHW[None], rows, columns)[0], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_a_batched_crop_is_that_of_each_image_by_torchvision(interpolation: Interpolation) -> None:
+    operation, images = RandomResizedCrop(interpolation=interpolation), picture(40).repeat(20, 1, 1, 1)
+    views = batch.view((operation,), images, SIDE, draws(20, "crops"))
+    boxes = batch.crop_boxes(operation, 40, 40, draws(20, "crops")).int().tolist()
+    mode = InterpolationMode(interpolation)
+    expected = torch.stack(
+        [
+            F.resized_crop(image, *box, [SIDE, SIDE], mode, antialias=True)
+            for image, box in zip(images, boxes, strict=True)
+        ]
+    )
+    torch.testing.assert_close(views, expected / 255, atol=1.5 / 255, rtol=0)
+
+
+def test_the_crops_of_the_linear_probe_are_bilinear_and_those_of_pretraining_bicubic() -> None:
+    assert PROBE_CROPS.views == ((RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bilinear"), HorizontalFlip(0.5)),)
+    crops = [
+        step for one in RECIPES.values() for view in one.views for step in view if isinstance(step, RandomResizedCrop)
+    ]
+    assert {crop.interpolation for crop in crops} == {"bicubic"}
 
 
 @pytest.mark.parametrize("side", [8, 24])
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 def test_a_blur_is_torchvisions(sigma: float, side: int) -> None:
     x_NCHW = torch.rand(2, 3, side, side, generator=generator("blur"))
-    matrix = resample.blur_matrix(torch.tensor([sigma, 1.0]), side, radius=6)
-    blurred = resample.separable(x_NCHW, matrix, matrix)
+    matrix = pixel_ops.blur_matrix(torch.tensor([sigma, 1.0]), side, radius=6)
+    blurred = pixel_ops.separable(x_NCHW, matrix, matrix)
     torch.testing.assert_close(blurred[0], F.gaussian_blur(x_NCHW[0], 13, sigma), atol=1e-6, rtol=0)
     torch.testing.assert_close(blurred[1], F.gaussian_blur(x_NCHW[1], 13, 1.0), atol=1e-6, rtol=0)
 
 
 def test_a_blur_axis_by_axis_is_a_blur_up_to_rounding() -> None:
     x_CHW = picture()
-    with seeded("blur"):
+    with fork_rng("blur"):
         blurred = sample.transform((GaussianBlur(1.0, (1.5, 1.5)),), SIDE)(x_CHW)
     assert int((blurred.int() - F.gaussian_blur(x_CHW, 13, 1.5).int()).abs().max()) <= 1
 
@@ -100,10 +123,10 @@ def test_a_blur_axis_by_axis_is_a_blur_up_to_rounding() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "factors"),
     [
-        (colour.adjust_brightness, F.adjust_brightness, (0.2, 1.0, 1.8)),
-        (colour.adjust_contrast, F.adjust_contrast, (0.2, 1.0, 1.8)),
-        (colour.adjust_saturation, F.adjust_saturation, (0.2, 1.0, 1.8)),
-        (colour.adjust_hue, F.adjust_hue, (-0.5, -0.1, 0.3)),
+        (pixel_ops.adjust_brightness, F.adjust_brightness, (0.2, 1.0, 1.8)),
+        (pixel_ops.adjust_contrast, F.adjust_contrast, (0.2, 1.0, 1.8)),
+        (pixel_ops.adjust_saturation, F.adjust_saturation, (0.2, 1.0, 1.8)),
+        (pixel_ops.adjust_hue, F.adjust_hue, (-0.5, -0.1, 0.3)),
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
@@ -125,7 +148,7 @@ def test_a_colour_change_is_torchvisions(
 def test_an_affine_map_is_torchvisions(degrees: float, shear: float, right: int, down: int, zoom: float) -> None:
     x_CHW = torch.rand(2, 17, 17, generator=generator("affine"))
     shift = torch.tensor([[right, down]], dtype=torch.float32)
-    ours = resample.affine(
+    ours = pixel_ops.affine(
         x_CHW[None], *(torch.tensor([value]) for value in (degrees, shear)), shift, torch.tensor([zoom])
     )
     theirs = F.affine(x_CHW, degrees, [right, down], zoom, [shear, 0.0], interpolation=InterpolationMode.BILINEAR)
@@ -134,6 +157,7 @@ def test_an_affine_map_is_torchvisions(degrees: float, shear: float, right: int,
 
 OPERATIONS: list[Operation] = [
     RandomResizedCrop(),
+    RandomResizedCrop(interpolation="bilinear"),
     HorizontalFlip(),
     ColourJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
     ColourJitter(0.4, 0.0, 0.0, 0.0),
@@ -161,7 +185,7 @@ def features(views_NCHW: Tensor) -> Tensor:
 def views_of_both_executors(operations: tuple[Operation, ...], count: int) -> tuple[Tensor, Tensor]:
     image_CHW = picture()
     one_by_one = sample.transform(operations, SIDE)
-    with seeded("one by one"):
+    with fork_rng("one by one"):
         first = torch.stack([one_by_one(image_CHW) for _ in range(count)]) / 255
     second = batch.view(operations, image_CHW.repeat(count, 1, 1, 1), SIDE, draws(count, "at once"))
     return first, second
@@ -250,8 +274,13 @@ def test_crops_lie_inside_the_image_and_fall_back_to_its_centre(height: int, wid
 
 def test_the_central_crop_leaves_an_image_of_the_right_size_alone() -> None:
     assert torch.equal(central_crop(picture(16), 16), picture(16))
-    resized = F.resize(picture(64)[:, :, :48], [37], interpolation=InterpolationMode.BICUBIC, antialias=True)
-    expected = F.center_crop(resized, [32, 32])
-    assert torch.equal(central_crop(picture(64)[:, :, :48], 32), expected)
+    found = {}
+    for interpolation in ("bicubic", "bilinear"):
+        resized = F.resize(picture(64)[:, :, :48], [37], interpolation=InterpolationMode(interpolation), antialias=True)
+        expected = found[interpolation] = F.center_crop(resized, [32, 32])
+        assert torch.equal(central_crop(picture(64)[:, :, :48], 32, interpolation), expected)
+    assert not torch.equal(found["bicubic"], found["bilinear"])
+    assert torch.equal(central_crop(picture(64)[:, :, :48], 32), found["bicubic"])
+    expected = found["bicubic"]
     views = batch.view((CentralCrop(),), picture(64)[None, :, :, :48], 32, draws(1, "centre"))
     torch.testing.assert_close(views[0], expected / 255, atol=0.01, rtol=0)

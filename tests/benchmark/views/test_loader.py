@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from benchmark.data import DataSet, ImageSet, load
+from benchmark.data import DataSet, DataSpec, ImageSet, load
 from benchmark.runtime.errors import UserError
-from benchmark.suite.run import DataSpec, Execution
 from benchmark.views import PROBE_CROPS, Recipe, recipe
 from benchmark.views.loader import ViewLoader, plain_batches
+from benchmark.views.pixel_ops import central_crop
 from tests.benchmark import layouts
 
 Epoch = list[tuple[Tensor, ...]]
@@ -27,7 +29,7 @@ forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:Dep
 
 @pytest.fixture(scope="module")
 def in_memory() -> DataSet:
-    return load(DataSpec(source="digits"), Execution())
+    return load(DataSpec(source="digits"), Path("nowhere"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def in_files(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     folder = tmp_path_factory.mktemp("folder")
     for split, per_class in (("train", 12), ("val", 5)):
         layouts.write_class_folders(folder / split, ["cat", "cow", "dog"], per_class)
-    return load(DataSpec(source=f"folder:{folder}", image_size=16), Execution())
+    return load(DataSpec(source=f"folder:{folder}", image_size=16), Path("nowhere"))
 
 
 @pytest.fixture(params=["in_memory", "in_files"])
@@ -78,24 +80,22 @@ def test_an_epoch_sees_every_image_at_most_once_in_an_order_of_its_own(data: Dat
     views = loader(data)
     orders = [views.indices(epoch) for epoch in range(2)]
     for order in orders:
-        assert order.shape == (views.steps_per_epoch, 8)
-        assert len(order.unique()) == order.numel()
-    assert not torch.equal(*orders)
+        assert [len(batch_N) for batch_N in order] == views.sizes == [8] * views.steps_per_epoch
+        assert len(torch.cat(order).unique()) == 8 * views.steps_per_epoch
+    assert not torch.equal(*map(torch.cat, orders))
 
 
 def test_indices_name_the_images_of_the_views(data: DataSet) -> None:
     as_stored = Recipe("as stored", "a test", (recipe("grey").views[0][:1],))
     views = loader(data, as_stored)
-    plain_NCHW = torch.cat([x for x, _ in plain_of(data, data.train)])
+    plain_NCHW = torch.cat(plain_of(data, data.train))
     (first,) = next(views.epoch(0))
     torch.testing.assert_close(first, plain_NCHW[views.indices(0)[0]])
 
 
-def plain_of(data: DataSet, images: ImageSet, batch_size: int = 7, workers: int = 0) -> list[tuple[Tensor, Tensor]]:
-    batches = plain_batches(
-        images, batch_size=batch_size, image_size=data.image_size, mean=data.mean, std=data.std, workers=workers
-    )
-    return list(batches)
+def plain_of(data: DataSet, images: ImageSet, batch_size: int = 7, **options: Any) -> list[Tensor]:
+    options = {"image_size": data.image_size, "mean": data.mean, "std": data.std, **options}
+    return list(plain_batches(images, torch.arange(len(images)).split(batch_size), **options))
 
 
 def test_an_epoch_taken_up_in_its_middle_is_its_tail(data: DataSet) -> None:
@@ -121,7 +121,7 @@ def test_workers_change_nothing(in_files: DataSet) -> None:
     abandoned = with_workers.epoch(2)
     next(abandoned)
     assert equal(list(with_workers.epoch(3)), list(alone.epoch(3)))
-    assert equal(plain_of(in_files, in_files.test, workers=2), plain_of(in_files, in_files.test))
+    assert equal([tuple(plain_of(in_files, in_files.test, workers=2))], [tuple(plain_of(in_files, in_files.test))])
 
 
 def test_loading_leaves_the_global_generator_where_it_was(data: DataSet) -> None:
@@ -139,24 +139,76 @@ def test_a_recipe_of_one_view_trains_a_probe(data: DataSet) -> None:
         assert [len(view) for view in made] == [len(rows)]
 
 
-def test_plain_batches_hold_every_image_in_order_with_its_label(data: DataSet) -> None:
+def test_plain_batches_hold_the_images_that_are_asked_for(data: DataSet) -> None:
     batches = plain_of(data, data.test)
-    assert [len(x) for x, _ in batches[:-1]] == [7] * (len(batches) - 1)
-    assert torch.cat([labels for _, labels in batches]).tolist() == data.test.labels.tolist()
-    x_NCHW = torch.cat([x for x, _ in batches])
+    assert [len(x_NCHW) for x_NCHW in batches[:-1]] == [7] * (len(batches) - 1)
+    x_NCHW = torch.cat(batches)
     assert x_NCHW.shape == (len(data.test), data.channels, data.image_size, data.image_size)
-    assert equal([(x_NCHW,)], [(torch.cat([x for x, _ in plain_of(data, data.test, batch_size=500)]),)])
+    assert torch.equal(x_NCHW, torch.cat(plain_of(data, data.test, batch_size=500)))
+    asked = [torch.tensor([3, 1]), torch.tensor([0])]
+    some = list(plain_batches(data.test, asked, image_size=data.image_size, mean=data.mean, std=data.std))
+    assert equal([tuple(some)], [(x_NCHW[[3, 1]], x_NCHW[[0]])])
+    assert list(plain_batches(data.test, [], image_size=16, mean=data.mean, std=data.std)) == []
 
 
 def test_plain_batches_of_stored_size_are_the_normalised_pixels(in_memory: DataSet) -> None:
-    x_NCHW = torch.cat([x for x, _ in plain_of(in_memory, in_memory.tune)])
+    x_NCHW = torch.cat(plain_of(in_memory, in_memory.tune))
     expected = (in_memory.tune.pixels / 255 - in_memory.mean[0]) / in_memory.std[0]
     torch.testing.assert_close(x_NCHW, expected)
 
 
-def test_plain_batches_are_resized_where_the_view_has_another_size(in_memory: DataSet) -> None:
-    batches = plain_batches(in_memory.tune, batch_size=50, image_size=12, mean=in_memory.mean, std=in_memory.std)
-    assert {x.shape[1:] for x, _ in batches} == {(1, 12, 12)}
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_plain_batches_are_resized_where_the_view_has_another_size(
+    data: DataSet, interpolation: Literal["bicubic", "bilinear"]
+) -> None:
+    found = torch.cat(plain_of(data, data.test, image_size=12, interpolation=interpolation))
+    expected = [central_crop(data.test.image(index), 12, interpolation) for index in range(len(data.test))]
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    torch.testing.assert_close(found, (torch.stack(expected) / 255 - mean) / std)
+
+
+def test_grey_images_become_colour_before_a_network_for_colours(in_memory: DataSet) -> None:
+    means, stds = (0.1, 0.2, 0.3), (1.0, 2.0, 4.0)
+    found = torch.cat(plain_of(in_memory, in_memory.tune, mean=means, std=stds))
+    grey = in_memory.tune.pixels / 255
+    expected = [(grey - mean) / std for mean, std in zip(means, stds, strict=True)]
+    torch.testing.assert_close(found, torch.cat(expected, dim=1))
+
+
+def test_colour_images_before_a_network_for_grey_ones_are_an_error(in_files: DataSet) -> None:
+    with pytest.raises(UserError, match="the images have 3 channels, the network takes images of 1"):
+        plain_of(in_files, in_files.test, mean=(0.5,), std=(0.5,))
+
+
+def kept(data: DataSet, **options: Any) -> ViewLoader:
+    """Every image, in batches of 8; of the last one, a smaller one, too."""
+    return loader(replace(data, train=data.train.subset(np.arange(19))), PROBE_CROPS, drop_last=False, **options)
+
+
+def test_the_last_smaller_batch_is_kept_where_asked(data: DataSet) -> None:
+    views = kept(data)
+    assert views.sizes == [8, 8, 3]
+    assert [len(view) for (view,) in views.epoch(0)] == [8, 8, 3]
+    assert sorted(torch.cat(views.indices(0)).tolist()) == list(range(19))
+    dropped = loader(replace(data, train=data.train.subset(np.arange(19))), PROBE_CROPS)
+    assert equal(list(views.epoch(0))[:2], list(dropped.epoch(0)))
+    (alone,) = kept(data, batch_size=100).epoch(0)
+    assert [len(view) for view in alone] == [19]
+
+
+@pytest.mark.parametrize("batch_size", [8, 5])
+@pytest.mark.parametrize("world_size", [2, 3, 4, 8])
+def test_ranks_share_batches_of_any_size(data: DataSet, batch_size: int, world_size: int) -> None:
+    whole = kept(data, batch_size=batch_size)
+    ranks = [kept(data, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for first_step in (0, 1):
+        parts = zip(*(rank.epoch(0, first_step) for rank in ranks), strict=True)
+        together = [tuple(torch.cat(views) for views in zip(*steps, strict=True)) for steps in parts]
+        assert equal(together, list(whole.epoch(0, first_step)))
+    numbers = [torch.cat(step) for step in zip(*(rank.indices(0) for rank in ranks), strict=True)]
+    assert [step.tolist() for step in numbers] == [step.tolist() for step in whole.indices(0)]
+    if world_size == 8:
+        assert 0 in {len(view) for rank in ranks for (view,) in rank.epoch(0)}, "some rank had none of a batch"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +228,7 @@ def test_an_impossible_batch_is_an_error(options: dict[str, int], message: str, 
 def test_an_unreadable_image_is_one_sentence_from_any_process(workers: int, tmp_path: Path) -> None:
     for split in ("train", "val"):
         layouts.write_class_folders(tmp_path / split, ["cat", "dog"], 8)
-    data = load(DataSpec(source=f"folder:{tmp_path}", image_size=16, tune_fraction=0.25), Execution())
+    data = load(DataSpec(source=f"folder:{tmp_path}", image_size=16, tune_fraction=0.25), Path("nowhere"))
     torn = Path(data.train.paths[3].decode())
     torn.write_bytes(b"torn")
     attempts: list[Callable[[], object]] = [

@@ -1,0 +1,237 @@
+"""The named data sets: scikit-learn's digits, torchvision's, and ImageNet as class folders.
+
+Loads neither torchvision nor scikit-learn before it reads what needs them, so that a name is checked at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from benchmark.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageSet, PixelImages, Points, Stored, channels_first
+from benchmark.data.own import read_tree
+from benchmark.data.splits import first_of_each_class, stratified
+from benchmark.runtime.errors import UserError
+
+DIGITS_TEST_IMAGES = 500
+SPIRALS, SPIRAL_POINTS, SPIRAL_TURNS, SPIRAL_NOISE = 3, 125, 1.0, 0.02
+# Images of imagenet20 in each class, as published; as many of the ones behind the next are for tuning.
+IMAGENET20_PER_CLASS = 260
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named data set: how large it is, where it comes from, and how its pixels are normalised.
+
+    Networks are trained on the unlabelled images where there are some, on the labelled ones otherwise. Images for
+    tuning are counted where they are apart from those that are trained on; otherwise some of these are held out.
+    """
+
+    name: str
+    labelled_images: int
+    test_images: int
+    classes: int
+    image_size: int  # 0: points
+    size: str
+    how: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    unlabelled_images: int = 0
+    tune_images: int = 0
+
+    @property
+    def train_images(self) -> int:
+        """Images to train on, before any are held out."""
+        return self.unlabelled_images or self.labelled_images
+
+    @property
+    def trained_whole(self) -> bool:
+        """Whether the tune split is not taken from the images that are trained on."""
+        return bool(self.unlabelled_images or self.tune_images)
+
+    @property
+    def images(self) -> str:
+        """Its numbers of images, for reading."""
+        before = f"{self.unlabelled_images:,} unlabelled, " if self.unlabelled_images else ""
+        after = f", and {self.tune_images:,} for tuning" if self.tune_images else ""
+        return f"{before}{self.labelled_images:,} + {self.test_images:,}{'' if self.image_size else ' points'}{after}"
+
+
+_DOWNLOAD = "--download"
+_IMAGENET = "by hand: DATA_ROOT/imagenet/train/CLASS/*.JPEG and DATA_ROOT/imagenet/val/CLASS/*.JPEG"
+_CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+_CIFAR100 = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+_STL10 = (0.441, 0.428, 0.387), (0.268, 0.261, 0.269)
+_OF_IMAGENET = IMAGENET_MEAN, IMAGENET_STD
+_IN20 = 1000 * IMAGENET20_PER_CLASS
+
+# Mean and standard deviation of the training pixels in [0, 1]: as published, for digits as counted.
+SOURCES = {
+    source.name: source
+    for source in (
+        Source("digits", 1297, 500, 10, 8, "0 (scikit-learn's)", "nothing to get", (0.3061,), (0.3764,)),
+        Source("mnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.1307,), (0.3081,)),
+        Source("fashionmnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.2860,), (0.3530,)),
+        Source("cifar10", 50_000, 10_000, 10, 32, "180 MB", _DOWNLOAD, *_CIFAR10),
+        Source("cifar100", 50_000, 10_000, 100, 32, "180 MB", _DOWNLOAD, *_CIFAR100),
+        Source("stl10", 5000, 8000, 10, 96, "3.1 GB", _DOWNLOAD, *_STL10, unlabelled_images=100_000),
+        Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *_OF_IMAGENET),
+        Source("imagenet", 1_281_167, 50_000, 1000, 224, "150 GB", _IMAGENET, *_OF_IMAGENET),
+        Source("imagenet20", _IN20, 50_000, 1000, 224, "as imagenet", _IMAGENET, *_OF_IMAGENET, tune_images=_IN20),
+        Source("spirals", 375, 375, 3, 0, "0 (generated)", "nothing to get; for kernel methods", (), ()),
+    )
+}
+
+# Sources of one's own: prefix and what follows it.
+OWN_SOURCES = {
+    "npz:": "PATH of a file with uint8 x_train, x_test (N, H, W) or (N, H, W, C) and integer y_train, y_test (N,)",
+    "folder:": "PATH of a folder with train/CLASS/* and test/CLASS/* or val/CLASS/*",
+}
+
+
+def check_source(source: str) -> None:
+    """Raise :class:`UserError` where ``source`` names no data set; whether the data is there, :func:`load` will see."""
+    if source in SOURCES or any(source.startswith(prefix) and source != prefix for prefix in OWN_SOURCES):
+        return
+    allowed = ", ".join([*SOURCES, *(f"{prefix}PATH" for prefix in OWN_SOURCES)])
+    raise UserError(f"data.source: is {source!r}, must be one of {allowed}")
+
+
+def datasets_table() -> list[dict[str, str]]:
+    """One row a data set: name, images (train + test), classes, side of a view, size on disk, how to get it."""
+    columns = ("name", "images", "classes", "side", "size", "how to get")
+    rows = [
+        (source.name, source.images, str(source.classes), str(source.image_size), source.size, source.how)
+        for source in SOURCES.values()
+    ]
+    rows += [(f"{prefix}PATH", "your own", "", "", "", what) for prefix, what in OWN_SOURCES.items()]
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _digits(root: Path, download: bool) -> Stored:
+    """1,797 digits of 8 x 8 pixels in 17 shades, of which a stratified 500 are for testing."""
+    # The file that sklearn.datasets.load_digits reads, pixels and label, a row an image (1797, 65): read without
+    # scikit-learn, whose import takes seconds, since a job that is preempted in training needs nothing of it.
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    pixels = channels_first(np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8))
+    images = PixelImages(pixels, table[:, -1].astype(np.int64))
+    test, train = stratified(images.labels, DIGITS_TEST_IMAGES)
+    return _stored("digits", images.subset(train), images.subset(test))
+
+
+def _spirals(root: Path, download: bool) -> Stored:
+    """Three arms in the unit disc, each 125 points to train on and 125 to test on, evenly spaced and jittered.
+
+    Always the same points: NumPy's legacy generator never changes its stream (NEP 19).
+    """
+    random = np.random.RandomState(0)
+    return Stored(_arms(random), _arms(random), SPIRALS, 0, (), ())
+
+
+def _arms(random: np.random.RandomState) -> Points:
+    labels = np.repeat(np.arange(SPIRALS), SPIRAL_POINTS)
+    # Evenly spaced along an arm whose length grows with the square of its radius.
+    radius = np.sqrt(np.tile(np.linspace(0.03, 1.0, SPIRAL_POINTS), SPIRALS))
+    angle = 2 * np.pi * (SPIRAL_TURNS * radius + labels / SPIRALS)
+    rows = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return Points(rows + SPIRAL_NOISE * random.randn(*rows.shape), labels)
+
+
+def _official_arrays(name: str, torchvision_name: str, root: Path, download: bool) -> Stored:
+    """Both official splits of a data set that torchvision holds as one array each."""
+    from torchvision import datasets
+
+    def read(train: bool) -> ImageSet:
+        split = getattr(datasets, torchvision_name)(root, train, download=download)
+        return PixelImages(channels_first(np.asarray(split.data)), np.asarray(split.targets, dtype=np.int64))
+
+    train, test = _found(name, root, download, lambda: (read(True), read(False)))
+    return _stored(name, train, test)
+
+
+def _stl10(root: Path, download: bool) -> Stored:
+    """Pretraining sees the 100,000 unlabelled images; the 5,000 labelled ones are for probes."""
+    from torchvision.datasets import STL10
+
+    def read(split: str) -> ImageSet:
+        images = STL10(root, split, download=download)
+        return PixelImages(torch.from_numpy(images.data), images.labels.astype(np.int64))
+
+    train, test, unlabelled = _found("stl10", root, download, lambda: (read("train"), read("test"), read("unlabeled")))
+    return replace(_stored("stl10", train, test), unlabelled=unlabelled)
+
+
+def _imagenette(root: Path, download: bool) -> Stored:
+    """The version whose shorter side is 160 pixels."""
+    from torchvision.datasets import Imagenette
+
+    _found("imagenette", root, download, lambda: Imagenette(root, size="160px", download=download))
+    folder = root / "imagenette2-160"
+    return read_tree("imagenette", folder / "train", folder / "val", SOURCES["imagenette"].image_size)
+
+
+def _imagenet(root: Path, download: bool) -> Stored:
+    folder = root / "imagenet"
+    if not folder.is_dir():
+        raise _unreadable("imagenet", root, "there is no folder imagenet", f"; get it {SOURCES['imagenet'].how}")
+    return read_tree("imagenet", folder / "train", folder / "val", SOURCES["imagenet"].image_size)
+
+
+def _imagenet20(root: Path, download: bool) -> Stored:
+    """The first 260 training images of each class in sorted order; for tuning, as published, those of rank 261 to 520.
+
+    Rank 260, counted from 0, is in neither.
+    """
+    whole = _imagenet(root, download)
+    labels, per_class = whole.train.labels, IMAGENET20_PER_CLASS
+    tune = whole.train.subset(first_of_each_class(labels, per_class + 1, 2 * per_class + 1))
+    if len(np.unique(tune.labels)) < whole.classes:
+        raise UserError(
+            f"data set imagenet20 needs more than {per_class + 1} images of every class in {root / 'imagenet'}"
+        )
+    return replace(whole, train=whole.train.subset(first_of_each_class(labels, 0, per_class)), tune=tune)
+
+
+def _stored(name: str, train: ImageSet, test: ImageSet) -> Stored:
+    source = SOURCES[name]
+    return Stored(train, test, source.classes, source.image_size, source.mean, source.std)
+
+
+def _found(name: str, root: Path, download: bool, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    # By the fault, torchvision's readers raise about anything: RuntimeError, OSError, AssertionError, UnpicklingError.
+    except Exception as error:
+        # torchvision ends with advice about a parameter of its own.
+        reason = str(error).split(" You can use")[0].rstrip(".") or type(error).__name__
+        raise _unreadable(name, root, reason, "" if download else "; get it with --download") from error
+
+
+def _unreadable(name: str, root: Path, reason: str, advice: str) -> UserError:
+    return UserError(f"data set {name} cannot be read from {root.resolve()}: {reason}{advice}")
+
+
+READERS: dict[str, Callable[[Path, bool], Stored]] = {
+    "digits": _digits,
+    "spirals": _spirals,
+    "mnist": partial(_official_arrays, "mnist", "MNIST"),
+    "fashionmnist": partial(_official_arrays, "fashionmnist", "FashionMNIST"),
+    "cifar10": partial(_official_arrays, "cifar10", "CIFAR10"),
+    "cifar100": partial(_official_arrays, "cifar100", "CIFAR100"),
+    "stl10": _stl10,
+    "imagenette": _imagenette,
+    "imagenet": _imagenet,
+    "imagenet20": _imagenet20,
+}

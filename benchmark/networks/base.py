@@ -1,0 +1,186 @@
+"""What a network is: settings with a digest, a way to make it, and, frozen, features of images.
+
+Each kind of network is one module: its settings, a :class:`Network` with a ``kind`` of its own, beside the code that
+makes it. :mod:`benchmark.networks.kinds` lists them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data import DataSet, DataSpec, ImageSet, Points
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.execution import Execution
+from benchmark.runtime.process import Process
+from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Spec
+from results.record import Cost
+
+# Raised whenever a change of the code changes the weights of an unchanged network: part of every digest.
+PROTOCOL_VERSION = 2
+
+
+class Diverged(Exception):
+    """The loss, or a weight, is not finite."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network's images are made into: channels, side in pixels, and mean and deviation by channel in [0, 1]."""
+
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, data: DataSet) -> Input:
+        return cls(data.channels, data.image_size, data.mean, data.std)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where and how a network is made."""
+
+    folder: Path
+    process: Process
+    requests: Requests
+    execution: Execution
+
+
+@dataclass(frozen=True)
+class Made:
+    """What making a network took, and the form that its loss was computed in."""
+
+    cost: Cost = field(default_factory=Cost)
+    form: str | None = None
+
+
+class Network(Spec):
+    """What decides a network's weights, and nothing of what is measured on it."""
+
+    kind: str
+    method: str
+
+    # What a probe may need of it: ``features`` of every image; ``rows`` to learn from, several of an image maybe; an
+    # ``embedding`` that a loss saw; a ``backbone``, a module that can be trained on; a ``kernel``.
+    offers: ClassVar[frozenset[str]] = frozenset({"features", "rows"})
+
+    @classmethod
+    def methods(cls) -> tuple[str, ...]:
+        """What suites call networks of this kind: the literals that its ``method`` may be."""
+        return get_args(cls.model_fields["method"].annotation)
+
+    def resolved(self) -> Self:
+        """With every default filled in that the digest shall cover.
+
+        Raises ``ValueError``, or :class:`SettingError` that names a key, where a value does not go with the others.
+        """
+        return self
+
+    @property
+    def title(self) -> str:
+        """Its name in tables."""
+        raise NotImplementedError
+
+    def canonical(self) -> dict[str, Any]:
+        """What its digest covers."""
+        fields = self.model_dump(mode="json")
+        data: DataSpec | None = getattr(self, "data", None)
+        return fields if data is None else {**fields, "data": data.canonical()}
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the canonical form: sorted JSON of every field and of the protocol's version."""
+        text = json.dumps({"protocol": PROTOCOL_VERSION, **self.canonical()}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """Its folder's name: readable first, then enough of the digest to be unique."""
+        parts = (("d", getattr(self, "embedding_dim", None)), ("s", getattr(self, "seed", None)))
+        told = [f"{mark}{value}" for mark, value in parts if value is not None]
+        return "-".join([self.method, *told, self.digest[:10]])
+
+    def check(self, data: DataSet, process: Process) -> None:
+        """Raise :class:`UserError` where it cannot be made of these data: cheap, before anything runs."""
+
+    def make(self, data: DataSet, job: Job) -> Made:
+        """Train or fit it and leave its weights in the job's folder, on all processes; nothing where it has none.
+
+        Raises :class:`Diverged`, and :class:`Interrupted` once somebody asked: what can be gone on from is saved.
+        """
+        return Made()
+
+    def is_kept(self, folder: Path) -> bool:
+        """Whether it can be measured with what lies in ``folder``."""
+        return True
+
+    def load(self, folder: Path, data: DataSet, device: torch.device) -> Frozen:
+        """The network, to be measured on ``data``. Raises :class:`UserError` where its weights are not there."""
+        raise NotImplementedError
+
+
+def need_images(data: DataSet, by: str) -> None:
+    """Raise :class:`UserError` where the data set holds points."""
+    if isinstance(data.test, Points):
+        raise UserError(f"data.source {data.name}: holds points, not images; {by} needs images")
+
+
+# Batches of images (n, C, H, W) made as an Input says, to rows (n, F): what Frozen.extract is given.
+Batches = Callable[[ImageSet, Input, Callable[[Tensor], Tensor], int], Tensor]
+
+
+class Frozen(ABC):
+    """A network that is measured. ``name`` says what its features are, in every protocol."""
+
+    name: str
+    epochs: int | None  # that it was trained for; None where nobody knows
+    views: int = 1  # rows that each labelled image gives to learn from
+
+    @abstractmethod
+    def extract(self, images: ImageSet, batches: Batches) -> Tensor:
+        """Features (N, F) of all images in order."""
+
+    def bank(self, images: ImageSet, batches: Batches) -> Tensor:
+        """Rows (N · views, F) to learn from, an image's views one after the other."""
+        return self.extract(images, batches)
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenModule(Frozen):
+    """A module whose output is a row an image, and the projector that a loss saw its rows through."""
+
+    name: str
+    module: nn.Module
+    input: Input
+    feature_dim: int
+    epochs: int | None
+    projector: nn.Module | None = None
+
+    def extract(self, images: ImageSet, batches: Batches) -> Tensor:
+        return batches(images, self.input, self.module, self.feature_dim)
+
+
+@contextmanager
+def frozen(modules: Iterable[nn.Module | None]) -> Iterator[None]:
+    """Inside, modules are in evaluation mode and nothing records gradients; afterwards their modes are as before."""
+    modes = [(module, module.training) for module in modules if module is not None]
+    for module, _ in modes:
+        module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, was_training in modes:
+            module.train(was_training)

@@ -1,0 +1,119 @@
+"""What a probe is: options with a digest, and a way to measure a frozen network.
+
+Each probe is one module of this folder, found by its being there: its options (keys of a suite's ``evaluation``), what
+it needs of a network, its protocol, and its code. Nothing in it looks at a network's seed: every draw (few labels, the
+order of images, augmented views) is keyed by what it is for, so that all networks are measured on the same draws, and
+the same features give the same figures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from benchmark.data import DataSpec
+from benchmark.networks.base import Network
+from benchmark.runtime.spec import Spec
+from results.record import Metric
+
+if TYPE_CHECKING:
+    from benchmark.probes.subject import Subject
+
+Split = Literal["test", "tune"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass
+class Found:
+    """What a probe found: its figures, and what figures are drawn of (JSON)."""
+
+    metrics: list[Metric] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Probe(Spec):
+    """One way to measure a frozen network. Its fields are its options, in every digest and record.
+
+    ``version`` is raised whenever a change of the code changes the figures of unchanged options. ``needs`` is what a
+    network must offer (:attr:`benchmark.networks.base.Network.offers`): a suite's networks that do not are left out.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def concerns(self, network: Network) -> bool:
+        """Whether it is for such a network."""
+        return self.needs <= network.offers
+
+    @abstractmethod
+    def measure(self, subject: Subject) -> Found:
+        """Measure, on all processes; what the main process returns counts.
+
+        Raises :class:`UserError` where the data cannot give it, :class:`Interrupted` once somebody asked.
+        """
+
+
+P = TypeVar("P", bound=type[Probe])
+_PROBES: dict[str, type[Probe]] = {}
+
+
+def register(probe: P) -> P:
+    """Add a probe under its name. Raises ``ValueError`` where the name is taken."""
+    if probe.name in _PROBES:
+        raise ValueError(f"a probe named {probe.name!r} is registered already")
+    _PROBES[probe.name] = probe
+    return probe
+
+
+@cache
+def probes() -> Mapping[str, type[Probe]]:
+    """Every probe by its name: of every module in this folder."""
+    package = importlib.import_module("benchmark.probes")
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        importlib.import_module(f"benchmark.probes.{module.name}")
+    return dict(sorted(_PROBES.items()))
+
+
+class Measurement(Spec):
+    """A probe, and what it reads: which data, which split, through a network in which precision."""
+
+    probe: Probe
+    data: DataSpec
+    split: Split = "test"
+    precision: Precision = "fp32"
+
+    def settings(self) -> dict[str, Any]:
+        """As a record holds them, on one level."""
+        options = self.probe.model_dump(mode="json")
+        place = {"split": self.split, "precision": self.precision, "data": self.data.model_dump(mode="json")}
+        return {"probe": self.probe.name, **options, **place}
+
+    @classmethod
+    def parse(cls, settings: Mapping[str, Any]) -> Measurement:
+        """A measurement from a record's settings. Raises ``ValueError`` where this code knows no such probe."""
+        options = dict(settings)
+        name, data = options.pop("probe"), options.pop("data")
+        place = {key: options.pop(key) for key in ("split", "precision")}
+        if name not in probes():
+            raise ValueError(f"probe {name!r} is not known; there are {', '.join(probes())}")
+        probe = probes()[name].model_validate_json(json.dumps(options))
+        return cls(probe=probe, data=DataSpec.model_validate_json(json.dumps(data)), **place)
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of the settings, with data of one's own by their content, and of the probe's version."""
+        covered = {**self.settings(), "version": self.probe.version, "data": self.data.canonical()}
+        return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def id(self) -> str:
+        """The name of its record; the same on every network."""
+        return f"{self.probe.name}-{self.digest[:10]}"

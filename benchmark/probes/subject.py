@@ -1,0 +1,248 @@
+"""A frozen network before a data set: its features, made once for all probes, by all processes, a part at a time.
+
+Whole batches go round the processes, so that a batch holds the same images whatever their number, and its features are
+the same to the last bit. What is made is kept on disk from time to time: a run that ends goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data import DataSet, ImageSet
+from benchmark.networks.base import Frozen, FrozenModule, Input, frozen
+from benchmark.networks.step import AUTOCAST
+from benchmark.probes.base import Measurement, Split
+from benchmark.probes.kept import Kept, Parts
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.execution import Execution
+from benchmark.runtime.process import Process
+from benchmark.runtime.seeds import key
+from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.views import Recipe
+from benchmark.views.loader import ViewLoader, plain_batches
+from benchmark.views.pixel_ops import Interpolation
+from results.record import ProtocolValue
+
+_VIEWS_SEED = key("evaluation")
+# What a process may tell the others before a collective, in the order of precedence.
+GO_ON, STOP, FAILED = 0, 1, 2
+
+T = TypeVar("T")
+
+
+class AllStopped(Interrupted):
+    """Somebody asked one process to stop, and all of them know."""
+
+
+class OtherFailed(Exception):
+    """Another process failed, and has the cause; all of them know."""
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """``x`` (N, F) and ``labels`` (N,) int64, on one device."""
+
+    x: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a probe is given. ``augmentation`` is the recipe that the network was trained with, where there is one."""
+
+    network: Frozen
+    data: DataSet
+    split: Split
+    precision: str
+    augmentation: str | None
+    process: Process
+    requests: Requests
+    execution: Execution
+    folder: Path
+    kept: Kept
+    _made: dict[tuple[str, str], Features] = field(default_factory=dict, repr=False)
+
+    def of(self, measurement: Measurement) -> Subject:
+        """The same subject, features made so far included, for a measurement with a checkpoint of its own."""
+        return replace(self, kept=Kept(self.folder / measurement.id, self.process, self.execution.checkpoint_seconds))
+
+    @property
+    def device(self) -> torch.device:
+        """Where features are made."""
+        return self.process.device
+
+    def check(self) -> None:
+        """Look at what was asked, and at the others: to be called by all processes, before every collective.
+
+        Raises :class:`AllStopped` on all once somebody asked one to stop, :class:`OtherFailed` where one failed.
+        """
+        wanted = self.process.all_reduce_max(STOP if self.requests.run_must_end else GO_ON)
+        if wanted == FAILED:
+            raise OtherFailed
+        if wanted == STOP:
+            raise AllStopped("stopped; what it had is saved")
+
+    def from_main(self, find: Callable[[], T]) -> T:
+        """What the main process finds, on all; where it fails, or any was asked to stop, all hear of that instead."""
+        found = find() if self.process.is_main else None
+        self.check()
+        return self.process.broadcast(found)
+
+    def resumed(self) -> dict[str, Any] | None:
+        """The newest state that an earlier attempt at this measurement saved, on all processes."""
+        return self.kept.load(self.from_main(self.kept.newest))
+
+    @contextmanager
+    def saved_on_stop(self, save: Callable[[], None]) -> Iterator[None]:
+        """Where the body is stopped, ``save``. That it cannot is a warning: the others wait for no failure any more."""
+        try:
+            yield
+        except Interrupted:
+            try:
+                save()
+            except (OSError, UserError) as error:
+                warnings.warn(f"{self.folder}: what was done since the last checkpoint is lost: {error}", stacklevel=2)
+            raise
+
+    @property
+    def queries_images(self) -> ImageSet:
+        """The images that it is measured on."""
+        return self.data.test if self.split == "test" else self.data.tune
+
+    def bank(self, interpolation: Interpolation = "bicubic") -> Features:
+        """Of the labelled training images, to learn from; of some networks several rows of each."""
+        return self._features("labelled", self.data.labelled, interpolation)
+
+    def queries(self, interpolation: Interpolation = "bicubic") -> Features:
+        """Of the images that are measured."""
+        return self._features(self.split, self.queries_images, interpolation)
+
+    def place(self, features: str | None = None) -> dict[str, ProtocolValue]:
+        """The end of every protocol: what was looked at, on which images, after how many epochs of training."""
+        epoch = {} if self.network.epochs is None else {"epoch": self.network.epochs}
+        half = {} if self.precision == "fp32" else {"precision": self.precision}
+        return {"features": features or self.network.name, "split": self.split, **epoch, **half}
+
+    @property
+    def projector(self) -> nn.Module:
+        """What the loss saw features through. Raises :class:`UserError` where it was not kept."""
+        projector = self.network.projector if isinstance(self.network, FrozenModule) else None
+        if projector is None:
+            raise UserError(f"{self.folder.parents[1]}: its projector was not kept (keep=backbone), so no embedding")
+        return projector
+
+    def embedded(self, features: Features) -> Features:
+        """The same images as the loss saw them: float32, a batch at a time through the projector."""
+        projector, batch_size = self.projector, self.execution.feature_batch_size
+        z_ND: Tensor | None = None
+        for start in range(0, len(features), batch_size):
+            self.requests.check()
+            part_nD = projector(features.x[start : start + batch_size]).float()
+            z_ND = part_nD.new_empty(len(features), part_nD.shape[1]) if z_ND is None else z_ND
+            z_ND[start : start + len(part_nD)] = part_nD
+        assert z_ND is not None
+        return Features(z_ND, features.labels)
+
+    def views(
+        self, images: ImageSet, recipe: Recipe, batch_size: int, *, drop_last: bool, shared: bool = True
+    ) -> ViewLoader:
+        """Augmented views, the same for every network: this process's part of them, or all where not ``shared``."""
+        assert isinstance(self.network, FrozenModule)
+        input = self.network.input
+        return ViewLoader(
+            images,
+            recipe,
+            batch_size=batch_size,
+            image_size=input.image_size,
+            mean=input.mean,
+            std=input.std,
+            seed=_VIEWS_SEED,
+            workers=self.execution.workers,
+            device=self.device,
+            rank=self.process.rank if shared else 0,
+            world_size=self.process.world_size if shared else 1,
+            drop_last=drop_last,
+        )
+
+    def through(self, module: nn.Module, x_NCHW: Tensor) -> Tensor:
+        """A frozen module's output in the measurement's precision, as float32."""
+        dtype = AUTOCAST[self.precision]
+        if dtype == torch.float32:
+            return module(x_NCHW).float()
+        with torch.autocast(self.device.type, dtype=dtype):
+            return module(x_NCHW).float()
+
+    def _features(self, part: str, images: ImageSet, interpolation: Interpolation) -> Features:
+        name = (part, interpolation)
+        if name not in self._made:
+            make = self.network.bank if part == "labelled" else self.network.extract
+            with self.frozen(), self._heard():
+                x_ND = make(images, lambda *what: self._extracted(part, interpolation, *what))
+            labels_N = torch.from_numpy(images.labels).repeat_interleave(
+                self.network.views if part == "labelled" else 1
+            )
+            self._made[name] = Features(x_ND, labels_N.to(x_ND.device))
+        return self._made[name]
+
+    def frozen(self) -> AbstractContextManager[None]:
+        """Inside, the network is in evaluation mode, and nothing records gradients."""
+        network = self.network
+        return frozen((network.module, network.projector) if isinstance(network, FrozenModule) else ())
+
+    def _heard(self) -> AbstractContextManager[None]:
+        """What is no module has no batches after which to look at what was asked."""
+        return nullcontext() if isinstance(self.network, FrozenModule) else self.requests.at_once()
+
+    def _extracted(
+        self,
+        part: str,
+        interpolation: Interpolation,
+        images: ImageSet,
+        input: Input,
+        module: nn.Module,
+        feature_dim: int,
+    ) -> Tensor:
+        batches = list(torch.arange(len(images)).split(self.execution.feature_batch_size))
+        parts = Parts(self.folder / f"features-{part}-{interpolation}-{self.precision}", self.process.rank)
+        x_NF = torch.zeros(len(images), feature_dim, device=self.device)
+        done = self.from_main(lambda: parts.read_into(x_NF, batches))
+        todo = [images_n for number, images_n in enumerate(batches) if number not in done]
+        mine = todo[self.process.rank :: self.process.world_size]
+        made = plain_batches(
+            images,
+            mine,
+            image_size=input.image_size,
+            mean=input.mean,
+            std=input.std,
+            interpolation=interpolation,
+            device=self.device,
+            workers=self.execution.workers,
+        )
+        began, written, place = time.perf_counter(), 0, 0
+        with self.saved_on_stop(lambda: parts.write(x_NF, mine[written:place])):
+            for place in range(1, 1 + -(-len(todo) // self.process.world_size)):
+                if place <= len(mine):
+                    x_NF[mine[place - 1].to(self.device)] = self.through(module, next(made))
+                self.check()
+                if time.perf_counter() - began > self.execution.checkpoint_seconds:
+                    parts.write(x_NF, mine[written:place])
+                    began, written = time.perf_counter(), place
+            self.check()  # also of the last part, which may not have fitted on the disk
+        return self.process.all_reduce_sum(x_NF)
+
+
+def accuracy(predicted_N: Tensor, labels_N: Tensor) -> float:
+    """The fraction of predictions that are right."""
+    return int((predicted_N == labels_N).sum()) / len(labels_N)

@@ -1,0 +1,169 @@
+"""Carry a suite out: what is missing of it, one run after the other: its network, then probe by probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmark.data import DataSet, DataSpec, load
+from benchmark.networks.base import Job
+from benchmark.networks.trained import Trained, doubt
+from benchmark.running import attempts, making, measuring
+from benchmark.running.folder import alone, check_owner, claim_folder
+from benchmark.running.state import RunState, state_of
+from benchmark.runtime.errors import full_disk_told
+from benchmark.runtime.execution import Execution
+from benchmark.runtime.process import Process
+from benchmark.runtime.signals import Requests
+from benchmark.suite.expand import Cell, Suite
+from benchmark.suite.run import Run
+from results.record import MeasurementRecord
+
+# Weights that take more are told of before the first is written.
+TOLD_BYTES = 10e9
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Data:
+    """Data sets, each loaded once; the last one is kept. A request to stop ends a download."""
+
+    execution: Execution
+    requests: Requests
+    _spec: DataSpec | None = None
+    _data: DataSet | None = None
+
+    def __call__(self, spec: DataSpec) -> DataSet:
+        """The data of ``spec``."""
+        if self._data is None or spec != self._spec:
+            with self.requests.at_once():
+                self._data = load(spec, Path(self.execution.data_root), download=self.execution.download)
+            self._spec = spec
+        return self._data
+
+
+def execute_suite(
+    suite: Suite, folder: Path, process: Process, requests: Requests, *, retry: bool, report: Say, train: bool = True
+) -> bool | None:
+    """Run what is missing of ``suite``, one run after the other, and tell ``report`` of each.
+
+    ``train`` false: measure what is there, and leave out networks that are not.
+
+    Returns whether everything is done; None on the processes that do not write. Raises :class:`UserError` before
+    anything is written where data are missing, a batch does not fit them, or the folder is another suite's.
+    """
+    check_owner(suite, folder)
+    missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
+    cells = [cell for cell in suite.cells if cell.run.id in missing]
+    report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
+    data = Data(suite.execution, requests)
+    for cell in cells:
+        check(cell.run, data, process)
+        if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
+            report(f"warning: {doubtful}")
+    if sentence := weights_told([cell.run for cell in cells], suite.execution, data):
+        report(sentence)
+    if process.is_main:
+        claim_folder(suite, folder)
+    for place, cell in enumerate(cells, 1):
+        requests.next_run()
+        if process.all_reduce_max(requests.suite_must_end):
+            break
+        job = Job(folder / cell.run.id, process, requests, suite.execution)
+        with alone(job.folder, process) as mine:
+            told = f"{cell.run.id}  is another program's; left to it"
+            if mine:
+                told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
+        report(f"[{place}/{len(cells)}] {told}")
+    if not process.is_main:
+        return None
+    return all(state_of(cell.run, folder / cell.run.id).is_done for cell in suite.cells)
+
+
+def _missing(suite: Suite, folder: Path, retry: bool, train: bool, report: Say) -> set[str]:
+    """The runs that something is to be done of; told of are those that only training again would serve."""
+    found = set()
+    for run in (cell.run for cell in suite.cells):
+        state = state_of(run, folder / run.id)
+        if not train and state.network_missing(retry):
+            report(f"{run.id}: its weights were not kept, so that nothing more can be measured on it")
+        elif state.is_missing(retry):
+            found.add(run.id)
+    return found
+
+
+def check(run: Run, data: Data, process: Process) -> None:
+    """Raise :class:`UserError` where a run cannot be carried out on its data: all that can be asked before hours."""
+    own = getattr(run.network, "data", None)
+    if own is not None:
+        run.network.check(data(own), process)
+    for spec in dict.fromkeys(measurement.data for measurement in run.measurements):
+        if own is None:
+            run.network.check(data(spec), process)
+        for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
+            measuring.check(data(spec), split)
+
+
+def carry_out(
+    cell: Cell, suite: str, data: Data, job: Job, *, retry: bool, train: bool = True, measure: bool = True
+) -> RunState:
+    """Do what is missing of one run, on all processes, under its lock; returns where it then stands.
+
+    ``train`` false: measure only, a network that is there. ``measure`` false: train only.
+    """
+    run, process = cell.run, job.process
+
+    def standing() -> RunState:
+        return process.broadcast(state_of(run, job.folder) if process.is_main else None)
+
+    state = standing()
+    makes = state.network_missing(retry)
+    if not (train if makes else measure and state.measurements_missing(retry)):
+        return state
+    if process.is_main:
+        with full_disk_told(job.folder):
+            attempts.start(job.folder)
+    if makes:
+        own = getattr(run.network, "data", None)
+        record = making.make(cell, suite, data(own or run.measurements[0].data), job)
+        if record.status != "done" or not measure:
+            return standing()
+    measuring.measure(run.network, state.measurements_missing(retry), data, job)
+    state = standing()
+    if process.is_main and state.is_done:
+        measuring.finish(job.folder, run.network, job.execution.keep)
+    return state
+
+
+def summary(state: RunState) -> str:
+    """One run in one line: what became of it, how long it took, and its first accuracy."""
+    told, fault, network = "done", state.first_fault, state.network
+    if fault is not None:
+        told = f"{fault.probe} {fault.status}" if isinstance(fault, MeasurementRecord) else fault.status
+        told += f": {fault.message}" if fault.message else ""
+    measured = [record for record in state.measurements.values() if record is not None]
+    seconds = (network.cost.train_seconds if network else 0.0) + sum(record.cost.seconds or 0.0 for record in measured)
+    metrics = (metric for record in measured for metric in record.metrics if metric.unit == "fraction")
+    accuracy = next(metrics, None)
+    figure = f"  {accuracy.metric} {100 * accuracy.value:.1f} %" if accuracy else ""
+    return f"{state.run.id}  {told}  {seconds:.1f} s{figure}"
+
+
+def weights_told(runs: Sequence[Run], execution: Execution, data: Data) -> str | None:
+    """A sentence on what the weights of these runs will take, where that is a lot."""
+    trained = [run.network for run in runs if isinstance(run.network, Trained) and execution.keep != "none"]
+    total = 0
+    for network in trained:
+        with torch.device("meta"):
+            encoder = network.build(data(network.data).channels)
+        kept = encoder.backbone if execution.keep == "backbone" else encoder
+        total += sum(tensor.numel() * tensor.element_size() for tensor in (*kept.parameters(), *kept.buffers()))
+    if total <= TOLD_BYTES:
+        return None
+    return (
+        f"the weights of {len(runs)} networks will take {total / 1e9:.0f} GB (--set keep=backbone or keep=none: less)"
+    )

@@ -1,0 +1,164 @@
+"""Colour and geometry of float images in [0, 1], with a factor, crop, blur or affine map of its own for every image.
+
+Formulas and constants of colour are torchvision's (``torchvision.transforms.v2.functional``), so that both executors
+agree. Images of one channel are their own grey: saturation and hue leave them as they are.
+
+Cropping with resize and blurring are separable and linear: a matrix for the rows and one for the columns of each
+image, so that a batch is two batched matrix products. They equal torchvision's operations up to rounding.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Interpolation = Literal["bicubic", "bilinear"]
+RESIZE_OVER_CROP = 256 / 224
+
+
+def central_crop(x_CHW: Tensor, image_size: int, interpolation: Interpolation = "bicubic") -> Tensor:
+    """The centre of images (..., C, H, W), uint8 too: see :class:`~benchmark.views.recipes.CentralCrop`."""
+    if tuple(x_CHW.shape[-2:]) == (image_size, image_size):
+        return x_CHW
+    # Here, since importing torchvision takes seconds, and images of the view's size need nothing of it.
+    from torchvision.transforms import v2
+
+    short = [round(image_size * RESIZE_OVER_CROP)]
+    resized = v2.functional.resize(x_CHW, short, interpolation=v2.InterpolationMode(interpolation), antialias=True)
+    return v2.functional.center_crop(resized, [image_size, image_size])
+
+
+def grey(x_NCHW: Tensor) -> Tensor:
+    """Luma (N, 1, H, W) = 0.2989 R + 0.587 G + 0.114 B."""
+    if x_NCHW.shape[1] == 1:
+        return x_NCHW
+    red, green, blue = x_NCHW.split(1, dim=1)
+    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
+def adjust_brightness(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    return (x_NCHW * _broadcast(factor_N)).clamp_(0, 1)
+
+
+def adjust_contrast(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    """Away from the mean of the image's luma."""
+    return _blend(grey(x_NCHW).mean(dim=(1, 2, 3), keepdim=True), x_NCHW, factor_N)
+
+
+def adjust_saturation(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    """Away from every pixel's luma."""
+    return _blend(grey(x_NCHW), x_NCHW, factor_N)
+
+
+def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
+    """Turn the hue by ``shift`` turns at constant value and saturation (HSV).
+
+    With V the largest channel, m the least and h the hue in sixths of a turn, a colour is
+    V - (V - m) clamp(min(k, 4 - k), 0, 1), where k = (h + 5, 3, 1) mod 6 for red, green and blue.
+    """
+    if x_NCHW.shape[1] == 1:
+        return x_NCHW
+    red, green, blue = x_NCHW.split(1, dim=1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    sixths = _hue_in_sixths(red, green, blue, value, chroma) + 6 * _broadcast(shift_N)
+    offset = torch.tensor([5.0, 3.0, 1.0], device=x_NCHW.device).view(1, 3, 1, 1)
+    k_NCHW = (sixths + offset).remainder_(6)
+    weight = torch.minimum(k_NCHW, 4 - k_NCHW).clamp_(0, 1)
+    return torch.addcmul(value, weight, chroma, value=-1)
+
+
+def _hue_in_sixths(red: Tensor, green: Tensor, blue: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
+    is_red, is_green = value == red, value == green
+    difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
+    side = torch.where(is_green, 2.0, 4.0).masked_fill_(is_red, 0.0)
+    # A grey pixel has no hue: its differences are all zero, whatever they are divided by.
+    return difference / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + side
+
+
+def _blend(base: Tensor, x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    return torch.lerp(base, x_NCHW, _broadcast(factor_N)).clamp_(0, 1)
+
+
+def _broadcast(factor_N: Tensor) -> Tensor:
+    return factor_N.view(-1, 1, 1, 1)
+
+
+def separable(x_NCHW: Tensor, rows_NOH: Tensor, columns_NOW: Tensor) -> Tensor:
+    """Apply ``rows @ image @ columns^T`` to every channel of every image: (N, C, O, O)."""
+    n, channels, height, width = x_NCHW.shape
+    wide = torch.bmm(x_NCHW.reshape(n, channels * height, width), columns_NOW.mT)
+    return torch.matmul(rows_NOH.unsqueeze(1), wide.view(n, channels, height, -1))
+
+
+def crop_matrix(
+    start_N: Tensor, length_N: Tensor, size: int, out: int, interpolation: Interpolation = "bicubic"
+) -> Tensor:
+    """Weights (N, out, size) that crop [start, start + length) and resize it to ``out`` pixels.
+
+    Antialiased as in Pillow and ``torch.nn.functional.interpolate(mode=interpolation, antialias=True)``: the cubic
+    convolution kernel with a = -1/2, or the triangle, stretched by length/out where that shrinks, cut at the borders.
+    """
+    scale = (length_N / out).view(-1, 1, 1)
+    centre = scale * (torch.arange(out, device=start_N.device).view(1, -1, 1) + 0.5)
+    place = torch.arange(size, device=start_N.device).view(1, 1, -1) - start_N.view(-1, 1, 1)
+    kernel = {"bicubic": _cubic, "bilinear": _triangle}[interpolation]
+    weights = kernel((place + 0.5 - centre) / scale.clamp(min=1))
+    weights = weights * ((place >= 0) & (place < length_N.view(-1, 1, 1)))
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def _triangle(t: Tensor) -> Tensor:
+    """1 − |t|, of support |t| < 1."""
+    return (1 - t.abs()).clamp_(min=0)
+
+
+def _cubic(t: Tensor) -> Tensor:
+    """The cubic convolution kernel with a = -1/2 (Keys 1981): its support is |t| < 2."""
+    t = t.abs().clamp_(max=2)
+    near = (1.5 * t - 2.5).mul_(t).mul_(t).add_(1)
+    far = (2.5 - 0.5 * t).mul_(t).sub_(4).mul_(t).add_(2)
+    return torch.where(t < 1, near, far)
+
+
+def blur_matrix(sigma_N: Tensor, size: int, radius: int) -> Tensor:
+    """Weights (N, size, size) of a Gaussian blur cut at ``radius`` < size pixels, the borders reflected."""
+    offset = torch.arange(-radius, radius + 1, device=sigma_N.device)
+    kernel_NK = torch.softmax(-0.5 * (offset / sigma_N.unsqueeze(1)) ** 2, dim=1)
+    return (kernel_NK @ _reflected_shifts(size, radius, sigma_N.device).flatten(1)).view(-1, size, size)
+
+
+@lru_cache(maxsize=16)
+def _reflected_shifts(size: int, radius: int, device: torch.device) -> Tensor:
+    """(2 radius + 1, size, size): matrix k reads, for every pixel, the one k - radius further, reflected at the ends.
+
+    The pixel beyond either end is the last but one, as with ``padding_mode="reflect"``.
+    """
+    source = torch.arange(size) + torch.arange(-radius, radius + 1).unsqueeze(1)
+    source = (size - 1 - (source.abs() - (size - 1)).abs()).unsqueeze(-1)
+    return (source == torch.arange(size)).float().to(device)
+
+
+def affine(x_NCHW: Tensor, degrees_N: Tensor, shear_N: Tensor, shift_N2: Tensor, zoom_N: Tensor) -> Tensor:
+    """Rotate, shear along x, zoom about the centre and shift by pixels (x, y); bilinear, zero outside.
+
+    Angles in degrees. The map from output to input is M^-1 (q - shift) with M = zoom R(degrees) [1, -tan(shear); 0, 1].
+    """
+    height, width = x_NCHW.shape[-2:]
+    inverse_N22 = _inverse_linear(torch.deg2rad(degrees_N), torch.deg2rad(shear_N), zoom_N)
+    half = torch.tensor([width / 2, height / 2], device=x_NCHW.device)
+    shifted = -(inverse_N22 @ shift_N2.unsqueeze(-1))
+    # affine_grid works in units of half a side.
+    theta = torch.cat([inverse_N22 * half, shifted], dim=-1) / half.unsqueeze(-1)
+    grid = F.affine_grid(theta, list(x_NCHW.shape), align_corners=False)
+    return F.grid_sample(x_NCHW, grid, align_corners=False)
+
+
+def _inverse_linear(angle_N: Tensor, shear_N: Tensor, zoom_N: Tensor) -> Tensor:
+    cos, sin, tan = angle_N.cos(), angle_N.sin(), shear_N.tan()
+    rows = torch.stack([cos - sin * tan, sin + cos * tan, -sin, cos], dim=-1)
+    return (rows / zoom_N.unsqueeze(-1)).view(-1, 2, 2)
