@@ -28,7 +28,7 @@ some_runs = click.argument("names", metavar="[RUN]...", nargs=-1)
 @set_option
 @click.option("--resource", "resources", multiple=True, metavar="KEY=VALUE", help="Override what the profile asks for.")
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and write nothing.")
-@click.option("--print-sbatch", is_flag=True, help="Prepare everything and print batch scripts, to sbatch by hand.")
+@click.option("--print-sbatch", is_flag=True, help="Prepare everything and print the calls of sbatch, for a shell.")
 def submit(
     suite: str,
     cluster: str,
@@ -61,8 +61,8 @@ def submit(
         click.echo(f"warning: {runs} is on {kind}; every node must see it under this path", err=True)
     planned = room.submit(loaded, runs, profile, hand_over=print_sbatch)
     if print_sbatch:
-        for submission in planned.arrays:
-            click.echo(sbatch.script(submission))
+        for line in sbatch.by_hand(planned.arrays):
+            click.echo(line)
         return
     _say_left_out(planned)
     _say_sent(planned, runs)
@@ -76,12 +76,14 @@ def _say_left_out(planned: Plan) -> None:
 
 
 def _say_dry(submission: Submission) -> None:
-    from slurm.sbatch import array, options
+    from slurm.sbatch import flags
 
-    click.echo(f"{len(submission.entries)} jobs on {submission.profile.executor}, as {submission.name}")
+    waits = f", each after its job of {submission.after}" if submission.after else ""
+    what = {"both": "train and measure", "train": "train", "measure": "measure"}[submission.stage]
+    click.echo(f"{len(submission.entries)} jobs on {submission.profile.executor} {what}, as {submission.name}{waits}")
     if submission.profile.executor == "slurm":
-        for name, value in {**options(submission), "array": array(submission)}.items():
-            click.echo(f"  --{name}" if value is True else f"  --{name}={value}")
+        for flag in flags(submission):
+            click.echo(f"  {flag}")
     for entry in submission.entries:
         click.echo(f"  {entry.id}")
 
@@ -89,7 +91,8 @@ def _say_dry(submission: Submission) -> None:
 def _say_sent(planned: Plan, runs: Path) -> None:
     for submission in planned.arrays:
         jobs = f" as job {', '.join(submission.jobs)}" if submission.jobs else ""
-        click.echo(f"submitted {len(submission.entries)} runs{jobs}; manifest {submission.path}")
+        stage = "" if submission.stage == "both" else f" to {submission.stage}"
+        click.echo(f"submitted {len(submission.entries)} runs{stage}{jobs}; manifest {submission.path}")
     if planned.arrays:
         click.echo(f"spherebench status {runs} tells how they are")
 
@@ -100,7 +103,7 @@ def _say_sent(planned: Plan, runs: Path) -> None:
 @click.option("--every", type=click.FloatRange(min=1), default=30, show_default=True, help="Seconds between two looks.")
 @format_option
 def status(runs: Path, watch: bool, every: float, format_: str) -> None:
-    """Show where every run of RUNS stands. Exit code: 0 all done, 3 some wait or run, 1 otherwise."""
+    """Show where every run of RUNS stands. Exit code: 0 all is measured, 3 some wait or run, 1 otherwise."""
     from slurm.status import UNDER_WAY, exit_code
     from slurm.survey import survey
 
@@ -138,7 +141,7 @@ def cancel(runs: Path, names: tuple[str, ...]) -> None:
 @runs_folder
 @some_runs
 def retry(runs: Path, names: tuple[str, ...]) -> None:
-    """Submit again what failed, was cancelled or was lost; an interrupted run goes on where it was."""
+    """Submit again what failed, a measurement alone, was cancelled or was lost; what was saved goes on from there."""
     from slurm import control
 
     plans = control.retry(runs, names)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
 from slurm import queue
-from slurm.manifest import Submission, submissions
-from slurm.packing import suite_of
-from slurm.submit import Plan, submit
+from slurm.manifest import Entry, Submission, submissions
 from slurm.survey import FAILED, LIVE, UNFINISHED, Standing, survey
+
+if TYPE_CHECKING:
+    from slurm.submit import Plan
 
 
 def chosen(runs: Path, wanted: Sequence[str], states: Sequence[str]) -> list[Standing]:
@@ -33,48 +35,44 @@ def chosen(runs: Path, wanted: Sequence[str], states: Sequence[str]) -> list[Sta
 
 
 def cancel(runs: Path, wanted: Sequence[str]) -> list[str]:
-    """Cancel runs that wait or run; returns their ids. A running one is told to save first."""
+    """Cancel runs that wait or run, in both stages; returns their ids. A running one is told to save first."""
     live = chosen(runs, wanted, LIVE)
-    local = [s for s in live if s.job and s.job.id.startswith("local-")]
-    in_slurm = [s.job.id for s in live if s.job and not s.job.id.startswith("local-")]
+    sent = [s for standing in live for s in standing.trail if s.job.is_live]
+    workers = {pid for s in sent if s.submission.profile.executor == "local" for pid in s.submission.jobs}
+    in_slurm = [s.job.id for s in sent if s.submission.profile.executor == "slurm"]
+    if workers and wanted:
+        raise UserError("a worker of this machine takes many runs: cancel all of them, without naming a run")
     if in_slurm:
         queue.call("scancel", *in_slurm)
-    if local and wanted:
-        raise UserError("a worker of this machine takes many runs: cancel all of them, without naming a run")
-    for pid in {pid for s in local if s.submission for pid in s.submission.jobs}:
-        _ask_worker(int(pid))
+    for pid in workers:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGTERM)
     for standing in live:
         # Slurm forgets; and where a job has not begun, nobody else could tell.
         attempts.end(runs / standing.run, "cancelled")
     return [standing.run for standing in live]
 
 
-def _ask_worker(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return
-
-
 def retry(runs: Path, wanted: Sequence[str]) -> list[Plan]:
-    """Submit runs again that failed, were cancelled, interrupted or lost, as they were last submitted."""
-    again = chosen(runs, wanted, (*FAILED, *UNFINISHED))
-    groups: dict[str, tuple[Submission, set[str]]] = {}
-    for standing in again:
-        before = standing.submission or _last_with(runs, standing.run)
-        groups.setdefault(before.name, (before, set()))[1].add(standing.run)
-    return [_again(runs, before, ids) for before, ids in groups.values()]
+    """Submit again what failed, was cancelled, interrupted or lost, by the profile that it was last submitted with."""
+    again = {standing.run for standing in chosen(runs, wanted, (*FAILED, *UNFINISHED))}
+    last: dict[str, tuple[Submission, Entry]] = {}
+    for submission in submissions(runs):
+        for entry in submission.entries:
+            before = last[entry.id][1].measurements if entry.id in last else {}
+            last[entry.id] = submission, entry.model_copy(update={"measurements": before | entry.measurements})
+    groups: dict[str, tuple[Submission, list[Entry]]] = {}
+    for run_id in sorted(again):
+        if run_id not in last:
+            raise UserError(f"{run_id}: was not submitted from {runs}; spherebench run --retry failed does it again")
+        submission, entry = last[run_id]
+        groups.setdefault(submission.name, (submission, []))[1].append(entry)
+    return [_again(runs, submission, entries) for submission, entries in groups.values()]
 
 
-def _last_with(runs: Path, run_id: str) -> Submission:
-    found = [s for s in submissions(runs) if any(entry.id == run_id for entry in s.entries)]
-    if not found:
-        raise UserError(f"{run_id}: was not submitted from {runs}; spherebench run --retry failed does it again")
-    return found[-1]
+def _again(runs: Path, before: Submission, entries: list[Entry]) -> Plan:
+    from slurm.packing import suite_of
+    from slurm.submit import submit
 
-
-def _again(runs: Path, before: Submission, ids: set[str]) -> Plan:
-    suite = suite_of(before)
-    cells = tuple(cell for cell in suite.cells if cell.run.id in ids)
-    profile = before.profile.model_copy(update={"resources": before.resources, "shapes": ()})
-    return submit(replace(suite, cells=cells), runs, profile, retry=True)
+    suite = suite_of(before.model_copy(update={"entries": tuple(entries)}))
+    return submit(suite, runs, before.profile, retry=True)

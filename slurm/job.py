@@ -1,7 +1,7 @@
-"""What runs in a job: ``python -m slurm.job MANIFEST INDEX``, or the same called by submitit.
+"""What runs in a job, on Slurm or in the background of this machine: ``python -m slurm.job MANIFEST INDEX...``.
 
-Signals are heard before torch is loaded. They only ask: the training loop saves at the end of its step and the job
-ends with :data:`slurm.requeue.ASKED`; the batch script's last act sends it back to the queue.
+Signals are heard before torch is loaded. They only ask: the work saves at the end of its step, batch or part, and the
+job ends with :data:`slurm.requeue.ASKED`; the batch script's last act sends it back to the queue.
 """
 
 from __future__ import annotations
@@ -10,55 +10,44 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import dataclass
+import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-from benchmark.runtime.signals import Requests
+from benchmark.runtime.signals import STOP_SIGNALS, stop_requests
+from slurm.manifest import Submission
 from slurm.requeue import ASKED
 
-SIGNALS = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
+
+def main(manifest: Path, indices: tuple[int, ...]) -> int:
+    """Do some of the runs of one manifest, one after the other; returns a code that says what became of them."""
+    # stop_requests brings this back. Where one of several tasks ends, srun terminates the others; they are ending too,
+    # and would be said to be killed.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    with stop_requests() as requests:
+        _leave_in_time(margin_seconds(Submission.read(manifest).profile.signal_seconds))
+        from slurm.work import work
+
+        return work(manifest, indices, requests)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What one job does: some of the runs of one manifest, one after the other."""
+def _leave_in_time(seconds: float) -> None:
+    """End the process so long after it was asked to, whatever it does: code that hears nothing must not be killed.
 
-    manifest: str
-    indices: tuple[int, ...]
-    margin_seconds: float
+    It goes on from what was saved. The signal itself tells a thread: Python's handlers wait for a solver to return.
+    """
+    heard, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # loaders are terminated by signals, too
 
-    def __call__(self) -> None:
-        """Do it. Ends the process with a code that says what became of the runs, unless all are done."""
-        requests = Requests()
-        for number in SIGNALS:
-            signal.signal(number, self._asking(requests))
-        try:
-            from slurm.work import work
+    def leave() -> None:
+        while os.read(heard, 1)[0] not in STOP_SIGNALS:
+            pass
+        time.sleep(seconds)
+        os._exit(ASKED)
 
-            code = work(Path(self.manifest), self.indices, requests)
-        finally:
-            # Where one of several tasks ends, srun terminates the others. They are ending too, and Python takes its
-            # handlers back before it has ended: the run would be said to be killed.
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-        if code:
-            sys.exit(code)
-
-    def _asking(self, requests: Requests) -> Any:
-        def ask(number: int, frame: FrameType | None) -> None:
-            if not requests.suite_must_end:
-                self._leave_in_time()
-            requests.run_must_end = requests.suite_must_end = True
-
-        return ask
-
-    def _leave_in_time(self) -> None:
-        # A long evaluation reaches no end of a step: leave before the time is up, and go on from the checkpoint.
-        timer = threading.Timer(self.margin_seconds, os._exit, [ASKED])
-        timer.daemon = True
-        timer.start()
+    threading.Thread(target=leave, daemon=True).start()
 
 
 def margin_seconds(signal_seconds: int) -> float:
@@ -67,8 +56,4 @@ def margin_seconds(signal_seconds: int) -> float:
 
 
 if __name__ == "__main__":
-    from slurm.manifest import Submission
-
-    path = Path(sys.argv[1])
-    wanted = tuple(int(index) for index in sys.argv[2:])
-    Task(str(path), wanted, margin_seconds(Submission.read(path).profile.signal_seconds))()
+    sys.exit(main(Path(sys.argv[1]), tuple(int(index) for index in sys.argv[2:])))

@@ -7,16 +7,18 @@ job name: whatever becomes of the submitting program, the queue tells which runs
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from benchmark.runtime.errors import UserError
-from results.record import Frozen, Provenance, Record, first_line, write_atomically
+from results.record import Frozen, MeasurementRecord, NetworkRecord, Provenance, first_line, write_atomically
 from slurm.profile import Profile, Resources
 
 FOLDER = "jobs"
 MANIFEST = "manifest.json"
+# What a job does of a run.
+Part = Literal["both", "train", "measure"]
 
 
 class Source(Frozen):
@@ -28,19 +30,25 @@ class Source(Frozen):
 
 
 class Entry(Frozen):
-    """One run of an array: its place is the array index of its job."""
+    """One network and what is measured on it: its place is the array index of its job."""
 
     id: str
     title: str
-    run: dict[str, Any]
+    network: dict[str, Any]
+    measurements: dict[str, dict[str, Any]]
     axes: dict[str, Any]
 
 
 class Submission(Frozen):
-    """One array of jobs with the same resources."""
+    """One array of jobs with the same resources. A job trains and measures, or does one of both.
+
+    ``after`` is the name of the array that trains what this one measures, job by job.
+    """
 
     name: str
     runs: str
+    stage: Part
+    after: str | None
     profile: Profile
     resources: Resources
     suite: str
@@ -81,18 +89,31 @@ class Submission(Frozen):
         """The folder of one of its runs."""
         return Path(self.runs) / self.entries[index].id
 
-    def failure(self, index: int, message: str, provenance: Provenance) -> Record:
-        """The record of a run that failed where no training could say so."""
+    def failed_network(self, index: int, message: str, provenance: Provenance) -> NetworkRecord:
+        """The record of a network that failed where its own process could not say so."""
         entry = self.entries[index]
-        return Record(
+        return NetworkRecord(
             id=entry.id,
             suite=self.suite,
             status="failed",
             message=message,
             title=entry.title,
-            run=entry.run,
+            network=entry.network,
             axes=entry.axes,
             provenance=provenance,
+        )
+
+    def failed_measurement(self, index: int, measurement: str, message: str, at: Provenance) -> MeasurementRecord:
+        """The record of a measurement that failed where its own process could not say so."""
+        settings = self.entries[index].measurements[measurement]
+        return MeasurementRecord(
+            id=measurement,
+            network=self.entries[index].id,
+            probe=settings["probe"],
+            status="failed",
+            message=message,
+            settings=settings,
+            provenance=at,
         )
 
 

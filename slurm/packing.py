@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
+from benchmark.networks.kinds import parse_network
+from benchmark.probes.base import Measurement
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.execution import Execution
 from benchmark.suite.expand import Cell, Suite
-from benchmark.suite.run import Execution, Run
-from benchmark.suite.titles import title
+from benchmark.suite.run import Run
 from slurm.manifest import Entry, Submission
 
 
 def entry_of(cell: Cell) -> Entry:
     """A cell as a manifest holds it."""
-    run: dict[str, Any] = cell.run.model_dump(mode="json")
-    return Entry(id=cell.run.id, title=title(cell.run.method), run=run, axes=cell.axes)
+    network = cell.run.network
+    return Entry(
+        id=network.id,
+        title=network.title,
+        network=network.model_dump(mode="json"),
+        measurements={measurement.id: measurement.settings() for measurement in cell.run.measurements},
+        axes=cell.axes,
+    )
 
 
 def suite_of(submission: Submission) -> Suite:
-    """The suite of a manifest. Raises :class:`UserError` where this code would give its runs other ids."""
-    cells = tuple(Cell(Run.model_validate_json(json.dumps(entry.run)), entry.axes) for entry in submission.entries)
-    for cell, entry in zip(cells, submission.entries, strict=True):
-        if cell.run.id != entry.id:
-            raise UserError(f"{submission.path}: run {entry.id} was submitted by code with another protocol")
+    """The suite of a manifest. Raises :class:`UserError` where this code would give anything in it another id."""
     return Suite(
         name=submission.suite,
         description="",
-        cells=cells,
+        cells=tuple(_cell_of(entry, submission) for entry in submission.entries),
         skipped=submission.skipped,
         execution=Execution.model_validate(submission.execution),
         protocol=submission.protocol,
     )
+
+
+def _cell_of(entry: Entry, submission: Submission) -> Cell:
+    try:
+        measurements = tuple(Measurement.parse(settings) for settings in entry.measurements.values())
+        run = Run(parse_network(entry.network), measurements)
+    except ValueError as error:
+        raise UserError(f"{submission.path}: run {entry.id} was submitted by code with other settings") from error
+    if run.id != entry.id or [measurement.id for measurement in measurements] != list(entry.measurements):
+        raise UserError(f"{submission.path}: run {entry.id} was submitted by code with another protocol")
+    return Cell(run, entry.axes)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator
 
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.spec import Spec
 from benchmark.suite.config import fault, lookup, parse_yaml, read_yaml
-from benchmark.suite.run import Spec
+
+Stage = Literal["train", "measure"]
 
 SHIPPED = Path(__file__).parent / "profiles"
 
@@ -41,10 +43,20 @@ class Resources(Spec):
 
 
 class Shape(Spec):
-    """Other resources for some Runs: ``when`` maps a Run's fields to a value, a list of them, or {min:, max:}."""
+    """Other resources for some jobs: ``when`` maps fields to a value, a list of them, or {min:, max:}.
+
+    The fields are those of the network, ``probe`` (any of those that measure it) and ``stage``: train or measure.
+    """
 
     when: dict[str, Any] = Field(min_length=1)
     ask: dict[str, Any] = Field(min_length=1)
+
+    @field_validator("when")
+    @classmethod
+    def _known_stage(cls, when: dict[str, Any]) -> dict[str, Any]:
+        if when.get("stage", "train") not in get_args(Stage):
+            raise ValueError(f"stage is {when['stage']!r}, must be train or measure")
+        return when
 
 
 # Options of sbatch that are made from other settings.
@@ -82,20 +94,21 @@ class Profile(Spec):
                 raise ValueError(f"{name} is {own}")
         return options
 
-    def resources_of(self, run: Mapping[str, Any]) -> Resources:
-        """What the job of one Run (as a mapping) asks for: ``resources``, changed by every shape that fits it."""
+    def resources_of(self, network: Mapping[str, Any], probes: Sequence[str], stage: Stage) -> Resources:
+        """What the job of one stage of a run asks for: ``resources``, changed by every shape that fits it."""
+        fields = {**network, "probe": list(probes), "stage": stage}
         asked: dict[str, Any] = self.resources.model_dump()
         for shape in self.shapes:
-            if all(_fits(lookup(run, path), wanted) for path, wanted in shape.when.items()):
+            if all(_fits(lookup(fields, path), wanted) for path, wanted in shape.when.items()):
                 asked |= shape.ask
         return Resources.model_validate(asked)
 
 
 def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(value, list):
+        return any(_fits(one, wanted) for one in value)
     if isinstance(wanted, Mapping):
-        if value is None:
-            return False
-        return wanted.get("min", value) <= value <= wanted.get("max", value)
+        return value is not None and wanted.get("min", value) <= value <= wanted.get("max", value)
     return value in (wanted if isinstance(wanted, list) else [wanted])
 
 

@@ -11,7 +11,7 @@ from benchmark.runtime.errors import UserError
 
 # States a job does not leave by itself. Any other state is that of a job which waits, runs or is about to end.
 FINISHED = frozenset(
-    {
+    [
         "BOOT_FAIL",
         "CANCELLED",
         "COMPLETED",
@@ -22,15 +22,15 @@ FINISHED = frozenset(
         "PREEMPTED",
         "REVOKED",
         "TIMEOUT",
-    }
+    ]
 )
-_RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"})
+_RUNNING = frozenset(["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"])
 _PATIENCE_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job (of an array: one of its elements): its id, its name, its state and why it waits."""
+    """One element of an array: its id, its name, its state ('': Slurm has forgotten it) and why it waits."""
 
     id: str
     name: str
@@ -44,8 +44,8 @@ class Job:
 
     @property
     def is_live(self) -> bool:
-        """Whether it waits or runs."""
-        return self.state not in FINISHED
+        """Whether it waits or runs: one whose training has failed waits for ever, until Slurm notices."""
+        return self.state not in {"", *FINISHED} and self.reason != "DependencyNeverSatisfied"
 
     @property
     def is_running(self) -> bool:
@@ -95,4 +95,12 @@ def accounted(ids: Iterable[str]) -> dict[str, str]:
     except UserError:
         return {}
     pairs = (line.split("|", 1) for line in lines if "|" in line)
-    return {job: state.split()[0] for job, state in pairs}
+    return {job: state.split()[0] for name, state in pairs for job in _elements(name)}
+
+
+def _elements(name: str) -> list[str]:
+    """The jobs that sacct names together, as ``7_[0,2-3%2]``: elements of an array that never began."""
+    array, _, listed = name.removesuffix("]").partition("_[")
+    ranges = [part.partition("-") for part in listed.partition("%")[0].split(",") if part]
+    places = [place for first, _, last in ranges for place in range(int(first), int(last or first) + 1)]
+    return [f"{array}_{place}" for place in places] or [name]

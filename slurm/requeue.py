@@ -1,9 +1,10 @@
 """What a job does as its last act, from the batch script: ``python -m slurm.requeue MANIFEST EXIT_CODE``.
 
-A run whose process was asked to save, or died, goes back to the queue and on from its last checkpoint. It does not
-where Slurm has ended the job itself (cancelled, or already requeued), where the run has its record, or where it ended
-as often as ``FRUITLESS`` times without getting any further: then it gets a record that says so. One that was asked each
-time, in a long evaluation maybe, is no failure: it stays interrupted, and the next ``submit`` goes on with it.
+A run whose process was asked to save, or died, goes back to the queue and on from what it had saved. It does not where
+Slurm has ended the job itself (cancelled, or already requeued), where all the job is for has its records, or where it
+ended as often as ``FRUITLESS`` times without getting any further: then what it was at, the network or one measurement,
+gets a record that says so, and the job goes on with the other measurements. One that was asked each time is no failure:
+it stays interrupted, and the next ``submit`` goes on with it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from pathlib import Path
 
 from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
-from results.record import RECORD_NAME, Provenance, Record
+from benchmark.runtime.provenance import job_id
+from results.record import Provenance, measurement_path, network_path
 from slurm.manifest import Submission
 from slurm.queue import call
+from slurm.records import NETWORK, Records
 
-# Exit codes of a job beside 0 (every run has its record, and is done) and 1 (one has a record that says failed).
+# Exit codes of a job beside 0 (everything is done) and 1 (a record says failed).
 ASKED = 75  # asked to stop, and saved
 DISK_FULL = 74
 FRUITLESS = 3
@@ -32,7 +35,7 @@ def main(manifest: Path, code: int) -> None:
     submission = Submission.read(manifest)
     index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
     folder = submission.run_folder(index)
-    if code == 0 or has_record(folder):
+    if code == 0 or not missing(submission, index):
         return
     state = job_state()
     if state != "RUNNING":
@@ -43,25 +46,22 @@ def main(manifest: Path, code: int) -> None:
     attempts.end(folder, why, code=code)
     if code == DISK_FULL:
         return
-    if fruitless_ends(folder) < FRUITLESS:
-        print(f"requeue: {why}; goes on from step {attempts.kept_step(folder)}", flush=True)
-        call("scontrol", "requeue", str(attempts.job_id()))
-    elif cause == ASKED:
-        print(
-            f"requeue: {why} {FRUITLESS} times at step {attempts.kept_step(folder)}: left to the next submit",
-            flush=True,
-        )
-    else:
+    if fruitless_ends(folder) >= FRUITLESS:
+        if cause == ASKED:
+            print(f"requeue: {why} {FRUITLESS} times at {attempts.kept(folder)}: left to the next submit", flush=True)
+            return
         give_up(submission, index, code)
+        if not missing(submission, index):
+            return
+    print(f"requeue: {why}; goes on from {attempts.kept(folder)}", flush=True)
+    call("scontrol", "requeue", str(job_id()))
 
 
-def has_record(folder: Path) -> bool:
-    """Whether the run has a record, other than one that says it was interrupted."""
-    path = folder / RECORD_NAME
-    try:
-        return path.exists() and Record.read(path).status != "interrupted"
-    except ValueError:
-        return False
+def missing(submission: Submission, index: int) -> list[str]:
+    """What the job of this index is for and has no record of its end, as :meth:`slurm.records.Records.missing`."""
+    listed = () if submission.stage == "train" else submission.entries[index].measurements
+    found = Records.of(submission.run_folder(index)).missing(listed)
+    return [] if submission.stage == "measure" and found == [NETWORK] else found
 
 
 def has_saved(folder: Path) -> bool:
@@ -69,18 +69,13 @@ def has_saved(folder: Path) -> bool:
 
     Its exit code need not: of several tasks the first to end has srun kill the others, and the highest code is given.
     """
-    path = folder / RECORD_NAME
-    try:
-        record = Record.read(path) if path.exists() else None
-    except ValueError:
-        return False
     attempt = attempts.count(folder)
-    return record is not None and record.status == "interrupted" and record.provenance.attempts == attempt
+    return any(r.status == "interrupted" and r.provenance.attempts == attempt for r in Records.of(folder).all())
 
 
 def job_state() -> str:
     """The state of this job, as Slurm has it."""
-    return call("squeue", "-h", "-t", "all", "-j", str(attempts.job_id()), "-o", "%T").strip()
+    return call("squeue", "-h", "-t", "all", "-j", str(job_id()), "-o", "%T").strip()
 
 
 def in_words(code: int) -> str:
@@ -102,20 +97,30 @@ def _signal_name(number: int) -> str:
 
 
 def fruitless_ends(folder: Path) -> int:
-    """How many of this job's last ends were at the step that is kept now."""
-    job = attempts.job_id()
-    steps = [event["step"] for event in attempts.read(folder) if event["event"] == "end" and event["job"] == job]
-    here = attempts.kept_step(folder)
-    return next((count for count, step in enumerate(reversed(steps)) if step != here), len(steps))
+    """How many of this job's last ends had kept no more than is kept now."""
+    job = job_id()
+    ends = [event["kept"] for event in attempts.read(folder) if event["event"] == "end" and event["job"] == job]
+    here = attempts.kept(folder)
+    return next((count for count, kept in enumerate(reversed(ends)) if kept != here), len(ends))
 
 
 def give_up(submission: Submission, index: int, code: int) -> None:
-    """Write the record of a run that ends again and again where it began."""
+    """Write the record of what ends the process again and again: the network, or the measurement that it was at.
+
+    Where not one was begun, none can be: all that are missing.
+    """
     folder = submission.run_folder(index)
-    message = f"ended {FRUITLESS} times at step {attempts.kept_step(folder)} without getting further: {in_words(code)}"
-    line = last_line(log_path(submission, str(attempts.job_id())))
+    message = f"ended {FRUITLESS} times at {attempts.kept(folder)} without getting further: {in_words(code)}"
+    line = last_line(log_path(submission, str(job_id())))
+    message += f"; log: {line}" if line else ""
     provenance = bare_provenance(submission, folder)
-    submission.failure(index, f"{message}; log: {line}" if line else message, provenance).write(folder)
+    ids, begun = missing(submission, index), attempts.begun(folder)
+    for name in [begun] if begun in ids else ids:
+        if name == NETWORK:
+            submission.failed_network(index, message, provenance).write(network_path(folder))
+        else:
+            record = submission.failed_measurement(index, name, message, provenance)
+            record.write(measurement_path(folder, name))
 
 
 def bare_provenance(submission: Submission, folder: Path) -> Provenance:
@@ -130,7 +135,7 @@ def bare_provenance(submission: Submission, folder: Path) -> Provenance:
         host=platform.node(),
         threads=submission.resources.cpus_per_task,
         world_size=submission.resources.nodes * submission.resources.tasks_per_node,
-        slurm_job=attempts.job_id(),
+        slurm_job=job_id(),
         attempts=attempts.count(folder),
         lost_seconds=attempts.lost_seconds(folder),
         started=events[0]["time"] if events else now,

@@ -1,38 +1,88 @@
-"""A submission in sbatch's terms: its options, its shell lines, and a plain script for clusters without submitit."""
+"""A submission as a batch script, which submitit writes, and the command that sends it."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 from slurm.manifest import Submission
 from slurm.profile import Resources
 
-Option = str | int | bool
+
+def path(submission: Submission) -> Path:
+    """Where its script lies."""
+    return submission.folder / "job.sh"
 
 
-def options(submission: Submission) -> dict[str, Option]:
-    """sbatch's options by their long names, without the array and the files of the log."""
+def script(submission: Submission) -> str:
+    """The batch script. It is an array even of one job, so that jobs are told apart in one way."""
+    # What SlurmExecutor writes its scripts with: that can only be made where there is Slurm, and pickles its tasks.
+    from submitit.slurm.slurm import _make_sbatch_string
+
     profile, asked = submission.profile, submission.resources
-    wanted: dict[str, Option | None] = {
-        "job-name": submission.name,
+    options: dict[str, str | int | bool | None] = {
         "partition": asked.partition,
         "account": asked.account,
         "qos": asked.qos,
         "constraint": asked.constraint,
-        "nodes": asked.nodes,
-        "ntasks-per-node": asked.tasks_per_node,
         "gpus-per-node": _gpus(asked),
-        "cpus-per-task": asked.cpus_per_task,
         "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
-        "time": asked.minutes,
-        "signal": f"USR2@{profile.signal_seconds}",
         "requeue": True,
-        "open-mode": "append",
         **profile.sbatch,
     }
-    return {name: value for name, value in wanted.items() if value is not None and value is not False}
+    # Whatever ends the job, its last act is to go back to the queue, where that is of use.
+    requeue = shlex.join([sys.executable, "-m", "slurm.requeue", str(submission.path)])
+    last = ["export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}", f"trap {shlex.quote(f'{requeue} $?')} EXIT"]
+    text: str = _make_sbatch_string(
+        command=f"{job_command(submission)} $SLURM_ARRAY_TASK_ID",
+        folder=submission.folder,
+        job_name=submission.name,
+        time=asked.minutes,
+        nodes=asked.nodes,
+        ntasks_per_node=asked.tasks_per_node,
+        cpus_per_task=asked.cpus_per_task,
+        signal_delay_s=profile.signal_seconds,
+        map_count=len(submission.entries),
+        array_parallelism=profile.jobs_at_once or len(submission.entries),
+        stderr_to_stdout=True,
+        setup=[*shell_lines(submission), *last],
+        # One task that dies takes the others with it: they would wait for it for ever.
+        srun_args=["--kill-on-bad-exit=1"],
+        additional_parameters={
+            name: value for name, value in options.items() if value is not None and value is not False
+        },
+    )
+    return text
+
+
+def job_command(submission: Submission, *indices: int) -> str:
+    """What does the runs at ``indices``, in a shell."""
+    return shlex.join([sys.executable, "-u", "-m", "slurm.job", str(submission.path), *map(str, indices)])
+
+
+def flags(submission: Submission) -> list[str]:
+    """sbatch's options in the script, as a command line has them."""
+    return [line.removeprefix("#SBATCH ") for line in script(submission).splitlines() if line.startswith("#SBATCH ")]
+
+
+def command(submission: Submission, after: str | None) -> list[str]:
+    """What sends the script; with ``after``, a job id, each job once the one of the same index has made its network."""
+    waits = [f"--dependency=aftercorr:{after}", "--kill-on-invalid-dep=yes"] if after else []
+    return ["sbatch", "--parsable", *waits, str(path(submission))]
+
+
+def by_hand(submissions: Sequence[Submission]) -> list[str]:
+    """The lines of a shell that sends them: what waits for another names its job by a variable."""
+    lines, places = [], {submission.name: f"job{place}" for place, submission in enumerate(submissions)}
+    for submission in submissions:
+        after = f"${places[submission.after]}" if submission.after else None
+        sends = " ".join(
+            word if word.startswith("--dependency=") else shlex.quote(word) for word in command(submission, after)
+        )
+        lines.append(f"{places[submission.name]}=$({sends}) && echo submitted ${places[submission.name]}")
+    return lines
 
 
 def _gpus(asked: Resources) -> int | str | None:
@@ -41,73 +91,13 @@ def _gpus(asked: Resources) -> int | str | None:
     return f"{asked.gpu_type}:{asked.gpus_per_node}" if asked.gpu_type else asked.gpus_per_node
 
 
-def array(submission: Submission) -> str:
-    """The array's indices, and how many of its jobs may run at once."""
-    count = len(submission.entries)
-    return f"0-{count - 1}%{min(count, submission.profile.jobs_at_once or count)}"
-
-
 def shell_lines(submission: Submission) -> list[str]:
-    """What the batch script does before Python starts, and, by its exit trap, after it ended.
+    """What a job does before Python starts.
 
     The snapshot of the code goes before any installed one, and the folder submitted from does not go before it.
     """
-    requeue = shlex.join([sys.executable, "-m", "slurm.requeue", str(submission.path)])
     return [
         *submission.profile.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in submission.profile.environment.items()),
         f"export PYTHONPATH={shlex.quote(submission.source.folder)}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1",
-        "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}",
-        f"trap {shlex.quote(f'{requeue} $?')} EXIT",
     ]
-
-
-def srun_arguments() -> list[str]:
-    """One task that dies takes the others with it: they would wait for it for ever."""
-    return ["--kill-on-bad-exit=1"]
-
-
-def submitit_parameters(submission: Submission) -> dict[str, Any]:
-    """The same for submitit, which writes the batch script around them."""
-    asked = submission.resources
-    named = {"nodes", "ntasks-per-node", "cpus-per-task", "mem", "time", "job-name", "signal"}
-    return {
-        "name": submission.name,
-        "timeout_min": asked.minutes,
-        "nodes": asked.nodes,
-        "tasks_per_node": asked.tasks_per_node,
-        "cpus_per_task": asked.cpus_per_task,
-        **({"mem_gb": asked.memory_gb} if asked.memory_gb else {}),
-        "stderr_to_stdout": True,
-        "slurm_signal_delay_s": submission.profile.signal_seconds,
-        "slurm_array_parallelism": submission.profile.jobs_at_once or len(submission.entries),
-        "slurm_setup": shell_lines(submission),
-        "slurm_srun_args": srun_arguments(),
-        "slurm_additional_parameters": {
-            name: value for name, value in options(submission).items() if name not in named
-        },
-    }
-
-
-def script(submission: Submission) -> str:
-    """A batch script that does what the submission does, for ``sbatch`` by hand."""
-    log = str(submission.folder / "%A_%a_0_log.out")
-    flags = options(submission) | {"array": array(submission), "output": log}
-    tasks = str(submission.folder / "%A_%a_%t_log.out")
-    srun = shlex.join(["srun", "--unbuffered", f"--output={tasks}", *srun_arguments(), sys.executable])
-    job = f"-u -m slurm.job {shlex.quote(str(submission.path))} $SLURM_ARRAY_TASK_ID"
-    return "\n".join(
-        [
-            "#!/bin/bash",
-            *(_flag(name, value) for name, value in flags.items()),
-            "",
-            *shell_lines(submission),
-            "export SUBMITIT_EXECUTOR=slurm",
-            f"{srun} {job}",
-            "",
-        ]
-    )
-
-
-def _flag(name: str, value: Option) -> str:
-    return f"#SBATCH --{name}" if value is True else f"#SBATCH --{name}={shlex.quote(str(value))}"

@@ -25,29 +25,35 @@ def exit_code(standings: Iterable[Standing]) -> int:
 
 
 def rows(standings: Iterable[Standing], runs: Path) -> list[dict[str, Any]]:
-    """One row a run: state, epoch, images a second, time left, times requeued, job, and why it is where it is."""
+    """One row a run: state, what it is at, images a second, time left, how much is measured, and why it is there."""
     return [_row(standing, runs / standing.run) for standing in standings]
 
 
 def _row(standing: Standing, folder: Path) -> dict[str, Any]:
-    line = last_metrics(folder) if standing.state == "running" else None
-    run = _run(standing)
+    sent, records = standing.sent, standing.records
+    running, trained = standing.state == "running", records.network is not None and records.network.status == "done"
+    line = last_metrics(folder) if running and not trained else None
+    network = next((e.network for e in sent.submission.entries if e.id == standing.run), {}) if sent else {}
+    measured = sum(record.status == "done" for record in records.measurements.values())
     return {
         "run": standing.run,
         "state": standing.state,
-        "epoch": f"{line['epoch'] + 1}/{run['epochs']}" if line else None,
+        "stage": _stage(folder, line, network) if running else None,
         "images/s": round(line["images_per_second"]) if line else None,
-        "left": duration(_seconds_left(line, run)) if line else None,
+        "left": duration(_seconds_left(line, network)) if line else None,
+        "measured": f"{measured}/{standing.listed}" if standing.listed else None,
         "requeued": max(0, attempts.count(folder) - 1),
-        "job": standing.job.id if standing.job else None,
+        "job": sent.job.id if sent else None,
         "why": standing.detail,
     }
 
 
-def _run(standing: Standing) -> dict[str, Any]:
-    if standing.submission is None:
-        return {}
-    return next(entry.run for entry in standing.submission.entries if entry.id == standing.run)
+def _stage(folder: Path, line: dict[str, Any] | None, network: dict[str, Any]) -> str | None:
+    """What a running job is at: an epoch, or a probe."""
+    if line:
+        return f"epoch {line['epoch'] + 1}/{network['epochs']}"
+    measurement = attempts.begun(folder)
+    return measurement.rpartition("-")[0] if measurement else None
 
 
 def last_metrics(folder: Path) -> dict[str, Any] | None:
@@ -67,9 +73,9 @@ def last_metrics(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _seconds_left(line: dict[str, Any], run: dict[str, Any]) -> float:
+def _seconds_left(line: dict[str, Any], network: dict[str, Any]) -> float:
     steps = line["total_steps"] - line["step"]
-    return float(steps * run["batch_size"] / line["images_per_second"])
+    return float(steps * network["batch_size"] / line["images_per_second"])
 
 
 def duration(seconds: float) -> str:

@@ -1,29 +1,32 @@
-"""Submit a suite: one array of jobs a shape of resources, of the runs that are neither done nor on their way."""
+"""Submit a suite: an array of jobs a shape of resources, of the runs that are neither done nor on their way.
+
+Where measuring asks for other resources than training, it is an array of its own: each of its jobs starts when the job
+of the same index has made its network.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
 import socket
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmark.running.folder import check_owner, claim_folder
+from benchmark.running.folder import check_owner, claim_folder, locked
+from benchmark.running.state import RunState
 from benchmark.runtime.errors import UserError
 from benchmark.suite.expand import Cell, Suite
-from slurm import snapshot
+from benchmark.suite.run import Run
+from slurm import sbatch, snapshot
 from slurm.execution import send
-from slurm.manifest import FOLDER, Source, Submission, submissions
+from slurm.manifest import FOLDER, Part, Source, Submission, submissions
 from slurm.packing import entry_of
-from slurm.profile import Profile, Resources
-from slurm.survey import FAILED, UNFINISHED, Standing, survey
+from slurm.profile import Profile, Resources, Stage
+from slurm.survey import LIVE, Standing, survey
 
 # Slurm's own default of MaxArraySize is 1001.
 _ARRAY_SIZE = 1000
@@ -32,7 +35,7 @@ _LOCK_PATIENCE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What would be submitted, and what is left out and why."""
+    """What would be submitted, an array after the one that it waits for; and what is left out and why."""
 
     arrays: tuple[Submission, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -46,43 +49,68 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
     """Choose the runs to submit and group them by what they ask for. Writes nothing."""
     check_owner(suite, runs)
     check_time(suite, profile)
-    standings = survey(runs, [cell.run.id for cell in suite.cells])
-    chosen, left_out = [], []
+    standings = survey(runs, {cell.run.id: [one.id for one in cell.run.measurements] for cell in suite.cells})
+    left_out: list[tuple[str, str]] = []
+    groups: dict[tuple[Resources, Resources, bool], list[Cell]] = {}
     for cell in suite.cells:
-        reason = _left_out(standings[cell.run.id], retry)
-        if reason:
+        standing = standings[cell.run.id]
+        state = _state(cell.run, standing, runs)
+        if reason := _left_out(standing, state, retry):
             left_out.append((cell.run.id, reason))
-        else:
-            chosen.append(cell)
-    groups: dict[Resources, list[Cell]] = {}
-    for cell in chosen:
-        groups.setdefault(profile.resources_of(cell.run.model_dump(mode="json")), []).append(cell)
-    parts = [
-        (resources, cells[start : start + _ARRAY_SIZE])
-        for resources, cells in groups.items()
-        for start in range(0, len(cells), _ARRAY_SIZE)
-    ]
+            continue
+        asked = resources_of(cell.run, profile, "train"), resources_of(cell.run, profile, "measure")
+        groups.setdefault((*asked, state.network_missing(retry)), []).append(cell)
     make = _maker(suite, runs, profile, source, retry)
-    return Plan(tuple(make(resources, cells) for resources, cells in parts), tuple(left_out))
+    arrays: list[Submission] = []
+    for (train, measure, is_missing), cells in groups.items():
+        for start in range(0, len(cells), _ARRAY_SIZE):
+            part = cells[start : start + _ARRAY_SIZE]
+            if not is_missing:
+                arrays.append(make("measure", None, measure, part))
+            elif train == measure or profile.executor != "slurm":
+                arrays.append(make("both", None, train, part))
+            else:
+                first = make("train", None, train, part)
+                arrays += [first, make("measure", first.name, measure, part)]
+    return Plan(tuple(arrays), tuple(left_out))
 
 
-def _left_out(standing: Standing, retry: bool) -> str:
+def resources_of(run: Run, profile: Profile, stage: Stage) -> Resources:
+    """What a stage of one run asks for."""
+    probes = [measurement.probe.name for measurement in run.measurements]
+    return profile.resources_of(run.network.model_dump(mode="json"), probes, stage)
+
+
+def _state(run: Run, standing: Standing, runs: Path) -> RunState:
+    """As :func:`benchmark.running.state.state_of` has it, but that nothing is set aside."""
+    found = standing.records
+    records = {measurement.id: found.measurements.get(measurement.id) for measurement in run.measurements}
+    return RunState(run, found.network, records, run.network.is_kept(runs / run.id))
+
+
+def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
     """Why a run is not submitted; '' where it is."""
-    if standing.state in UNFINISHED or (retry and standing.state in FAILED):
+    if standing.state in LIVE:
+        return standing.state
+    if standing.state == "damaged":
+        return "" if retry else "damaged (spherebench retry brings it back)"
+    if state.is_missing(retry):
         return ""
-    return f"{standing.state} (spherebench retry brings it back)" if standing.state in FAILED else standing.state
+    return "done" if state.is_done else f"{standing.state} (spherebench retry brings it back)"
 
 
 def _maker(
     suite: Suite, runs: Path, profile: Profile, source: Source, retry: bool
-) -> Callable[[Resources, Sequence[Cell]], Submission]:
+) -> Callable[[Part, str | None, Resources, Sequence[Cell]], Submission]:
     # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
     execution = suite.execution.model_copy(update={"data_root": str(Path(suite.execution.data_root).resolve())})
 
-    def make(resources: Resources, cells: Sequence[Cell]) -> Submission:
+    def make(stage: Part, after: str | None, resources: Resources, cells: Sequence[Cell]) -> Submission:
         return Submission(
             name=f"{suite.name}-{secrets.token_hex(4)}",
             runs=str(runs.resolve()),
+            stage=stage,
+            after=after,
             profile=profile,
             resources=resources,
             suite=suite.name,
@@ -101,7 +129,8 @@ def _maker(
 
 def check_time(suite: Suite, profile: Profile) -> None:
     """Raise :class:`UserError` where a job would reach its time limit before its first checkpoint."""
-    for resources in {profile.resources_of(cell.run.model_dump(mode="json")) for cell in suite.cells}:
+    stages: tuple[Stage, ...] = ("train", "measure")
+    for resources in {resources_of(cell.run, profile, stage) for cell in suite.cells for stage in stages}:
         usable = 60 * resources.minutes - profile.signal_seconds
         if usable <= suite.execution.checkpoint_seconds:
             raise UserError(
@@ -119,7 +148,14 @@ def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, h
     runs = runs.resolve()
     was_there = runs.exists()
     check_owner(suite, runs)
-    with _alone(runs):
+    lock = runs / FOLDER / ".lock"
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise UserError(f"--out {runs}: cannot be written: {error.strerror}") from error
+    # Two programs that submit to one folder take turns: the second sees what the first has queued.
+    with locked(lock, patience=_LOCK_PATIENCE_SECONDS):
         try:
             return _submit(suite, runs, profile, retry, hand_over)
         except UserError:
@@ -137,7 +173,9 @@ def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, hand_over: 
             claim_folder(suite, runs)
         for submission in planned.arrays:
             submission.write()
-            sent.append(submission if hand_over else _with_jobs(submission, send(submission)))
+            if profile.executor == "slurm":
+                sbatch.path(submission).write_text(sbatch.script(submission))
+            sent.append(submission if hand_over else _with_jobs(submission, send(submission, _after(submission, sent))))
     finally:
         kept = {submission.folder for submission in sent} | {Path(s.source.folder) for s in sent}
         for left in set((runs / FOLDER).iterdir()) - before - kept:
@@ -151,29 +189,9 @@ def _with_jobs(submission: Submission, jobs: tuple[str, ...]) -> Submission:
     return noted
 
 
-@contextmanager
-def _alone(runs: Path) -> Iterator[None]:
-    """Two programs that submit to one folder take turns: the second sees what the first has queued."""
-    try:
-        (runs / FOLDER).mkdir(parents=True, exist_ok=True)
-        lock = (runs / FOLDER / ".lock").open("a")
-    except OSError as error:
-        raise UserError(f"--out {runs}: cannot be written: {error.strerror}") from error
-    with lock:
-        until = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while not _locked(lock.fileno()):
-            if time.monotonic() > until:
-                raise UserError(f"{runs}: another program has been submitting to it for {_LOCK_PATIENCE_SECONDS:g} s")
-            time.sleep(0.2)
-        yield
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _after(submission: Submission, sent: Sequence[Submission]) -> str | None:
+    """The job that trains what this submission measures."""
+    return next((before.jobs[0] for before in sent if before.name == submission.after), None)
 
 
 def unshared_filesystem(runs: Path) -> str | None:

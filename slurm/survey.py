@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.running import attempts
-from results.record import RECORD_NAME, Record
+from benchmark.runtime.errors import UserError
+from results.record import NETWORK_NAME
 from slurm import queue
 from slurm.manifest import Submission, submissions
 from slurm.queue import Job
+from slurm.records import NETWORK, Records
 from slurm.requeue import last_line, log_path
 
 # What brings a run back: submit takes up the first ones by itself, retry also those that have failed.
@@ -21,68 +24,84 @@ LIVE = ("pending", "running")
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What has become of one run so far. ``state`` is a record's status, or one of ``UNFINISHED`` or ``LIVE``."""
+class Sent:
+    """A job, and the submission it is of."""
 
-    run: str
-    state: str
-    detail: str = ""
-    job: Job | None = None
-    submission: Submission | None = None
-    record: Record | None = None
+    submission: Submission
+    job: Job
 
     @property
-    def log(self) -> Path | None:
-        """The log of its last job."""
-        if self.submission is None or self.job is None:
-            return None
+    def log(self) -> Path:
+        """Where its first task writes."""
         return log_path(self.submission, self.job.id.removeprefix("local-"))
 
 
-def survey(runs: Path, ids: Iterable[str] = ()) -> dict[str, Standing]:
-    """Where each run stands: of every submission, of every run folder, and of ``ids``.
+@dataclass(frozen=True)
+class Standing:
+    """What has become of one run so far. ``state`` is a record's status, or one of ``UNFINISHED`` or ``LIVE``.
+
+    ``sent`` is the job that matters: the one that waits or runs, or else the last one for what is missing; ``trail``
+    all jobs that it ever had. ``listed`` says how many measurements are wanted.
+    """
+
+    run: str
+    state: str
+    detail: str
+    records: Records
+    listed: int
+    sent: Sent | None
+    trail: tuple[Sent, ...]
+
+
+def survey(runs: Path, wanted: Mapping[str, Iterable[str]] | None = None) -> dict[str, Standing]:
+    """Where each run stands: of every submission, of every run folder, and of ``wanted`` (ids of measurements by run).
 
     Raises :class:`UserError` where Slurm has to be asked and does not answer.
     """
     found = submissions(runs)
-    jobs = last_jobs(found)
-    names = dict.fromkeys([*ids, *(entry.id for submission in found for entry in submission.entries)])
-    names |= dict.fromkeys(path.parent.name for path in sorted(runs.glob(f"*/{RECORD_NAME}")))
-    silent = {name: jobs[name] for name in names if name in jobs and jobs[name][1].state == ""}
-    states = queue.accounted(job.id for _, job in silent.values())
-    for name, (submission, job) in silent.items():
-        jobs[name] = submission, Job(job.id, job.name, states.get(job.id, ""))
-    return {name: _standing(runs / name, jobs.get(name)) for name in names}
+    listed: dict[str, dict[str, None]] = {name: dict.fromkeys(ids) for name, ids in (wanted or {}).items()}
+    for submission in found:
+        for entry in submission.entries:
+            listed.setdefault(entry.id, {}).update(dict.fromkeys(entry.measurements))
+    for path in sorted(runs.glob(f"*/{NETWORK_NAME}")):
+        listed.setdefault(path.parent.name, {})
+    counts = _listed_counts(runs)
+    records = {name: Records.of(runs / name) for name in listed}
+    trails = _with_accounts(_trails(found), {name for name in listed if records[name].missing(listed[name])})
+    return {
+        name: _standing(runs / name, records[name], list(ids), counts.get(name, 0), trails.get(name, ()))
+        for name, ids in listed.items()
+    }
 
 
-def last_jobs(found: list[Submission]) -> dict[str, tuple[Submission, Job]]:
-    """Each run's job: the one that waits or runs, or else the last one, in state '' where Slurm has forgotten it."""
-    queued = _queued(found)
-    jobs: dict[str, tuple[Submission, Job]] = {}
+def _listed_counts(runs: Path) -> dict[str, int]:
+    """How many measurements are listed for each network, whoever asked for them."""
+    path = runs / "suite.json"
+    try:
+        note = json.loads(path.read_bytes()) if path.exists() else {}
+        return {name: len(found) for name, found in note.get("measurements", {}).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: is damaged; remove it, or choose another folder with --out") from error
+
+
+def _trails(found: list[Submission]) -> dict[str, tuple[Sent, ...]]:
+    """Every job of each run, oldest first."""
+    on_slurm = any(submission.profile.executor == "slurm" for submission in found)
+    queued = {(job.name, job.index): job for job in queue.jobs()} if on_slurm else {}
+    trails: dict[str, tuple[Sent, ...]] = {}
     for submission in found:
         for index, entry in enumerate(submission.entries):
             job = _job(submission, index, queued)
-            before = jobs.get(entry.id)
-            if job and (before is None or job.is_live or not before[1].is_live):
-                jobs[entry.id] = submission, job
-    return jobs
-
-
-def _queued(found: list[Submission]) -> dict[tuple[str, int], Job]:
-    if not any(submission.profile.executor == "slurm" for submission in found):
-        return {}
-    return {(job.name, job.index): job for job in queue.jobs()}
+            if job:
+                trails[entry.id] = (*trails.get(entry.id, ()), Sent(submission, job))
+    return trails
 
 
 def _job(submission: Submission, index: int, queued: Mapping[tuple[str, int], Job]) -> Job | None:
     if submission.profile.executor == "local":
         return _local_job(submission, index)
-    if (submission.name, index) in queued:
-        return queued[submission.name, index]
-    if not submission.jobs:
-        return None
-    single = len(submission.entries) == 1
-    return Job(submission.jobs[0] if single else f"{submission.jobs[0]}_{index}", submission.name, "")
+    forgotten = Job(f"{submission.jobs[0]}_{index}", submission.name, "") if submission.jobs else None
+    return queued.get((submission.name, index), forgotten)
 
 
 def _local_job(submission: Submission, index: int) -> Job | None:
@@ -107,50 +126,59 @@ def is_alive(pid: str) -> bool:
     return b"submitit" in command
 
 
-def _standing(folder: Path, found: tuple[Submission, Job] | None) -> Standing:
-    submission, job = found or (None, None)
-    record, damage = _record(folder)
-    state, detail = _state(folder, record, damage, submission, job)
-    return Standing(folder.name, state, detail, job, submission, record)
+def _with_accounts(trails: dict[str, tuple[Sent, ...]], names: set[str]) -> dict[str, tuple[Sent, ...]]:
+    """With what the accounting says of jobs of these runs that Slurm's controller has forgotten."""
+    states = queue.accounted(s.job.id for name in names for s in trails.get(name, ()) if not s.job.state)
+    told = {
+        name: tuple(replace(s, job=replace(s.job, state=s.job.state or states.get(s.job.id, ""))) for s in trail)
+        for name, trail in trails.items()
+        if name in names
+    }
+    return trails | told
 
 
-def _record(folder: Path) -> tuple[Record | None, str]:
-    path = folder / RECORD_NAME
-    try:
-        return (Record.read(path) if path.exists() else None), ""
-    except ValueError as error:
-        return None, str(error)
+def _standing(folder: Path, records: Records, ids: list[str], count: int, trail: tuple[Sent, ...]) -> Standing:
+    missing = records.missing(ids)
+    fitting = [
+        sent for sent in trail if sent.submission.stage in ("both", "train" if missing == [NETWORK] else "measure")
+    ]
+    live = [sent for sent in trail if sent.job.is_live]
+    # Where both stages wait, the one that is missing tells why.
+    groups = ([sent for sent in fitting if sent.job.is_live], live, fitting)
+    sent = next((group[-1] for group in groups if group), None)
+    listed = max(len(ids), count)
+    ended = sum(record.status != "interrupted" for record in records.measurements.values())
+    made = records.network is not None and records.network.status == "done"
+    state, detail = _state(folder, records, bool(missing) or (made and ended < listed), sent)
+    return Standing(folder.name, state, detail, records, listed, sent, trail)
 
 
-def _state(
-    folder: Path, record: Record | None, damage: str, submission: Submission | None, job: Job | None
-) -> tuple[str, str]:
-    if record and record.status == "done":
+def _state(folder: Path, records: Records, incomplete: bool, sent: Sent | None) -> tuple[str, str]:
+    faults = records.faults()
+    told = "; ".join(message for _, message in faults)
+    if not (incomplete or faults or records.damage):
         return "done", ""
-    if job and job.is_running:
-        return "running", ""
-    if job and job.is_live and job.state:
-        return "pending", job.reason
-    if damage:
-        return "damaged", damage
-    if record and record.status != "interrupted":
-        return record.status, record.message
-    return _ended_without_record(folder, record, submission, job)
+    if sent and sent.job.is_live:
+        return ("running", told) if sent.job.is_running else ("pending", sent.job.reason)
+    if records.damage:
+        return "damaged", records.damage
+    if not incomplete:
+        return faults[0][0], told
+    state, detail = _ended_without_record(folder, records, sent)
+    return state, "; ".join(filter(None, [detail, told]))
 
 
-def _ended_without_record(
-    folder: Path, record: Record | None, submission: Submission | None, job: Job | None
-) -> tuple[str, str]:
+def _ended_without_record(folder: Path, records: Records, sent: Sent | None) -> tuple[str, str]:
     events = attempts.read(folder)
     last_start = max((place for place, event in enumerate(events) if event["event"] == "start"), default=-1)
-    whys = [event["why"] for event in events[last_start + 1 :]]
-    why = whys[-1] if whys else ""
-    if any("cancelled" in why for why in whys) or (job and job.state == "CANCELLED"):
-        return "cancelled", f"at step {attempts.kept_step(folder)}"
-    if why or record:
-        return "interrupted", why or (record.message if record else "")
-    if job is None or submission is None:
+    whys = [event["why"] for event in events[last_start + 1 :] if event["event"] == "end"]
+    if any("cancelled" in why for why in whys) or (sent and sent.job.state == "CANCELLED"):
+        return "cancelled", f"at {attempts.kept(folder)}"
+    interrupted = [record.message for record in records.all() if record.status == "interrupted"]
+    if whys or interrupted:
+        return "interrupted", (whys or interrupted)[-1]
+    if sent is None:
         return "not submitted", ""
-    told = last_line(log_path(submission, job.id.removeprefix("local-")))
-    state = job.state.lower() or "Slurm has forgotten it"
+    told = last_line(sent.log)
+    state = sent.job.state.lower() or "Slurm has forgotten it"
     return "lost", f"{state} and no record was written" + (f"; log: {told}" if told else "")

@@ -1,18 +1,22 @@
-"""Carry out runs of a manifest: each under its lock, each to its record, whatever becomes of it."""
+"""Carry out runs of a manifest: each under its lock, each to its records, whatever becomes of it."""
 
 from __future__ import annotations
 
 import os
+import platform
+from datetime import datetime
 from pathlib import Path
 
-from benchmark.running.execute import execute
-from benchmark.running.folder import alone, is_pending, read_record
-from benchmark.running.sweep import DataCache, check_data, summary
+from benchmark.networks.base import Job
+from benchmark.running.folder import alone
+from benchmark.running.runner import Data, carry_out, check, summary
+from benchmark.running.state import RETRIED, RunState, state_of
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
-from benchmark.runtime.process import Process, process
-from benchmark.runtime.signals import Requests
+from benchmark.runtime.process import process
+from benchmark.runtime.provenance import job_id
+from benchmark.runtime.signals import Interrupted, Requests
 from benchmark.suite.expand import Cell, Suite
-from results.record import Record
+from results.record import MeasurementRecord, NetworkRecord, measurement_path, network_path
 from slurm.manifest import Submission
 from slurm.packing import suite_of
 from slurm.requeue import ASKED, DISK_FULL, bare_provenance
@@ -28,10 +32,13 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
     _join_the_others()
     codes: list[int] = []
     with process(suite.execution.device) as this:
-        data = DataCache(suite.execution)
+        data = Data(suite.execution, requests)
         for index in indices:
-            codes.append(_guarded(submission, index, suite, this, data, requests))
-            if this.highest(requests.suite_must_end):
+            requests.next_run()
+            print(f"{submission.entries[index].id}  as job {job_id()} on {platform.node()}", flush=True)
+            job = Job(submission.run_folder(index), this, requests, suite.execution)
+            codes.append(_guarded(submission, index, suite, data, job))
+            if this.all_reduce_max(requests.suite_must_end):
                 break
     return ASKED if len(codes) < len(indices) else max(codes)
 
@@ -44,44 +51,68 @@ def _join_the_others() -> None:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
 
 
-def _guarded(
-    submission: Submission, index: int, suite: Suite, this: Process, data: DataCache, requests: Requests
-) -> int:
-    folder = submission.run_folder(index)
+def _guarded(submission: Submission, index: int, suite: Suite, data: Data, job: Job) -> int:
     try:
-        with full_disk_told(folder):
-            return _carry_out(suite.cells[index], suite, submission, this, data, requests)
+        with full_disk_told(job.folder):
+            return _carry_out(suite.cells[index], suite, submission, data, job)
+    except Interrupted:
+        return ASKED
     except DiskFull as error:
         print(f"error: {error}", flush=True)
         return DISK_FULL
     except UserError as error:
         print(f"error: {error}", flush=True)
-        if this.is_main:
-            submission.failure(index, str(error), bare_provenance(submission, folder)).write(folder)
+        if job.process.is_main and state_of(suite.cells[index].run, job.folder).network_missing():
+            record = submission.failed_network(index, str(error), bare_provenance(submission, job.folder))
+            record.write(network_path(job.folder))
         return 1
 
 
-def _carry_out(
-    cell: Cell, suite: Suite, submission: Submission, this: Process, data: DataCache, requests: Requests
-) -> int:
-    folder = Path(submission.runs) / cell.run.id
-    several = submission.profile.executor == "local"
+def _carry_out(cell: Cell, suite: Suite, submission: Submission, data: Data, job: Job) -> int:
+    several, stage, this = submission.profile.executor == "local", submission.stage, job.process
     patience = 0.0 if several else _LOCK_PATIENCE_SECONDS
-    with alone(folder, this, patience=patience, hurried=lambda: requests.suite_must_end) as mine:
+    with alone(job.folder, this, patience=patience, hurried=lambda: job.requests.suite_must_end) as mine:
         if not mine:
             print(f"{cell.run.id}  is being run by another program", flush=True)
             return 0 if several else ASKED
-        record = this.told(read_record(folder) if this.is_main else None)
-        if is_pending(record, submission.retry):
-            images = data.get(cell.run.data)
-            check_data(cell.run, images, this)
-            requests.next_run()
-            record = execute(cell, suite, folder, images, this, requests)
-            print(summary(record), flush=True)
-        return _code(record)
+        retry = this.broadcast(_bring_back(cell, submission, job.folder) if this.is_main else None)
+        state = this.broadcast(state_of(cell.run, job.folder) if this.is_main else None)
+        if stage != "measure" and state.network_missing(retry):
+            check(cell.run, data, this)
+        if stage == "measure" and state.network_missing(retry):
+            print(f"{cell.run.id}  has no network that could be measured", flush=True)
+            return 1
+        state = carry_out(cell, suite.name, data, job, retry=retry, train=stage != "measure", measure=stage != "train")
+        print(summary(state), flush=True)
+        return _code(state, submission)
 
 
-def _code(record: Record | None) -> int:
-    if record is None or record.status == "interrupted":
+def _bring_back(cell: Cell, submission: Submission, folder: Path) -> bool:
+    """Set measurements aside that failed before they were submitted again; returns whether the network had.
+
+    What fails in this job is not repeated when it is requeued.
+    """
+    state = state_of(cell.run, folder)
+    if not submission.retry:
+        return False
+    for record in state.measurements.values():
+        if _failed_before(record, submission):
+            assert record is not None
+            path = measurement_path(folder, record.id)
+            path.replace(path.with_name(f"{path.name}.{record.status}"))
+    return _failed_before(state.network, submission)
+
+
+def _failed_before(record: NetworkRecord | MeasurementRecord | None, submission: Submission) -> bool:
+    if record is None or record.status not in RETRIED:
+        return False
+    return datetime.fromisoformat(record.provenance.finished) < datetime.fromisoformat(submission.submitted)
+
+
+def _code(state: RunState, submission: Submission) -> int:
+    network = None if state.network is None else state.network.status
+    statuses = [record and record.status for record in state.measurements.values()]
+    concern = [network, *(statuses if network == "done" and submission.stage != "train" else [])]
+    if None in concern or "interrupted" in concern:
         return ASKED
-    return 0 if record.status == "done" else 1
+    return int(any(status != "done" for status in concern))

@@ -66,9 +66,9 @@ GresTypes=gpu
 NodeName=127.0.1.[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=8 RealMemory=8000 \
 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes=127.0.1.[1-2] Default=YES
-PartitionName=low Nodes=127.0.1.3 PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=low Nodes=127.0.1.3 PriorityTier=1 PreemptMode=REQUEUE GraceTime=90
 PartitionName=high Nodes=127.0.1.3 PriorityTier=10 PreemptMode=OFF
-PartitionName=low2 Nodes=127.0.1.[4-5] PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=low2 Nodes=127.0.1.[4-5] PriorityTier=1 PreemptMode=REQUEUE GraceTime=90
 PartitionName=high2 Nodes=127.0.1.[4-5] PriorityTier=10 PreemptMode=OFF
 PartitionName=fragile Nodes=127.0.1.[6-7]
 {accounting}

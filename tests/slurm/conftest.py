@@ -9,7 +9,7 @@ import pytest
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.stage import Stage, Watched, write_suite
-from tests.slurm.theatre import Theatre, opened
+from tests.slurm.theatre import MEASURED, Theatre, opened
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +48,9 @@ def theatre(stage: Stage) -> Iterator[Theatre]:
 def undisturbed(stage: Stage) -> Watched:
     """The run that is not disturbed, done in this process."""
     return stage.only(stage.undisturbed("undisturbed"))
+
+
+@pytest.fixture(scope="session")
+def measured(stage: Stage) -> Watched:
+    """The run that is not disturbed as it is measured, done in this process."""
+    return stage.only(stage.undisturbed("undisturbed-measured", MEASURED))

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.running import attempts
-from benchmark.running.sweep import execute_suite
+from benchmark.running.runner import execute_suite
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import Suite, load_suite
-from results.record import RECORD_NAME, Record
+from results.record import NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm.manifest import submissions
 from slurm.profile import load_profile
+from slurm.records import Records
 from slurm.submit import Plan, submit
 from tests.slurm.cluster import Cluster, wait_for
 
@@ -97,8 +98,8 @@ class Stage:
         return runs
 
     def only(self, runs: Path) -> Watched:
-        """The only run of a runs folder that has its record."""
-        return Watched(self.cluster, runs, next(runs.glob(f"*/{RECORD_NAME}")).parent)
+        """The only run of a runs folder whose network is there."""
+        return Watched(self.cluster, runs, next(runs.glob(f"*/{NETWORK_NAME}")).parent)
 
     def command(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
         """``spherebench``, as a user calls it."""
@@ -131,7 +132,7 @@ class Watched:
     @property
     def job(self) -> str:
         """The id of its last job."""
-        return submissions(self.runs)[-1].jobs[0]
+        return f"{submissions(self.runs)[-1].jobs[0]}_0"
 
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged: the whole lines of metrics.jsonl."""
@@ -168,32 +169,32 @@ class Watched:
 
     def processes(self) -> list[int]:
         """Its training processes."""
-        return processes(str(submissions(self.runs)[-1].folder), "submitit.core._submit")
+        return processes(str(submissions(self.runs)[-1].folder), "slurm.job")
 
     def attempt(self, number: int) -> None:
         """Wait until its ``number``-th attempt has begun."""
         wait_for(PATIENCE, lambda: attempts.count(self.folder) >= number, what=f"attempt {number} of {self.folder}")
 
-    def record(self) -> Record | None:
-        """Its record, if there is one."""
-        path = self.folder / RECORD_NAME
-        return Record.read(path) if path.exists() else None
+    def network(self) -> NetworkRecord:
+        """The record of its network."""
+        return NetworkRecord.read(network_path(self.folder))
 
-    def is_done(self) -> bool:
-        """Whether its record says done."""
-        record = self.record()
-        return record is not None and record.status == "done"
+    def measured(self) -> dict[str, MeasurementRecord]:
+        """The records of its measurements that have ended, by id."""
+        return {
+            name: record
+            for name, record in Records.of(self.folder).measurements.items()
+            if record.status != "interrupted"
+        }
 
-    def finish(self) -> Record:
-        """Wait for its end; returns the record."""
-        wait_for(PATIENCE, lambda: self.is_done() or self._failed(), what=f"the end of {self.folder}", every=0.3)
-        record = self.record()
-        assert record is not None
-        return record
+    def finish(self) -> Records:
+        """Wait until its network, and all that is to be measured on it, have ended; returns their records."""
+        wait_for(PATIENCE, self._has_ended, what=f"the end of {self.folder}", every=0.3)
+        return Records.of(self.folder)
 
-    def _failed(self) -> bool:
-        record = self.record()
-        return record is not None and record.status not in {"done", "interrupted"}
+    def _has_ended(self) -> bool:
+        listed = [name for s in submissions(self.runs) for e in s.entries for name in e.measurements]
+        return not Records.of(self.folder).missing(listed)
 
     def wait_for_state(self, *states: str) -> None:
         """Wait until Slurm says that its job is in one of ``states``."""
@@ -263,6 +264,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     ]
 
 
-def figures(record: Record) -> dict[str, tuple[float, float | None]]:
-    """Every metric of a record, by its full name."""
-    return {metric.name: (metric.value, metric.sd) for metric in record.metrics}
+def figures(folder: Path) -> dict[str, tuple[float, float | None]]:
+    """Every figure of a run's folder, by its full name."""
+    records = Records.of(folder).measurements.values()
+    return {metric.name: (metric.value, metric.sd) for record in records for metric in record.metrics}

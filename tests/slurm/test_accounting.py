@@ -45,5 +45,5 @@ def test_sacct_tells_of_a_job_that_the_controller_has_forgotten(accounting: Clus
     assert survey(run.runs)[run.folder.name].state == "pending"
     accounting.run("scancel", job)
     wait_for(PATIENCE, lambda: not accounting.run("squeue", "-h", "-t", "all", check=False).strip(), every=0.5)
-    wait_for(30, lambda: accounted([job]) == {job: "CANCELLED"}, what="sacct", every=0.5)
+    wait_for(30, lambda: accounted([job]) == {f"{job}_0": "CANCELLED"}, what="sacct", every=0.5)
     assert survey(run.runs)[run.folder.name].state == "cancelled"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmark.runtime.errors import UserError
-from slurm.profile import load_profile, profile_paths
+from slurm.profile import Resources, Stage, load_profile, profile_paths
 
 
 @pytest.mark.parametrize("name", sorted(profile_paths()))
@@ -24,12 +25,35 @@ def test_a_run_may_ask_for_more(tmp_path: Path) -> None:
     )
     profile = load_profile(str(path))
     digits = {"source": "digits"}
-    assert profile.resources_of({"embedding_dim": 512, "method": "auh", "data": digits}).gpus_per_node == 1
-    assert profile.resources_of({"embedding_dim": 8192, "method": "auh", "data": digits}).gpus_per_node == 4
-    assert profile.resources_of({"embedding_dim": None, "method": "raw_pixels", "data": digits}).gpus_per_node == 1
+
+    def asked(network: dict[str, Any]) -> Resources:
+        return profile.resources_of(network, [], "train")
+
+    assert asked({"embedding_dim": 512, "method": "auh", "data": digits}).gpus_per_node == 1
+    assert asked({"embedding_dim": 8192, "method": "auh", "data": digits}).gpus_per_node == 4
+    assert asked({"method": "raw_pixels", "data": digits}).gpus_per_node == 1
     cifar = {"embedding_dim": 512, "method": "vicreg", "data": {"source": "cifar10"}}
-    assert profile.resources_of(cifar).minutes == 600
-    assert profile.resources_of(cifar | {"data": digits}).minutes == 60
+    assert asked(cifar).minutes == 600
+    assert asked(cifar | {"data": digits}).minutes == 60
+
+
+def test_measuring_may_ask_for_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "apart.yaml"
+    path.write_text(
+        "description: apart\nresources: {gpus_per_node: 8}\nshapes:\n"
+        "  - when: {stage: measure}\n    ask: {gpus_per_node: 1}\n"
+        "  - when: {stage: measure, probe: [linear, finetune]}\n    ask: {minutes: 600}\n"
+        "  - when: {stage: train, embedding_dim: 8192}\n    ask: {nodes: 2}\n"
+    )
+    profile, network = load_profile(str(path)), {"embedding_dim": 8192}
+
+    def asked(probes: list[str], stage: Stage) -> tuple[int, int, int]:
+        found = profile.resources_of(network, probes, stage)
+        return found.nodes, found.gpus_per_node, found.minutes
+
+    assert asked(["knn", "linear"], "train") == (2, 8, 60)
+    assert asked(["knn", "linear"], "measure") == (1, 1, 600)
+    assert asked(["knn"], "measure") == (1, 1, 60)
 
 
 def test_the_users_own_directory_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +76,10 @@ def test_the_users_own_directory_goes_first(tmp_path: Path, monkeypatch: pytest.
         ("description: x\nresources: {minutes: 1.5}", "resources.minutes: is 1.5, should be a valid integer"),
         ("description: x\nexecutor: pbs", "executor: is 'pbs', should be 'slurm', 'local' or 'debug'"),
         ("description: x\nshapes: [{when: {seed: 0}, ask: {gpus: 2}}]", "shapes.0.ask.gpus: unknown key"),
+        (
+            "description: x\nshapes: [{when: {stage: mesure}, ask: {nodes: 2}}]",
+            "stage is 'mesure', must be train or measure",
+        ),
         ("description: [", "not valid YAML"),
         ("description: x\nsbatch: {time: 1-00:00:00}", "sbatch: time is given as resources.minutes"),
         ("description: x\nsbatch: {gpus_per_node: 1}", "given as resources.gpus_per_node and gpu_type"),

@@ -9,19 +9,34 @@ from functools import partial
 
 import pytest
 
+from benchmark.running import attempts
 from slurm.manifest import submissions
 from tests.slurm.cluster import wait_for
 from tests.slurm.stage import PATIENCE, Watched
-from tests.slurm.theatre import Theatre, check_whole
+from tests.slurm.theatre import Theatre, check_kept, check_whole
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
 def test_the_time_limit_again_and_again(theatre: Theatre, undisturbed: Watched) -> None:
-    run, record = theatre.runs["limited"], theatre.ended["limited"].result(PATIENCE)
-    check_whole(run, record, undisturbed)
+    run, records = theatre.runs["limited"], theatre.ended["limited"].result(PATIENCE)
+    check_whole(run, records, undisturbed)
     assert run.ends()[:3] == ["asked to stop"] * 3
-    assert record.provenance.attempts >= 4
+    assert attempts.count(run.folder) >= 4
+
+
+def test_a_time_limit_shorter_than_a_measurement_costs_the_time(theatre: Theatre, measured: Watched) -> None:
+    run, records = theatre.runs["measured-limited"], theatre.ended["measured-limited"].result(PATIENCE)
+    check_whole(run, records, measured)
+    check_kept(run)
+    assert run.ends()[:2] == ["asked to stop"] * 2
+    train, measure = submissions(run.runs)
+    assert (train.stage, measure.stage, measure.after) == ("train", "measure", train.name)
+    assert (train.resources.gpus_per_node, measure.resources.gpus_per_node) == (0, 1)
+    starts = [event["job"] for event in attempts.read(run.folder) if event["event"] == "start"]
+    assert starts[0] == f"{train.jobs[0]}_0"
+    assert set(starts[1:]) == {f"{measure.jobs[0]}_0"}
+    assert len(starts) >= 4
 
 
 def test_nothing_is_left_in_the_queue(theatre: Theatre) -> None:

@@ -12,12 +12,16 @@ from click.testing import CliRunner, Result
 
 from benchmark.cli import main
 from benchmark.running import attempts
-from results.record import RECORD_NAME, Record
+from benchmark.runtime.signals import Requests
+from results.record import MEASUREMENTS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm import requeue, sbatch
-from slurm.manifest import submissions
+from slurm.manifest import Submission, submissions
+from slurm.queue import Job, accounted
+from slurm.records import Records
 from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words, last_line
-from slurm.status import UNDER_WAY, duration, exit_code
+from slurm.status import UNDER_WAY, duration, exit_code, rows
 from slurm.survey import is_alive, survey
+from slurm.work import work
 from tests.slurm.cluster import wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
 
@@ -51,7 +55,7 @@ def test_dry_run_prints_the_options_and_the_runs_and_writes_nothing(suite: Path,
     out = tmp_path / "out"
     done = call("submit", suite, "--cluster", "slurm-gpu", "--out", out, "--dry-run", "--resource", "partition=a100")
     assert done.exit_code == 0, done.output
-    assert "2 jobs on slurm" in done.output
+    assert "2 jobs on slurm train and measure" in done.output
     for line in ("--partition=a100", "--gpus-per-node=1", "--array=0-1%2", "--signal=USR2@120", "--requeue"):
         assert f"  {line}\n" in done.output
     assert not out.exists()
@@ -64,11 +68,10 @@ def test_a_type_of_gpu_reaches_sbatch(suite: Path, tmp_path: Path) -> None:
     done = call("submit", suite, "--cluster", path, "--out", out, "--dry-run")
     assert "  --gpus-per-node=a100:2\n" in done.output
     printed = call("submit", suite, "--cluster", path, "--out", out, "--print-sbatch")
-    assert "#SBATCH --gpus-per-node=a100:2\n" in printed.output
     (submission,) = submissions(out)
-    given = sbatch.submitit_parameters(submission)
-    assert given["slurm_additional_parameters"]["gpus-per-node"] == "a100:2"
-    assert "gpus_per_node" not in given
+    script = sbatch.path(submission)
+    assert f"sbatch --parsable {script}" in printed.output
+    assert "#SBATCH --gpus-per-node=a100:2\n" in script.read_text()
 
 
 def test_a_run_that_asks_for_more_is_an_array_of_its_own(suite: Path, tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
         assert exit_code(survey(out).values()) == UNDER_WAY
         again = call("submit", suite, "--cluster", "local", "--out", out)
         assert "nothing to submit" in again.output
-        wait_for(120, lambda: len(list(out.glob(f"*/{RECORD_NAME}"))) == 2, what="two records")
+        wait_for(120, lambda: len(list(out.glob(f"*/{MEASUREMENTS_NAME}/*.json"))) == 4, what="all measured")
     finally:
         call("cancel", out)
     wait_for(120, lambda: not is_alive(worker), what="the worker's end")
@@ -183,9 +186,9 @@ def test_a_run_over_two_gpus_of_this_machine_is_two_ranks(tmp_path: Path, monkey
     suite, profile = write_suite(tmp_path, "one", ("epochs: 40", "epochs: 1")), tmp_path / "two.yaml"
     profile.write_text("description: x\nexecutor: local\nresources: {gpus_per_node: 2}\n")
     submit_as_a_user(suite, profile, tmp_path / "out")
-    wait_for(120, lambda: list(tmp_path.glob(f"out/*/{RECORD_NAME}")), what="the record")
-    record = Record.read(next(tmp_path.glob(f"out/*/{RECORD_NAME}")))
-    assert (record.status, record.provenance.world_size) == ("done", 2), record.message
+    wait_for(120, lambda: len(list(tmp_path.glob(f"out/*/{MEASUREMENTS_NAME}/*.json"))) == 2, what="two measurements")
+    records = Records.of(next(tmp_path.glob(f"out/*/{NETWORK_NAME}")).parent)
+    assert [(record.status, record.provenance.world_size) for record in records.all()] == [("done", 2)] * 3
 
 
 @pytest.mark.usefixtures("four_gpus")
@@ -208,7 +211,7 @@ def test_cancel_reaches_a_worker_behind_the_profiles_setup(tmp_path: Path) -> No
     profile.write_text("description: x\nexecutor: local\nsetup: ['export NOTHING=1', 'true']\n")
     submit_as_a_user(suite, profile, out)
     wait_for(100, lambda: list(out.glob("*/metrics.jsonl")), what="the first steps")
-    working = processes(str(out), "submitit.core._submit")
+    working = processes(str(out), "slurm.job")
     assert len(working) == 1
     assert call("cancel", out).exit_code == 0
     wait_for(100, lambda: not processes(str(out), "submitit"), what="the worker's end")
@@ -239,23 +242,35 @@ def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path, monkeyp
     assert fruitless_ends(tmp_path) == 0, "it was submitted again"
 
 
-def test_an_attempt_has_saved_where_its_own_record_says_so(suite: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    call("submit", suite, "--cluster", "debug", "--out", out)
-    (submission,) = submissions(out)
-    folder = submission.run_folder(0)
-    done = Record.read(folder / RECORD_NAME)
+@pytest.fixture
+def brief(suite: Path, tmp_path: Path) -> Submission:
+    """Two runs, done in this process."""
+    call("submit", suite, "--cluster", "debug", "--out", tmp_path / "out")
+    (submission,) = submissions(tmp_path / "out")
+    return submission
+
+
+def change(folder: Path, measurement: str | None = None, **values: str) -> None:
+    """Change the record of a network, or of its measurement by that probe."""
+    if measurement is None:
+        NetworkRecord.read(network_path(folder)).model_copy(update=values).write(network_path(folder))
+    else:
+        (path,) = (folder / MEASUREMENTS_NAME).glob(f"{measurement}-*.json")
+        MeasurementRecord.read(path).model_copy(update=values).write(path)
+
+
+def test_an_attempt_has_saved_where_a_record_of_its_own_says_so(brief: Submission) -> None:
+    folder = brief.run_folder(0)
     assert not has_saved(folder)
-    done.model_copy(update={"status": "interrupted"}).write(folder)
+    change(folder, "knn", status="interrupted")
     assert has_saved(folder)
     attempts.start(folder)
     assert not has_saved(folder), "it was the attempt before that saved"
 
 
-@pytest.mark.parametrize(("code", "state"), [(ASKED, "interrupted"), (137, "failed")])
-def test_after_three_ends_at_one_step_nothing_is_requeued(
-    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, state: str
-) -> None:
+@pytest.fixture
+def slurm_called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What a job's last act asks of Slurm, to which the job still runs."""
     called: list[tuple[str, ...]] = []
 
     def call_slurm(*command: str) -> str:
@@ -263,15 +278,203 @@ def test_after_three_ends_at_one_step_nothing_is_requeued(
         return "RUNNING"
 
     monkeypatch.setattr(requeue, "call", call_slurm)
-    out = tmp_path / "out"
-    call("submit", suite, "--cluster", "debug", "--out", out)
-    (submission,) = submissions(out)
-    folder = submission.run_folder(0)
-    (folder / RECORD_NAME).unlink()
+    return called
+
+
+@pytest.mark.parametrize(("code", "state"), [(ASKED, "interrupted"), (137, "failed")])
+def test_after_three_ends_at_one_step_nothing_is_requeued(
+    brief: Submission, slurm_called: list[tuple[str, ...]], code: int, state: str
+) -> None:
+    folder = brief.run_folder(0)
+    network_path(folder).unlink()
     for requeued in (1, 2, 2):
-        requeue.main(submission.path, code)
-        assert sum("requeue" in command for command in called) == requeued
-    assert survey(out)[folder.name].state == state
+        requeue.main(brief.path, code)
+        assert sum("requeue" in command for command in slurm_called) == requeued
+    assert survey(Path(brief.runs))[folder.name].state == state
+
+
+def test_a_measurement_that_ends_its_process_again_and_again_is_given_up_alone(
+    brief: Submission, slurm_called: list[tuple[str, ...]]
+) -> None:
+    folder = brief.run_folder(0)
+    network, (first, second) = network_path(folder).read_bytes(), brief.entries[0].measurements
+    for name in (first, second):
+        (folder / MEASUREMENTS_NAME / f"{name}.json").unlink()
+    for _ in range(3):
+        attempts.start(folder)
+        attempts.measuring(folder, second)
+        requeue.main(brief.path, 137)
+    assert sum("requeue" in command for command in slurm_called) == 3, "the job goes on with the other"
+    records = Records.of(folder)
+    assert records.missing((first, second)) == [first]
+    assert records.measurements[second].message == "ended 3 times at step 0 without getting further: killed by SIGKILL"
+    for _ in range(3):
+        attempts.start(folder)  # and ends before it begins with a measurement
+        requeue.main(brief.path, 137)
+    assert sum("requeue" in command for command in slurm_called) == 5
+    assert network_path(folder).read_bytes() == network
+    standing = survey(Path(brief.runs))[folder.name]
+    assert standing.state == "failed"
+    assert standing.detail.count("failed: ended 3 times") == 2
+
+
+def test_what_has_its_record_is_not_requeued(brief: Submission, slurm_called: list[tuple[str, ...]]) -> None:
+    folder = brief.run_folder(0)
+    change(folder, "knn", status="failed")
+    requeue.main(brief.path, 1)
+    assert slurm_called == []
+    change(folder, "knn", status="interrupted")
+    requeue.main(brief.model_copy(update={"stage": "train"}).path, ASKED)
+    assert [command[:2] for command in slurm_called] == [("squeue", "-h"), ("scontrol", "requeue")]
+
+
+def test_retry_repeats_the_failed_measurement_alone(brief: Submission) -> None:
+    runs, folder = Path(brief.runs), brief.run_folder(0)
+    change(folder, "knn", status="failed", message="no neighbours")
+    before = {path: path.read_bytes() for path in [*runs.rglob("*.json"), *runs.rglob("*.safetensors")]}
+    standing = survey(runs)[folder.name]
+    assert (standing.state, standing.detail) == ("failed", "knn failed: no neighbours")
+    status = call("status", runs, "--format", "json")
+    assert (status.exit_code, '"measured": "1/2"' in status.output) == (1, True), status.output
+    assert call("retry", runs).exit_code == 0
+    assert [submission.stage for submission in submissions(runs)] == ["both", "measure"]
+    assert [entry.id for entry in submissions(runs)[1].entries] == [folder.name]
+    changed = {path for path, content in before.items() if path.read_bytes() != content}
+    assert {path.name.partition("-")[0] for path in changed} == {"knn"}
+    assert len(list(folder.rglob("knn-*.json.failed"))) == 1
+    assert attempts.count(folder) == 2
+    assert {standing.state for standing in survey(runs).values()} == {"done"}
+
+
+def test_what_fails_in_a_job_is_not_repeated_by_it(brief: Submission) -> None:
+    folder = brief.run_folder(0)
+    again = brief.model_copy(update={"retry": True})
+    again.write()
+    change(folder, "knn", status="failed")
+    record = next(r for r in Records.of(folder).measurements.values() if r.probe == "knn")
+    late = record.provenance.model_copy(update={"finished": "2999-01-01T00:00:00+00:00"})
+    change(folder, "knn", provenance=late)  # type: ignore[arg-type]
+    assert [work(again.path, (index,), Requests()) for index in (0, 1)] == [1, 0]
+    assert attempts.count(folder) == 1
+
+
+def test_a_failed_network_goes_on_from_its_checkpoint(brief: Submission) -> None:
+    folder = brief.run_folder(0)
+    change(folder, status="failed", message="out of luck")
+    assert (
+        "left out 1: failed (spherebench retry brings it back)"
+        in call("submit", Path(brief.runs).parent / "brief.yaml", "--cluster", "debug", "--out", brief.runs).output
+    )
+    assert call("retry", brief.runs).exit_code == 0
+    assert submissions(Path(brief.runs))[1].stage == "both"
+    assert (folder / f"{NETWORK_NAME}.failed").exists()
+    assert survey(Path(brief.runs))[folder.name].state == "done"
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Path:
+    """A profile whose measurements ask for less."""
+    path = tmp_path / "apart.yaml"
+    path.write_text(
+        "description: apart\nresources: {gpus_per_node: 2}\n"
+        "shapes: [{when: {stage: measure}, ask: {gpus_per_node: 1}}]\n"
+    )
+    return path
+
+
+def test_measurements_of_another_shape_are_an_array_that_waits(suite: Path, apart: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    dry = call("submit", suite, "--cluster", apart, "--out", out, "--dry-run").output
+    assert [line.split(", as ")[0] for line in dry.splitlines() if "jobs on" in line] == [
+        "2 jobs on slurm train",
+        "2 jobs on slurm measure",
+    ]
+    assert dry.index("--gpus-per-node=2") < dry.index("--gpus-per-node=1")
+    printed = call("submit", suite, "--cluster", apart, "--out", out, "--print-sbatch").output
+    train, measure = submissions(out)
+    assert (train.stage, measure.stage, measure.after) == ("train", "measure", train.name)
+    assert train.entries == measure.entries
+    first, second = [line for line in printed.splitlines() if line.startswith("job")]
+    assert first.startswith("job0=$(sbatch --parsable /")
+    assert "sbatch --parsable --dependency=aftercorr:$job0 --kill-on-invalid-dep=yes /" in second
+
+
+def test_a_network_that_is_there_is_only_measured(brief: Submission, apart: Path) -> None:
+    runs, suite = Path(brief.runs), Path(brief.runs).parent / "brief.yaml"
+    more = ("--set", "evaluation.knn_k=[3]")
+    dry = call("submit", suite, "--cluster", apart, "--out", runs, "--dry-run", *more)
+    assert "2 jobs on slurm measure, as" in dry.output
+    assert "train" not in dry.output
+    assert "--gpus-per-node=1" in dry.output
+    weights = {path: path.read_bytes() for path in runs.glob("*/weights.safetensors")}
+    assert call("submit", suite, "--cluster", "debug", "--out", runs, *more).exit_code == 0
+    assert {path: path.read_bytes() for path in weights} == weights
+    standings = survey(runs).values()
+    assert [(standing.state, len(standing.records.measurements)) for standing in standings] == [("done", 3)] * 2
+
+
+def test_a_training_job_leaves_the_measurements_alone(brief: Submission) -> None:
+    folder = brief.run_folder(0)
+    network_path(folder).unlink()
+    for path in (folder / MEASUREMENTS_NAME).iterdir():
+        path.unlink()
+    for stage in ("train", "measure"):
+        brief.model_copy(update={"stage": stage}).write()
+        assert work(brief.path, (0,), Requests()) == 0
+        records = Records.of(folder)
+        assert records.network is not None
+        assert len(records.measurements) == {"train": 0, "measure": 2}[stage]
+
+
+def test_a_job_that_finds_no_network_measures_nothing(brief: Submission) -> None:
+    folder = brief.run_folder(0)
+    network_path(folder).unlink()
+    brief.model_copy(update={"stage": "measure"}).write()
+    assert work(brief.path, (0,), Requests()) == 1
+    assert not network_path(folder).exists()
+    assert attempts.count(folder) == 1
+
+
+def test_a_job_leaves_in_time_where_nothing_listens() -> None:
+    """A last resort: who hears no signal is ended, as one that was asked to stop."""
+    code = (
+        "import os, signal, threading, time\nfrom slurm.job import _leave_in_time\n"
+        "signal.signal(signal.SIGUSR2, lambda *_: None)\n_leave_in_time(0.1)\n"
+        "os.kill(os.getpid(), signal.SIGUSR2)\ntime.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=100)
+    assert done.returncode == ASKED
+
+
+def test_status_of_a_run_that_is_being_measured(brief: Submission, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Slurm says is made up; the rest are the files of a job that is at its second measurement."""
+    runs, folder = Path(brief.runs), brief.run_folder(0)
+    profile = brief.profile.model_copy(update={"executor": "slurm"})
+    brief.model_copy(update={"profile": profile, "jobs": ("7",)}).write()
+    change(folder, "knn", status="failed", message="no neighbours")
+    (path,) = folder.rglob("embedding-*.json")
+    path.unlink()
+    attempts.start(folder)
+    attempts.measuring(folder, path.stem)
+    monkeypatch.setattr("slurm.queue.jobs", lambda: [Job("7_0", brief.name, "RUNNING")])
+    (row,) = [row for row in rows(survey(runs).values(), runs) if row["run"] == folder.name]
+    assert (row["state"], row["stage"], row["measured"]) == ("running", "embedding", "0/2")
+    assert row["why"] == "knn failed: no neighbours"
+
+
+def test_what_shows_and_requeues_needs_no_torch() -> None:
+    code = (
+        "import sys\nimport slurm.control, slurm.logs, slurm.requeue, slurm.status\n"
+        "sys.exit(bool({'torch', 'submitit'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == 0
+
+
+def test_sacct_names_elements_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "7_[0,2-3%2]|CANCELLED by 0\n7_1|COMPLETED\n8_[4-5]|PENDING\n"
+    monkeypatch.setattr("slurm.queue.call", lambda *_: told)
+    states = {"7_0": "CANCELLED", "7_2": "CANCELLED", "7_3": "CANCELLED", "7_1": "COMPLETED"}
+    assert accounted(["7_0"]) == {**states, "8_4": "PENDING", "8_5": "PENDING"}
 
 
 def test_an_exit_code_in_words() -> None:
