@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -13,7 +14,8 @@ from benchmark.suite.config import lookup, merge
 from benchmark.suite.expand import Suite, load_suite, read_suite, suite_path
 from benchmark.suite.tune import choose, scores, tuning_suite
 from results.intervals import half_width
-from results.record import RECORD_NAME, Record
+from results.record import Metric, matches
+from results.runs import Records, read_runs
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 KERNEL_SUITES = ("regime_digits", "regime_mnist", "regime_ridge_rank", "regime_spirals")
@@ -24,17 +26,27 @@ def _candidates(name: str) -> Suite:
     return tuning_suite(read_suite(suite_path(name)), {}, name=name, where=f"{name}.yaml")
 
 
-def _records(suite: Suite, folder: Path) -> list[Record]:
-    return [Record.read(folder / cell.run.id / RECORD_NAME) for cell in suite.cells]
+def _records(suite: Suite, folder: Path) -> list[Records]:
+    """What is recorded of every run of a suite, in its order."""
+    found = {records.network.id: records for records in read_runs([folder])}
+    return [found[cell.run.id] for cell in suite.cells]
+
+
+def _metrics(records: Sequence[Records]) -> Iterator[tuple[Records, Metric]]:
+    for record in records:
+        for measurement in record.measurements:
+            for metric in measurement.metrics:
+                yield record, metric
 
 
 @pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
 def test_every_run_is_done_at_one_clean_commit(name: str) -> None:
     records = _records(load_suite(name), REFERENCE / name)
-    assert {record.status for record in records} == {"done"}
-    assert {record.provenance.dirty for record in records} == {False}
-    assert len({record.provenance.commit for record in records}) == 1
-    assert {metric.protocol["split"] for record in records for metric in record.metrics} == {"test"}
+    everything = [*(own.network for own in records), *(found for own in records for found in own.measurements)]
+    assert {record.status for record in everything} == {"done"}
+    assert {record.provenance.dirty for record in everything} == {False}
+    assert len({record.provenance.commit for record in everything}) == 1
+    assert {metric.protocol["split"] for _, metric in _metrics(records)} == {"test"}
 
 
 def _chosen(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -59,16 +71,15 @@ def test_the_kernel_regimes_hyperparameters_are_what_tuning_chose(name: str, cou
 @pytest.mark.parametrize("name", ["digits", "regime_digits", "regime_mnist"])
 def test_tuning_looked_at_the_tune_split_only(name: str) -> None:
     records = _records(_candidates(name), REFERENCE / f"{name}-tune")
-    assert {metric.protocol["split"] for record in records for metric in record.metrics} == {"tune"}
+    assert {metric.protocol["split"] for _, metric in _metrics(records)} == {"tune"}
 
 
 def test_few_labels_beat_the_raw_pixels_and_the_untrained_network() -> None:
     accuracy: dict[str, list[float]] = {}
-    for record in _records(load_suite("digits"), REFERENCE / "digits"):
-        for metric in record.metrics:
-            if metric.metric == "fewshot_top1" and metric.protocol["features"] != "embedding":
-                key = f"{record.run['method']}, {metric.protocol['labels_per_class']}"
-                accuracy.setdefault(key, []).append(metric.value)
+    for record, metric in _metrics(_records(load_suite("digits"), REFERENCE / "digits")):
+        if metric.metric == "fewshot_top1" and metric.protocol["features"] != "embedding":
+            key = f"{record.network.network['method']}, {metric.protocol['labels_per_class']}"
+            accuracy.setdefault(key, []).append(metric.value)
     for key, values in accuracy.items():
         method, labels = key.split(", ")
         if method not in ("raw_pixels", "untrained") and labels in ("1", "5"):
@@ -77,13 +88,12 @@ def test_few_labels_beat_the_raw_pixels_and_the_untrained_network() -> None:
 
 
 def _by_svm(name: str, labels: int) -> list[tuple[dict[str, Any], float]]:
-    """Each Run of a suite with its few-label accuracy by the support vector machine."""
-    beginning = f"fewshot_top1[labels_per_class={labels},draws=10,probe=svm"
+    """Each network of a suite with its few-label accuracy by the support vector machine."""
+    wanted = f"fewshot_top1[labels_per_class={labels},draws=10,probe=svm C=10]"
     return [
-        (record.run, metric.value)
-        for record in _records(load_suite(name), REFERENCE / name)
-        for metric in record.metrics
-        if metric.name.startswith(beginning)
+        (record.network.network, metric.value)
+        for record, metric in _metrics(_records(load_suite(name), REFERENCE / name))
+        if matches(metric, wanted)
     ]
 
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from benchmark.cli import main
 from benchmark.cost import losses
 from benchmark.cost.cell import Cell
-from benchmark.networks.precision import LARGEST_ERROR, doubt
 from benchmark.networks.step import AUTOCAST
+from benchmark.networks.trained import LARGEST_ERROR, Trained, doubt
 from benchmark.suite.expand import load_suite
-from methods.forms import choose_form, correlation_costs, covariance_costs, kernel_costs
+from methods.engine.forms import choose_form, correlation_costs, covariance_costs, kernel_costs
 from results.cell import CostCell, cells_in
 from results.cell_plots import slope
 from results.cell_tables import render
@@ -179,6 +179,7 @@ def test_a_run_beyond_that_is_warned_of(count: int, warned: bool) -> None:
     asked = {"method": "barlow_twins", "precision": "bf16", "embedding_dim": 4096, "batch_size": count}
     error = losses.errors(Cell(scope="errors", **asked), torch.device("cpu"))["gradient_error"]
     assert (error > LARGEST_ERROR) == warned
-    run = load_suite("cifar10", [f"{name}={value}" for name, value in asked.items()]).cells[0].run
-    assert (doubt(run) is not None) == warned
-    assert doubt(run.model_copy(update={"precision": "fp16"})) is None
+    network = load_suite("cifar10", [f"{name}={value}" for name, value in asked.items()]).cells[0].run.network
+    assert isinstance(network, Trained)
+    assert (doubt(network) is not None) == warned
+    assert doubt(network.model_copy(update={"precision": "fp16"})) is None
