@@ -1,0 +1,79 @@
+"""CONTRIBUTING.md keeps its word: each example, as it stands, adds what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+# What is done with each example: it runs in a process of its own, so that nothing stays registered here.
+USES = {
+    "A loss": """
+import torch
+loss = registry.get("variance")([torch.randn(8, 4), torch.randn(8, 4)], weight=2.0)
+assert loss.value.item() > 0
+print("variance" in registry.names())
+""",
+    "A probe": """
+from benchmark.suite.run import compose
+from benchmark.data import DataSpec
+settings = {"method": "raw_pixels", "data": {"source": "digits"}, "evaluation": {"probes": ["norm"], "norm_p": 1.0}}
+run = compose(settings, DataSpec.identified)
+print(run.measurements[0].probe.norm_p == 1.0 and run.measurements[0].id.startswith("norm-"))
+""",
+    "A data set": """
+from pathlib import Path
+from benchmark.data import DataSpec, load
+data = load(DataSpec(source="stripes", tune_fraction=0.2), Path("."))
+print(len(data.train) == 80 and len(data.tune) == 20)
+""",
+    "A recipe": """
+import torch
+from benchmark.views import batched, recipe
+draws = batched.Draws(torch.Generator().manual_seed(0), 3, slice(0, 3))
+pixels = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+print(batched.view(recipe("gentle").views[0], pixels, 12, draws).shape == (3, 3, 12, 12))
+""",
+    "A kind of network": """
+from pathlib import Path
+import torch
+from benchmark.data import load
+network = Means(data=DataSpec(source="digits"))
+frozen = network.load(Path("."), load(network.data, Path(".")), torch.device("cpu"))
+assert network.id.startswith("channel_means-")
+print(frozen.module(torch.ones(2, 1, 8, 8)).shape == (2, 1))
+""",
+}
+
+
+def _examples() -> dict[str, str]:
+    sections = dict(section.split("\n", 1) for section in PAGE.split("\n## ")[1:])
+    found = {heading: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for heading, text in sections.items()}
+    return {heading: code for heading, codes in found.items() for code in codes}
+
+
+def test_every_example_is_there_and_about_ten_lines() -> None:
+    examples = _examples()
+    assert examples.keys() == USES.keys()
+    for heading, code in examples.items():
+        assert len([line for line in code.splitlines() if line.strip()]) <= 13, heading
+
+
+@pytest.mark.parametrize("heading", USES)
+def test_an_example_adds_what_it_says(heading: str) -> None:
+    program = _examples()[heading] + USES[heading]
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "True"
+
+
+def test_the_folders_that_it_names_are_there() -> None:
+    for path in re.findall(r"`((?:methods|benchmark|tests)/[\w/.]+)`", PAGE):
+        assert (ROOT / path).exists(), path
