@@ -65,15 +65,18 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 def stop_requests() -> Iterator[Requests]:
     """Turn ``STOP_SIGNALS`` into :class:`Requests` while the body runs; the second SIGINT is KeyboardInterrupt."""
     requests, own = Requests(), os.getpid()
+    # The first one may be answered, and another run begun, before a finger is up again: it counts all the same.
+    interrupted = False
 
     def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
         if os.getpid() != own:  # a loading process, forked from this one, which ends it
             return
-        again = requests.run_must_end
-        if number == signal.SIGINT and again:
+        if number == signal.SIGINT and (interrupted or requests.run_must_end):
             requests.suite_must_end = True
             raise KeyboardInterrupt
         if number == signal.SIGINT:
+            interrupted = True
             with suppress(RuntimeError):  # the signal came while something was being printed
                 print("\ninterrupted: this run ends and is kept; Ctrl-C again ends the command", flush=True)
         requests.ask(suite=number != signal.SIGINT)

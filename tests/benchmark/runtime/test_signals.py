@@ -198,6 +198,25 @@ def test_ctrl_c_ends_the_run_and_twice_the_command(tiny: Path, tmp_path: Path, t
     assert statuses == ({"sfrik_l2": "interrupted", "vicreg": "done"} if times == 1 else {})
 
 
+def test_a_second_ctrl_c_ends_the_command_though_another_run_has_begun(tiny: Path, tmp_path: Path) -> None:
+    suite = load_suite(str(tiny), ["evaluation.probes=[linear]", "epochs=1", "evaluation.linear_epochs=4"])
+    whole = linear._add_gradients
+
+    def add_gradients(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        whole(*arguments)
+
+    def child(this: Process) -> None:
+        linear._add_gradients = add_gradients
+        cli.execute(suite, tmp_path / "runs", retry=False, quiet=True)
+
+    assert ranks.together(1, child) == [130]
+    found = sorted((tmp_path / "runs").glob("*/measurements/*.json"))
+    assert [(path.parts[-3].partition("-")[0], json.loads(path.read_text())["status"]) for path in found] == [
+        ("sfrik_l2", "interrupted")
+    ]
+
+
 # ---- requests by themselves
 
 
