@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from results.record import (
     MEASUREMENTS_NAME,
@@ -23,13 +23,13 @@ from results.record import (
     NETWORK_NAME,
     PACKED_NAME,
     SCHEMA_VERSION,
+    SUITE_NAME,
     MeasurementRecord,
     NetworkRecord,
     first_line,
     write_atomically,
 )
 
-SUITE_NAME: Final = "suite.json"
 _OLD_NAME = "record.json"
 
 R = TypeVar("R")

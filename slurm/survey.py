@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
-from results.record import NETWORK_NAME
+from results.record import NETWORK_NAME, SUITE_NAME
 from slurm import queue
 from slurm.manifest import Submission, submissions
 from slurm.queue import Job
@@ -76,7 +76,7 @@ def survey(runs: Path, wanted: Mapping[str, Iterable[str]] | None = None) -> dic
 
 def _listed_counts(runs: Path) -> dict[str, int]:
     """How many measurements are listed for each network, whoever asked for them."""
-    path = runs / "suite.json"
+    path = runs / SUITE_NAME
     try:
         note = json.loads(path.read_bytes()) if path.exists() else {}
         return {name: len(found) for name, found in note.get("measurements", {}).items()}

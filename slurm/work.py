@@ -92,9 +92,9 @@ def _bring_back(cell: Cell, submission: Submission, folder: Path) -> bool:
 
     What fails in this job is not repeated when it is requeued.
     """
-    state = state_of(cell.run, folder)
     if not submission.retry:
         return False
+    state = state_of(cell.run, folder)
     for record in state.measurements.values():
         if _failed_before(record, submission):
             assert record is not None

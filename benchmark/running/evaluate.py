@@ -36,7 +36,7 @@ def suite_of_folder(folder: Path, source: str | None, assignments: Sequence[str]
         network = parse_network(record.network)
         if network.id != record.id:
             raise UserError(f"{path}: was made by code with another protocol, which this one cannot measure")
-        listed = listed_measurements(folder, record.id)
+        listed = listed_measurements(note, folder, record.id)
         data = None if source is None else _data(source, changes, getattr(network, "data", None))
         with given_in("--set "):
             more = changed(evaluation, listed, network, data) if evaluation or data is not None else ()

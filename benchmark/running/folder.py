@@ -16,9 +16,8 @@ from benchmark.runtime.checkpoints import DamagedFile
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import Suite
-from results.record import MeasurementRecord, NetworkRecord, OtherVersion, write_atomically
+from results.record import SUITE_NAME, MeasurementRecord, NetworkRecord, OtherVersion, write_atomically
 
-SUITE_NAME = "suite.json"
 _OLD_RECORD = "record.json"
 
 R = TypeVar("R", NetworkRecord, MeasurementRecord)
@@ -91,9 +90,8 @@ def _id(settings: dict[str, Any]) -> str | None:
         return None
 
 
-def listed_measurements(folder: Path, network: str) -> tuple[Measurement, ...]:
-    """What is listed for a network of this folder, less what this code knows no more."""
-    note = read_suite_note(folder) or {}
+def listed_measurements(note: Mapping[str, Any], folder: Path, network: str) -> tuple[Measurement, ...]:
+    """What the note of ``folder`` lists for a network, less what this code knows no more."""
     found = []
     for settings in note.get("measurements", {}).get(network, ()):
         try:
