@@ -36,14 +36,31 @@ def format_table(rows: Sequence[Row], format: str, *, title: str = "", notes: Se
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_plain(row.get(name)) for name in columns] for row in rows]
     if for_programs(format):
-        return _csv(columns, cells) if format == "csv" else _json(columns, cells)
+        if format == "json":
+            return (
+                json.dumps([dict(zip(columns, row, strict=True)) for row in cells], indent=1, ensure_ascii=False) + "\n"
+            )
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([columns, *cells])
+        return text.getvalue()
     texts = [
         ["" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
         for row in cells
     ]
+    # Right where a column reads as numbers: most cells that are not empty start with a digit, a sign or a dash.
+    filled = [[cell for cell in column if cell] for column in zip(*texts, strict=True)]
+    numbers = [sum(cell[0] in "0123456789-–" for cell in column) for column in filled]
+    alignment = ["right" if 2 * n > len(column) else "left" for n, column in zip(numbers, filled, strict=True)]
     if format == "latex":
-        return _latex(columns, texts, title, notes)
-    return _text(columns, texts, title, notes, markdown=format == "md")
+        return _latex(columns, texts, alignment, title, notes)
+    markdown = format == "md"
+    if markdown:
+        texts = [[cell.replace("|", r"\|") for cell in row] for row in texts]
+    style = "pipe" if markdown else "simple"
+    table = tabulate(texts, columns, tablefmt=style, disable_numparse=True, colalign=alignment)
+    heading = f"**{title}**" if markdown and title else title
+    below = ("\n\n" if markdown else "\n").join(notes)
+    return "\n\n".join(part for part in (heading, table, below) if part) + "\n"
 
 
 def for_programs(format: str) -> bool:
@@ -59,45 +76,15 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _csv(columns: list[str], cells: list[list[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *cells])
-    return text.getvalue()
-
-
-def _json(columns: list[str], cells: list[list[Any]]) -> str:
-    rows = [dict(zip(columns, row, strict=True)) for row in cells]
-    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
-
-
-def _alignment(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Right where a column reads as numbers: most cells that are not empty start with a digit, a sign or a dash."""
-    filled = [[cell for cell in column if cell] for column in zip(*cells, strict=True)]
-    numbers = [sum(cell[0] in "0123456789-–" for cell in column) for column in filled]
-    return ["right" if 2 * n > len(column) else "left" for n, column in zip(numbers, filled, strict=True)]
-
-
-def _text(columns: list[str], cells: list[list[str]], title: str, notes: Sequence[str], *, markdown: bool) -> str:
-    alignment = _alignment(cells)
-    if markdown:
-        cells = [[cell.replace("|", r"\|") for cell in row] for row in cells]
-    style = "pipe" if markdown else "simple"
-    table = tabulate(cells, columns, tablefmt=style, disable_numparse=True, colalign=alignment)
-    heading = f"**{title}**" if markdown and title else title
-    below = ("\n\n" if markdown else "\n").join(notes)
-    return "\n\n".join(part for part in (heading, table, below) if part) + "\n"
-
-
-def _latex(columns: list[str], cells: list[list[str]], title: str, notes: Sequence[str]) -> str:
+def _latex(columns: list[str], cells: list[list[str]], alignment: list[str], title: str, notes: Sequence[str]) -> str:
     header, *body = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in (columns, *cells)]
-    alignment = "".join(side[0] for side in _alignment(cells))
     caption = " ".join(part for part in (f"{title}." if title else "", *notes) if part).translate(_LATEX)
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         *([rf"\caption{{{caption}}}"] if caption else []),
-        rf"\begin{{tabular}}{{{alignment}}}",
+        rf"\begin{{tabular}}{{{''.join(side[0] for side in alignment)}}}",
         r"\toprule",
         header,
         r"\midrule",

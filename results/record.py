@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from functools import cache
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -68,25 +68,21 @@ def matches(metric: Metric, request: str) -> bool:
     ``fewshot_top1[labels_per_class=1,split=tune`` (the last bracket may be there) asks for one label a class, not ten.
     Raises ``ValueError`` where the request is not of this form.
     """
-    name, wanted = _request(request)
-    protocol = metric.protocol
-    return metric.metric == name and all(key in protocol and _same(protocol[key], text) for key, text in wanted)
+    name, _, inner = request.removesuffix("]").partition("[")
+    wanted = [part.partition("=") for part in inner.split(",") if part]
+    if not name or not all(key and sign for key, sign, _ in wanted):
+        raise ValueError(f"{request!r} asks for no metric: it is a name, or NAME[key=value,key=value]")
+    return metric.metric == name and all(
+        _same(metric.protocol.get(key.strip()), value.strip()) for key, _, value in wanted
+    )
 
 
-@cache
-def _request(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    name, _, inner = text.removesuffix("]").partition("[")
-    pairs = tuple(part.partition("=") for part in inner.split(",") if part)
-    if not name or not all(key and sign for key, sign, _ in pairs):
-        raise ValueError(f"{text!r} asks for no metric: it is a name, or NAME[key=value,key=value]")
-    return name, tuple((key.strip(), value.strip()) for key, _, value in pairs)
-
-
-def _same(value: ProtocolValue, text: str) -> bool:
-    try:
-        return value == text if isinstance(value, str) else value == float(text)
-    except ValueError:
-        return False
+def _same(value: ProtocolValue | None, text: str) -> bool:
+    if not isinstance(value, int | float):
+        return value == text
+    with suppress(ValueError):
+        return value == float(text)
+    return False
 
 
 class Quartiles(Frozen):

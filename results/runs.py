@@ -8,10 +8,10 @@ it logged (``"curve"``).
 from __future__ import annotations
 
 import json
-import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,33 +87,36 @@ def pack(folder: Path, to: Path) -> int:
     if any(records.packed is not None for records in found):
         raise ValueError(f"{folder} is packed already")
     lines: list[dict[str, Any]] = [{"line": "runs", "schema_version": SCHEMA_VERSION}]
-    suites = sorted(path for depth in ("", "*/") for path in folder.glob(depth + SUITE_NAME))
-    lines += [{"line": "suite", "suite": suite} for path in suites if (suite := _left_out(_suite, path))]
+    for path in sorted(_within(folder, SUITE_NAME, depth=1)):
+        if suite := _left_out(lambda place: _json(place.read_bytes(), place), path):
+            lines += [{"line": "suite", "suite": suite}]
     for records in found:
-        lines += [{"line": "network", "record": _content(records.network)}]
-        lines += [{"line": "measurement", "record": _content(record)} for record in records.measurements]
+        lines += [{"line": "network", "record": records.network.model_dump(mode="json")}]
+        # A metric's name says its protocol once more.
+        own = [
+            record.model_dump(mode="json", exclude={"metrics": {"__all__": {"name"}}})
+            for record in records.measurements
+        ]
+        lines += [{"line": "measurement", "record": record} for record in own]
         if curve := records.curve():
             lines += [{"line": "curve", "network": records.network.id, "log": curve}]
-    text = "".join(json.dumps(_finite(line), separators=(",", ":"), allow_nan=False) + "\n" for line in lines)
+    # JSON has no numbers that are not finite: they are written as text, which ``float`` reads back.
+    finite = [json.loads(json.dumps(line), parse_constant=lambda text: str(float(text))) for line in lines]
+    text = "".join(json.dumps(line, separators=(",", ":"), allow_nan=False) + "\n" for line in finite)
     to.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(to, text.encode())
     return len(found)
 
 
-def _content(record: NetworkRecord | MeasurementRecord) -> dict[str, Any]:
-    # A metric's name says its protocol once more.
-    return record.model_dump(mode="json", exclude={"metrics": {"__all__": {"name"}}})
-
-
-def _suite(path: Path) -> Any:
-    return _json(path.read_bytes(), path)
-
-
 def _read(place: Path) -> list[Records]:
+    """Every network in ``place``, and of each runs folder that holds none, those in its packed file."""
     if not place.exists():
         raise ValueError(f"runs folder {place}: there is no such folder")
+    networks = _within(place, NETWORK_NAME)
+    folders = {path.parent.parent for path in networks}
+    packed = [path for path in _within(place, PACKED_NAME, depth=1) if path.parent not in folders]
     found: list[Records] = []
-    for path in [place] if place.is_file() else _sources(place):
+    for path in [place] if place.is_file() else sorted(networks + packed):
         found += _in_folder(path.parent) if path.name == NETWORK_NAME else _unpacked(path)
     old = sorted(_within(place, _OLD_NAME))
     if old and not found:
@@ -128,17 +131,9 @@ def _read(place: Path) -> list[Records]:
     return found
 
 
-def _within(place: Path, name: str) -> Iterator[Path]:
+def _within(place: Path, name: str, depth: int = 2) -> list[Path]:
     # No deeper than runs/<suite>/<network>: a network's folder may hold a copy of this repository with its records.
-    return (path for depth in ("", "*/", "*/*/") for path in place.glob(depth + name))
-
-
-def _sources(place: Path) -> list[Path]:
-    """Every network's record, and the packed file of each runs folder that holds no network."""
-    networks = list(_within(place, NETWORK_NAME))
-    folders = {path.parent.parent for path in networks}
-    packed = [path for depth in ("", "*/") for path in place.glob(depth + PACKED_NAME) if path.parent not in folders]
-    return sorted(networks + packed)
+    return [path for level in range(depth + 1) for path in place.glob("*/" * level + name)]
 
 
 def _in_folder(folder: Path) -> list[Records]:
@@ -161,30 +156,27 @@ def _unpacked(path: Path) -> list[Records]:
     if (version := json.loads(first)["schema_version"]) != SCHEMA_VERSION:
         age = "a newer" if version > SCHEMA_VERSION else "an older"
         raise ValueError(f"{path}: was packed by {age} version of spherebench, whose records this one cannot read")
-    read = [_left_out(_line, text, f"{path}, line {number}") for number, text in enumerate(lines, 2) if text]
-    curves: dict[str, tuple[dict[str, Any], ...]] = dict(line for line in read if isinstance(line, tuple))
-    measurements: dict[str, list[MeasurementRecord]] = {}
-    for record in read:
-        if isinstance(record, MeasurementRecord):
-            measurements.setdefault(record.network, []).append(record)
-    return [
-        Records(record, tuple(measurements.get(record.id, ())), path, curves.get(record.id, ()))
-        for record in read
-        if isinstance(record, NetworkRecord)
-    ]
+    networks: list[NetworkRecord] = []
+    measurements: dict[str, list[MeasurementRecord]] = defaultdict(list)
+    curves: dict[str, tuple[dict[str, Any], ...]] = {}
 
+    def take(text: bytes, place: str) -> None:
+        line = _json(text, place)
+        try:
+            if line["line"] == "network":
+                networks.append(NetworkRecord.from_json(line["record"], place))
+            elif line["line"] == "measurement":
+                record = MeasurementRecord.from_json(line["record"], place)
+                measurements[record.network].append(record)
+            elif line["line"] == "curve":
+                curves[line["network"]] = tuple(line["log"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"damaged record {place}: {error!r}") from error
 
-def _line(text: bytes, place: str) -> NetworkRecord | MeasurementRecord | tuple[str, Any] | None:
-    """What a line of a packed file says of a network; None of a suite. Raises ``ValueError`` where it is damaged."""
-    line = _json(text, place)
-    try:
-        if line["line"] == "network":
-            return NetworkRecord.from_json(line["record"], place)
-        if line["line"] == "measurement":
-            return MeasurementRecord.from_json(line["record"], place)
-        return (line["network"], tuple(line["log"])) if line["line"] == "curve" else None
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"damaged record {place}: {error!r}") from error
+    for number, text in enumerate(lines, 2):
+        if text:
+            _left_out(take, text, f"{path}, line {number}")
+    return [Records(own, tuple(measurements[own.id]), path, curves.get(own.id, ())) for own in networks]
 
 
 def _json(content: bytes, place: object) -> Any:
@@ -205,12 +197,3 @@ def _left_out(read: Callable[..., R], *args: Any) -> R | None:
 
 def _warn(sentence: str) -> None:
     warnings.warn(sentence, LeftOut, stacklevel=4)
-
-
-def _finite(value: Any) -> Any:
-    """``value`` with numbers that are not finite as text: JSON has none, and ``float`` reads it back."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
