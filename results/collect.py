@@ -55,12 +55,12 @@ class Collection:
 
     def details(self, probe: str) -> dict[str, dict[str, Any]]:
         """What a probe found beside its metrics, by the network's id: of the first such measurement that is done."""
-        found: dict[str, dict[str, Any]] = {}
-        for name, records in self.records.items():
-            for record in records.measurements:
-                if (record.probe, record.status) == (probe, "done"):
-                    found.setdefault(name, record.details)
-        return found
+        return {
+            name: record.details
+            for name, records in self.records.items()
+            for record in reversed(records.measurements)
+            if (record.probe, record.status) == (probe, "done")
+        }
 
 
 def collect(places: Iterable[Path]) -> Collection:
@@ -71,13 +71,19 @@ def collect(places: Iterable[Path]) -> Collection:
     runs = pd.DataFrame([_run_row(records, names) for records in found], dtype=object)
     runs = runs.reindex(columns=list(dict.fromkeys([*runs, "embedding_dim", "seed"])))
     runs["embedding_dim"] = runs["embedding_dim"].astype("Int64")  # baselines have none
-    measured = sorted(((records, record) for records in found for record in records.measurements), key=_place)
-    measurements = [_measurement_row(*pair, names) for pair in measured]
-    figures = [
-        _Figure(row, _options(record), metric)
-        for row, (_, record) in zip(measurements, measured, strict=True)
-        for metric in (record.metrics if record.status == "done" else ())
-    ]
+    measurements: list[dict[str, Any]] = []
+    figures: list[_Figure] = []
+    for records, record in sorted(((own, record) for own in found for record in own.measurements), key=_place):
+        options = _options(record)
+        row = {
+            "id": records.network.id,
+            "measurement": record.id,
+            "probe": record.probe,
+            "options": json.dumps(options, sort_keys=True),
+            **names.row(records, record.settings.get("data")),
+        }
+        measurements.append(row | {"status": record.status, "message": record.message})
+        figures += [_Figure(row, options, metric) for metric in record.metrics if record.status == "done"]
     return Collection(
         runs,
         pd.DataFrame(measurements, columns=[*_MEASUREMENT, "status", "message"], dtype=object),
@@ -138,28 +144,20 @@ def _run_row(records: Records, names: _DataSets) -> dict[str, Any]:
     configuration = {key: value for key, value in _by_content(record.network).items() if key != "seed"}
     if data := configuration.get("data"):
         configuration["data"] = _by_content(data)
+    # Of all its measurements; of those that a record of an older schema held, the sum is all that is known.
+    seconds = [own.cost.seconds for own in records.measurements if own.cost.seconds is not None]
+    if record.converted:
+        seconds.append(record.converted.evaluation_seconds)
+    cost = record.cost.model_dump() | {"evaluation_seconds": sum(seconds) if seconds else None}
     return {
-        "id": record.id,
-        "suite": record.suite,
-        "title": record.title,
-        "status": record.status,
-        "message": record.message,
+        **{name: getattr(record, name) for name in ("id", "suite", "title", "status", "message")},
         **flatten(record.axes),
         **flatten(record.network),
         "loss_form": record.form,
-        **flatten({"cost": record.cost.model_dump() | {"evaluation_seconds": _evaluation_seconds(records)}}),
-        **flatten({"provenance": record.provenance.model_dump()}),
+        **flatten({"cost": cost, "provenance": record.provenance.model_dump()}),
         **names.row(records),
         "configuration": json.dumps(configuration, sort_keys=True),
     }
-
-
-def _evaluation_seconds(records: Records) -> float | None:
-    """Of all its measurements; of those that a record of an older schema held, the sum is all that is known."""
-    seconds = [record.cost.seconds for record in records.measurements if record.cost.seconds is not None]
-    if records.network.converted:
-        seconds.append(records.network.converted.evaluation_seconds)
-    return sum(seconds) if seconds else None
 
 
 def _place(pair: tuple[Records, MeasurementRecord]) -> tuple[Any, ...]:
@@ -174,18 +172,6 @@ def _place(pair: tuple[Records, MeasurementRecord]) -> tuple[Any, ...]:
 
 def _options(record: MeasurementRecord) -> dict[str, Any]:
     return {key: value for key, value in record.settings.items() if key != "data"}
-
-
-def _measurement_row(records: Records, record: MeasurementRecord, names: _DataSets) -> dict[str, Any]:
-    return {
-        "id": records.network.id,
-        "measurement": record.id,
-        "probe": record.probe,
-        "options": json.dumps(_options(record), sort_keys=True),
-        **names.row(records, record.settings.get("data")),
-        "status": record.status,
-        "message": record.message,
-    }
 
 
 class _Figure:
@@ -209,7 +195,7 @@ class _Figure:
     def columns(self) -> dict[str, Any]:
         """The figure's row of ``Collection.metrics``."""
         return {
-            **{name: self.row[name] for name in _MEASUREMENT},
+            **self.row,
             "metric": self.metric.metric,
             "protocol": protocol_text(self.protocol),
             "key": protocol_text(self.key),
@@ -223,46 +209,33 @@ class _Figure:
 
 def _metrics(figures: Sequence[_Figure]) -> pd.DataFrame:
     for subject in SUBJECT:
-        _split_subject(figures, subject)
-    rows = [figure.columns() for figure in _told_apart(figures)]
-    first = [*_MEASUREMENT, "metric", "protocol", "key", *SUBJECT]
-    columns = dict.fromkeys([*first, *(name for row in rows for name in row), "value", "unit", "sd"])
-    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"value": float, "sd": float})
-
-
-def _split_subject(figures: Sequence[_Figure], subject: str) -> None:
-    """Make a subject part of the key where one network, or two probes, have several: backbone and embedding, say.
-
-    Where each network has one only (raw pixels in one, backbone features in the others) they share a table.
-    """
-    for own in _grouped(figures, lambda figure: figure.table):
-        several = len({figure.row["probe"] for figure in own}) > 1
-        together = [own] if several else _grouped(own, lambda figure: (figure.row["id"],))
-        if any(len({figure.protocol.get(subject) for figure in of_one} - {None}) > 1 for of_one in together):
-            for figure in own:
-                figure.tell(subject, figure.protocol)
-
-
-def _told_apart(figures: Sequence[_Figure]) -> list[_Figure]:
-    """The figures, those of one probe with an option that their protocol does not tell each with that option.
-
-    Of two measurements that found the same (k = 20 among other k, measured twice) one is kept.
-    """
+        # Part of the key where one network, or two probes, have several: backbone and embedding, say. Where each
+        # network has one only (raw pixels in one, backbone features in the others) they share a table.
+        for own in _grouped(figures, lambda figure: figure.table):
+            two_probes = len({figure.row["probe"] for figure in own}) > 1
+            together = [own] if two_probes else _grouped(own, lambda figure: (figure.row["id"],))
+            if any(len({figure.protocol.get(subject) for figure in of_one} - {None}) > 1 for of_one in together):
+                for figure in own:
+                    figure.tell(subject, figure.protocol)
+    # An option of one probe that sets figures apart and that their protocol does not tell.
     for own in _grouped(figures, lambda figure: (*figure.table, figure.row["probe"])):
         for name in dict.fromkeys(chain.from_iterable(figure.options for figure in own)):
             values = {str(figure.options[name]) for figure in own if name in figure.options}
             if len(values) > 1 and not isinstance(own[0].options.get(name), list):
                 for figure in own:
                     figure.tell(name, figure.options)
-    kept = []
+    rows = []
     for same in _grouped(figures, lambda figure: (figure.row["id"], *figure.table)):
+        # Of two measurements that found the same (k = 20 among other k, measured twice) one is kept.
         for place, figure in enumerate(same):
             if figure.metric.value in [other.metric.value for other in same[:place]]:
                 continue
             if place:
                 figure.tell("measurement", figure.row)
-            kept.append(figure)
-    return kept
+            rows.append(figure.columns())
+    first = [*_MEASUREMENT, "metric", "protocol", "key", *SUBJECT]
+    columns = dict.fromkeys([*first, *(name for row in rows for name in row), "value", "unit", "sd"])
+    return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"value": float, "sd": float})
 
 
 def _grouped(figures: Iterable[_Figure], by: Callable[[_Figure], tuple[str, ...]]) -> list[list[_Figure]]:
