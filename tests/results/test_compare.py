@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from results.collect import collect
-from results.compare import render
-from results.published import counterparts, dataset_name, read_published
+from results.compare import counterparts, dataset_name, read_published, render
 from results.record import Metric
 
 Make = Callable[..., Any]
