@@ -105,17 +105,11 @@ class CostCell(Frozen):
 def _flat(prefix: str, measured: Measurement | None) -> dict[str, Any]:
     if measured is None:
         return {f"{prefix}seconds": None, f"{prefix}peak_bytes": None}
-    seconds = measured.seconds
-    return {
-        f"{prefix}seconds": seconds.median,
-        f"{prefix}seconds_q1": seconds.q1,
-        f"{prefix}seconds_q3": seconds.q3,
-        f"{prefix}repeats": seconds.n,
-        f"{prefix}peak_bytes": measured.peak_bytes,
-        **({} if measured.flop is None else {f"{prefix}flop": measured.flop}),
-        **({} if measured.peak_rss_bytes is None else {f"{prefix}peak_rss_bytes": measured.peak_rss_bytes}),
-        **{f"{prefix}{phase}_seconds": value for phase, value in measured.phases.items()},
-    }
+    seconds, more = measured.seconds, {"flop": measured.flop, "peak_rss_bytes": measured.peak_rss_bytes}
+    found = {"seconds": seconds.median, "seconds_q1": seconds.q1, "seconds_q3": seconds.q3, "repeats": seconds.n}
+    found |= {"peak_bytes": measured.peak_bytes, **{name: value for name, value in more.items() if value is not None}}
+    found |= {f"{phase}_seconds": value for phase, value in measured.phases.items()}
+    return {prefix + name: value for name, value in found.items()}
 
 
 def cells_in(place: Path) -> list[CostCell]:
@@ -126,10 +120,10 @@ def cells_in(place: Path) -> list[CostCell]:
     if paths := sorted((place / CELLS_FOLDER).glob("*.json")):
         return [CostCell.read(path) for path in paths]
     packed = place / PACKED_NAME if place.is_dir() else place
-    first, *lines = (packed.read_bytes().splitlines() if packed.is_file() else None) or [b""]
-    if first != _PACKED_CELLS:
+    lines = packed.read_bytes().splitlines() if packed.is_file() else []
+    if lines[:1] != [_PACKED_CELLS]:
         return []
-    return [CostCell.parse(line, f"{packed}, line {number}") for number, line in enumerate(lines, 2)]
+    return [CostCell.parse(line, f"{packed}, line {number}") for number, line in enumerate(lines[1:], 2)]
 
 
 def pack_cells(cells: Sequence[CostCell], to: Path) -> None:

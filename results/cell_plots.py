@@ -20,20 +20,12 @@ SLOPE_POINTS = 4
 # Where the values of an axis span more, its ticks are powers of ten and not the values.
 _WIDE = 1000
 _VALUES = {"milliseconds": "Time (ms)", "mib": "Extra memory (MiB)"}
-
-
 # By scope: what the lines are of, what stands beside them, and what the axes are called.
+_AXES = {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"}
+_FIT_AXES = {"embedding_dim": "Components $D$", "batch_size": "Rows $N$"}
 _TOLD = {
-    "loss": (
-        "Loss and gradient",
-        "the textbook form",
-        {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"},
-    ),
-    "fit": (
-        "Fit in the kernel regime",
-        "scikit-learn's nearest",
-        {"embedding_dim": "Components $D$", "batch_size": "Rows $N$"},
-    ),
+    "loss": ("Loss and gradient", "the textbook form", _AXES),
+    "fit": ("Fit in the kernel regime", "scikit-learn's nearest", _FIT_AXES),
 }
 
 
@@ -57,21 +49,14 @@ def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
     A method that was measured in several forms at one shape is a method a form.
     """
     forms = Counter(shape for shape, _ in {(_shape(cell), cell.form) for cell in cells})
-    rows = [
-        {
-            "label": cell.title
-            + (f", {cell.form}" if cell.form in ("primal", "dual") and forms[_shape(cell)] > 1 else ""),
-            "by": by,
-            "embedding_dim": cell.embedding_dim,
-            "batch_size": cell.batch_size,
-            "precision": cell.precision,
-            "milliseconds": 1e3 * measured.seconds.median,
-            "mib": max(measured.peak_bytes, 1) / MIB,
-        }
-        for cell in cells
-        for by, measured in (("spherebench", cell.measured), ("reference", cell.reference))
-        if measured is not None
-    ]
+    rows = []
+    for cell in cells:
+        apart = cell.form in ("primal", "dual") and forms[_shape(cell)] > 1
+        label = f"{cell.title}, {cell.form}" if apart else cell.title
+        for by, measured in (("spherebench", cell.measured), ("reference", cell.reference)):
+            if measured is not None:
+                values = 1e3 * measured.seconds.median, max(measured.peak_bytes, 1) / MIB
+                rows.append((label, by, cell.embedding_dim, cell.batch_size, cell.precision, *values))
     points = pd.DataFrame(rows, columns=["label", "by", "embedding_dim", "batch_size", "precision", *_VALUES])
     return points[points["precision"] == points["precision"].mode().get(0)]
 
@@ -96,7 +81,7 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
     if own.empty:
         return None
     own = own[own.groupby("label")[axis].transform("nunique") > 1]
-    looks = style.looks(sorted(own["label"].unique()), one_dash="-")
+    looks = style.looks(sorted(own["label"].unique()), dashes=["-"])
     ticks = sorted(own[axis].unique())
     figure, panels = style.grid(2, columns=2, height=2.6)
     for panel, (column, title) in zip(panels, _VALUES.items(), strict=True):
@@ -134,11 +119,9 @@ def _tradeoff(points: pd.DataFrame) -> Figure | None:
     own = _at_one(points, "embedding_dim", "batch_size")
     if own.empty:
         return None
-    looks, dimensions = style.looks(sorted(own["label"].unique()), one_dash="-"), sorted(own["embedding_dim"].unique())
+    looks, dimensions = style.looks(sorted(own["label"].unique()), dashes=["-"]), sorted(own["embedding_dim"].unique())
     figure, (panel,) = style.grid(1, height=3.2)
-    for look, line in _lines(own, looks):
-        style.sized_line(panel, line, look, style.sizes(dimensions))
-    style.tradeoff_axes(panel, _VALUES["mib"])
+    style.tradeoff(panel, _lines(own, looks), style.sizes(dimensions), _VALUES["mib"])
     span = f"$D={dimensions[0]}$ to ${dimensions[-1]}$, $N={own['batch_size'].iloc[0]}$"
     return style.finish(figure, looks, f"Loss and gradient, {span}; faint, dotted: the textbook form")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from itertools import groupby
 
 from results.cell import CostCell, Measurement
 from results.formats import for_programs, format_table
@@ -62,24 +62,23 @@ def render(cells: Sequence[CostCell], format: str = "plain") -> str:
 
 def tables(cells: Sequence[CostCell]) -> list[Table]:
     """A table a scope, network and machine: a row a method, form, precision, N and D."""
-    groups: dict[tuple[str, ...], list[CostCell]] = {}
-    for cell in sorted(cells, key=_place):
-        machine = f"{cell.provenance.device}, threads={cell.provenance.threads}"
-        groups.setdefault((cell.scope, cell.network, machine), []).append(cell)
+
+    def place(cell: CostCell) -> tuple[str, str, str, int]:
+        return cell.scope, cell.network, cell.provenance.device, cell.provenance.threads
+
+    def shape(cell: CostCell) -> tuple[str, str, str, int, int]:
+        return cell.precision, cell.title, cell.form or "", cell.batch_size, cell.embedding_dim
+
     found = []
-    for (scope, network, machine), own in groups.items():
+    ordered = sorted(cells, key=lambda cell: (*place(cell), *shape(cell)))
+    for (scope, network, device, threads), group in groupby(ordered, place):
+        own, machine = list(group), f"{device}, threads={threads}"
         if scope == "errors":
             found += [_errors(own, name, machine) for name in ("gradient", "value")]
         else:
             what, note = _SCOPES[scope]
             found.append(_table(own, f"{what}{network}; {machine}", note))
     return found
-
-
-def _place(cell: CostCell) -> tuple[Any, ...]:
-    machine = (cell.provenance.device, cell.provenance.threads)
-    shape = (cell.precision, cell.title, cell.form or "", cell.batch_size, cell.embedding_dim)
-    return (cell.scope, cell.network, *machine, *shape)
 
 
 def _table(cells: Sequence[CostCell], title: str, note: str) -> Table:
@@ -92,32 +91,28 @@ def _table(cells: Sequence[CostCell], title: str, note: str) -> Table:
 
 
 def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]:
-    own = cell.measured
-    head = {**_head(cell), "D": str(cell.embedding_dim)}
+    own, row = cell.measured, _head(cell) | {"D": str(cell.embedding_dim)}
     if own is None:
-        return head | {"Time (ms)": cell.status}
+        return row | {"Time (ms)": cell.status}
     rate = cell.row()["rate_fraction"]
     over_inputs = f" ({own.peak_bytes / cell.input_bytes:.2f}x)" if cell.scope == "loss" and cell.input_bytes else ""
-    return {
-        **head,
-        "Time (ms)": _milliseconds(own),
-        "Memory (MiB)": _mebibytes(own) + over_inputs,
-        "Rate": f"{100 * rate:.0f} %" if rate else NOT_RUN,
-        **(_parts(own, cell.batch_size) if cell.scope == "step" else {}),
-        **(_ratios(_BESIDE[cell.scope], own, cell.reference, cell.reference_status) if compared else {}),
-        **{key: text for name in peers for key, text in _ratios(name, own, cell.peers.get(name)).items()},
-    }
+    row |= {"Time (ms)": _milliseconds(own), "Memory (MiB)": _mebibytes(own) + over_inputs}
+    row |= {"Rate": f"{100 * rate:.0f} %" if rate else NOT_RUN}
+    if cell.scope == "step":
+        step, wait = own.seconds.median, own.phases.get("data", 0.0)
+        row |= {"Images/s": f"{cell.batch_size / step:.0f}"}
+        row |= {f"{name} (ms)": f"{1e3 * own.phases[name]:.0f}" for name in ("forward", "backward", "update")}
+        row |= {"Wait": f"{100 * wait / (step + wait):.1f} %"}
+    if compared:
+        row |= _ratios(_BESIDE[cell.scope], own, cell.reference, cell.reference_status)
+    for name in peers:
+        row |= _ratios(name, own, cell.peers.get(name))
+    return row
 
 
 def _head(cell: CostCell) -> dict[str, str]:
     form = cell.form or NOT_RUN
     return {"Method": cell.title, "Form": form, "Precision": cell.precision, "N": str(cell.batch_size)}
-
-
-def _parts(own: Measurement, batch_size: int) -> dict[str, str]:
-    step, wait = own.seconds.median, own.phases.get("data", 0.0)
-    parts = {f"{name} (ms)": f"{1e3 * own.phases[name]:.0f}" for name in ("forward", "backward", "update")}
-    return {"Images/s": f"{batch_size / step:.0f}", **parts, "Wait": f"{100 * wait / (step + wait):.1f} %"}
 
 
 def _ratios(name: str, own: Measurement, other: Measurement | None, status: str | None = None) -> dict[str, str]:

@@ -245,7 +245,7 @@ def _grouped(figures: Iterable[_Figure], by: Callable[[_Figure], tuple[str, ...]
     return list(groups.values())
 
 
-def protocol_text(protocol: Mapping[str, Any]) -> str:
+def protocol_text(protocol: Mapping[Any, Any]) -> str:
     """A protocol in one line: ``k=20, T=0.07, split=test``."""
     return ", ".join(f"{key}={value}" for key, value in protocol.items())
 

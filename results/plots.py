@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,8 @@ from matplotlib.lines import Line2D
 
 from results import regime, style
 from results.collect import PROTOCOL, SUBJECT, Collection, short_source
-from results.curves import loss_curves
-from results.kernel_picture import neighbourhoods
-from results.summary import COSTS, metric_title, protocol_columns, select, summarise
+from results.runs import Records
+from results.summary import COSTS, configurations, metric_title, natural, protocol_columns, select, summarise
 from results.tables import MIB
 
 # The part of its protocol that a metric is known by.
@@ -36,7 +38,8 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     paths = []
     for dataset in datasets:
         own = re.sub(r"[^A-Za-z0-9.-]+", "-", short_source(dataset)).strip("-")
-        for name, draw in (_KERNEL_FIGURES if regime.concerns(summary, dataset) else _FIGURES).items():
+        closed_form = (summary.loc[summary["dataset"] == dataset, "kind"] == "kernel").any()
+        for name, draw in (_KERNEL_FIGURES if closed_form else _FIGURES).items():
             file_name = name if len(datasets) == 1 else f"{own}_{name}"
             paths += style.save(draw(collection, summary, dataset), folder, file_name)
     return paths
@@ -141,30 +144,83 @@ def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     Times of two machines are not comparable: each machine has its own panels.
     """
     costs = summary[(summary["dataset"] == dataset) & (summary["n"] > 0) & (summary["kind"] == "trained")]
-    panels = {title: points for name, pair in _TRADEOFFS.items() for title, points in _points(costs, name, *pair)}
+    wide = costs.pivot(index=["label", "embedding_dim", "configuration", "key"], columns="metric", values="mean")
+    panels = {}
+    for name, (seconds, peak) in _TRADEOFFS.items():
+        if {seconds, peak} <= set(wide.columns):
+            points = wide.assign(milliseconds=wide[seconds] * 1e3, mib=wide[peak] / MIB).reset_index()
+            points = points.dropna(subset=["milliseconds", "mib"])
+            for key, own in points.groupby("key", sort=False):
+                panels[f"{name}\n{key}" if points["key"].nunique() > 1 else name] = own
     if not panels:
         return None
     looks, sizes = style.looks(costs["label"].unique()), style.sizes(sorted(costs["embedding_dim"].unique()))
     figure, axes = style.grid(len(panels), columns=2, height=2.6)
     for (title, points), axis in zip(panels.items(), axes, strict=True):
-        for label, own in points.sort_values("embedding_dim").groupby("label", sort=False):
-            style.sized_line(axis, own, looks[str(label)].line(), sizes, alpha=0.6, zorder=1)
-        style.tradeoff_axes(axis, "Peak memory (MiB)")
+        groups = points.sort_values("embedding_dim").groupby("label", sort=False)
+        lines = [(looks[str(label)].line(), own) for label, own in groups]
+        style.tradeoff(axis, lines, sizes, "Peak memory (MiB)", alpha=0.6, zorder=1)
         axis.set_title(title)
     dots = [Line2D([], [], color=style.GREY, marker="o", linestyle="", markersize=size) for size in sizes.values()]
     figure.legend(dots, [f"$D={dim}$" for dim in sizes], loc="outside right upper", frameon=False)
     return style.finish(figure, looks, "Mean over seeds of each run's median time and peak memory")
 
 
-def _points(costs: pd.DataFrame, name: str, seconds: str, peak: str) -> list[tuple[str, pd.DataFrame]]:
-    """Time and memory side by side, a row a configuration; a table and its title for each machine."""
-    wide = costs.pivot(index=["label", "embedding_dim", "configuration", "key"], columns="metric", values="mean")
-    if not {seconds, peak} <= set(wide.columns):
-        return []
-    points = wide.assign(milliseconds=wide[seconds] * 1e3, mib=wide[peak] / MIB).reset_index()
-    points = points.dropna(subset=["milliseconds", "mib"])
-    several = points["key"].nunique() > 1
-    return [(f"{name}\n{key}" if several else name, own) for key, own in points.groupby("key", sort=False)]
+def curve(records: Records) -> pd.Series:
+    """The loss by step that a network logged; empty where it logged nothing.
+
+    Of a step that was logged twice (before and after a resumption) the later line counts. A loss that is not finite
+    stays, as ``nan``.
+    """
+    losses = {}
+    for line in records.curve():
+        with suppress(ValueError, KeyError, TypeError):
+            losses[int(line["step"])] = float(line["loss"])
+    found = pd.Series(losses, dtype=float).sort_index()
+    return found.where(found.abs() != math.inf)
+
+
+def loss_curves(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
+    """The training loss over steps: a panel a method, a line an embedding dimension, a band from seed to seed.
+
+    Each panel has its own scale: losses of two methods are not comparable. A cross marks the last finite loss of a
+    network that diverged.
+    """
+    curves = _curves(collection, dataset)
+    if curves.empty:
+        return None
+    dimensions = sorted(curves["embedding_dim"].unique())
+    looks = style.looks([f"$D={dim}$" for dim in dimensions], markers=[""])
+    panels = list(curves.groupby("label", sort=False))
+    figure, axes = style.grid(len(panels), height=1.55)
+    for (label, own), axis in zip(panels, axes, strict=True):
+        for dimension, look in zip(dimensions, looks.values(), strict=True):
+            _line(axis, own[own["embedding_dim"] == dimension], look)
+        axis.set(title=str(label), xlabel="Step", ylabel="Loss")
+    style.outer_labels(axes)
+    return style.finish(figure, looks, "Mean and range over seeds")
+
+
+def _curves(collection: Collection, dataset: str) -> pd.DataFrame:
+    """Every logged loss of one data set's trained networks: ``label, embedding_dim, id, diverged, step, loss``."""
+    runs = collection.runs.merge(configurations(collection)[["configuration", "label"]], on="configuration")
+    runs = runs[(runs["dataset"] == dataset) & (runs["kind"] == "trained")]
+    runs = runs.assign(place=natural(runs["label"])).sort_values(["place", "embedding_dim"])
+    parts = []
+    for _, run in runs.iterrows():
+        losses = curve(collection.records[run["id"]]).rename_axis("step").reset_index(name="loss")
+        parts.append(losses.assign(**run[["label", "embedding_dim", "id"]], diverged=run["status"] == "diverged"))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _line(axis: Axes, own: pd.DataFrame, look: style.Look) -> None:
+    by_step = own.groupby("step")["loss"]
+    mean = by_step.mean()
+    axis.plot(mean.index, mean, **look.line())
+    axis.fill_between(mean.index, by_step.min(), by_step.max(), color=look.color, alpha=0.2, linewidth=0)
+    for _, run in own[own["diverged"] & own["loss"].notna()].groupby("id"):
+        last = run.iloc[-1]
+        axis.plot(last["step"], last["loss"], **style.cross(look.color))
 
 
 _TRADEOFFS = {
@@ -175,10 +231,10 @@ _Draw = Callable[[Collection, pd.DataFrame, str], Figure | None]
 _FIGURES: dict[str, _Draw] = {"accuracy": accuracy, "tradeoff": tradeoff, "loss_curves": loss_curves}
 _KERNEL_FIGURES: dict[str, _Draw] = {
     "few_labels": regime.few_labels,
-    "views": regime.over_views,
-    "images": regime.over_images,
+    "views": partial(regime.over, column="regime.n_views"),
+    "images": partial(regime.over, column="data.limit"),
     "ridge_rank": regime.ridge_rank,
     "spectrum": regime.spectrum,
-    "neighbourhoods": neighbourhoods,
+    "neighbourhoods": regime.neighbourhoods,
     "loss_curves": loss_curves,
 }

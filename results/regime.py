@@ -1,10 +1,12 @@
-"""Figures of the kernel regime: few labels by method, over the number of views or images, over ridge and rank."""
+"""Figures of the kernel regime: few labels by method, over views, images, ridge and rank; spectra; neighbourhoods."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +21,8 @@ from results.summary import is_reference, natural
 
 # Axes over which there is a figure of lines: the column, and what the axis is called.
 OVER = {"regime.n_views": "Views of each image $m$", "data.limit": "Training images"}
+_NEIGHBOURS = "regime.n_neighbors"
 _MOST_SPECTRA = 12
-
-
-def concerns(summary: pd.DataFrame, dataset: str) -> bool:
-    """Whether some network on ``dataset`` is in the kernel regime."""
-    return bool((summary.loc[summary["dataset"] == dataset, "kind"] == "kernel").any())
 
 
 def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
@@ -38,7 +36,7 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
         return None
     order = chosen.assign(reference=is_reference(chosen), natural=natural(chosen["name"]))
     names = list(dict.fromkeys(order.sort_values(["reference", "natural"])["name"]))[::-1]
-    looks = style.looks(chosen["probe"].unique(), one_dash="none")
+    looks = style.looks(chosen["probe"].unique(), dashes=["none"])
     figure, axes = style.grid(chosen["shots"].nunique(), height=0.5 + 0.2 * len(names))
     for (shots, own), axis in zip(chosen.groupby("shots"), axes, strict=True):
         for place, (probe, look) in enumerate(looks.items()):
@@ -53,19 +51,10 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
     return style.finish(figure, looks, f"Mean and 95 % interval over seeds, by probe{most}")
 
 
-def over_views(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
-    """Few-label accuracy over the number of views of an image."""
-    return _over("regime.n_views", summary, dataset)
+def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: str) -> Figure | None:
+    """Few-label accuracy over the number of views of an image, or of training images: a ``column`` of ``OVER``.
 
-
-def over_images(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
-    """Few-label accuracy over the number of training images."""
-    return _over("data.limit", summary, dataset)
-
-
-def _over(column: str, summary: pd.DataFrame, dataset: str) -> Figure | None:
-    """A panel a number of labels, a line a method, for the first probe there is; what has no such axis is level.
-
+    A panel a number of labels, a line a method, for the first probe there is; what has no such axis is level.
     A method that was run in several variants (augmentations, say) has a row of panels of its own, each with the methods
     that were not in grey.
     """
@@ -92,25 +81,18 @@ def _over(column: str, summary: pd.DataFrame, dataset: str) -> Figure | None:
     figure, axes = style.grid(max(len(families), 1) * len(shots), columns=len(shots), height=2.3)
     for axis, (family, count) in zip(axes, product(families or [""], shots), strict=True):
         shown = pd.concat([ours[ours["title"] == family] if family else ours, beside])
-        _draw_over(axis, column, shown[shown["shots"] == count], levels[levels["shots"] == count], looks)
+        for name, points in shown[shown["shots"] == count].sort_values(column).groupby("name", sort=False):
+            x = points[column].astype(float)
+            axis.errorbar(x, 100 * points["mean"], 100 * points["half_width"], **looks[str(name)].bars())
+        for _, level in levels[levels["shots"] == count].iterrows():
+            axis.axhline(100 * level["mean"], zorder=0, **looks[level["name"]].line())
         axis.set_xscale("log", base=2)
         style.fixed_ticks(axis.xaxis, sorted(lines[column].astype(int).unique()))
         axis.set_title("\n".join(filter(None, [family, _shots_text(count)])))
         axis.set(xlabel=OVER[column], ylabel="Top-1 accuracy (%)")
     style.outer_labels(axes)
-    level = "; grey: no such axis" if len(levels) else ""
-    return style.finish(figure, looks, f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds{level}")
-
-
-def _draw_over(
-    axis: Axes, column: str, lines: pd.DataFrame, levels: pd.DataFrame, looks: Mapping[str, style.Look]
-) -> None:
-    """Lines over ``column`` with their intervals, and levels where there is no such axis."""
-    for name, points in lines.sort_values(column).groupby("name", sort=False):
-        bars = looks[str(name)].bars()
-        axis.errorbar(points[column].astype(float), 100 * points["mean"], 100 * points["half_width"], **bars)
-    for _, level in levels.iterrows():
-        axis.axhline(100 * level["mean"], zorder=0, **looks[level["name"]].line())
+    grey = "; grey: no such axis" if len(levels) else ""
+    return style.finish(figure, looks, f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds{grey}")
 
 
 def ridge_rank(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
@@ -174,6 +156,59 @@ def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     axis.set_ylim(bottom=1e-5)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     return style.finish(figure, looks, "Covariance of the representation; first seed")
+
+
+def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
+    """The cosine of k(x₀, x) over the plane: the base kernel, then the induced one by the number of neighbours related.
+
+    A row a method that was run with several. The star is x₀; points of other classes are lighter.
+    """
+    found = {name: picture(details) for name, details in collection.details("kernel_picture").items()}
+    pictures = {name: own for name, own in found.items() if own}
+    runs = collection.runs
+    if _NEIGHBOURS not in runs:
+        return None
+    runs = runs[(runs["dataset"] == dataset) & runs["id"].isin(pictures.keys()) & runs[_NEIGHBOURS].notna()]
+    runs = runs.sort_values([_NEIGHBOURS, "seed"]).drop_duplicates(["title", _NEIGHBOURS])
+    rows = [(title, own) for title, own in runs.groupby("title", sort=True) if len(own) > 1]
+    if not rows:
+        return None
+    columns = 1 + max(len(own) for _, own in rows)
+    figure, axes = style.grid(columns * len(rows), columns=columns, height=1.6)
+    for row, (title, own) in enumerate(rows):
+        first, *across = axes[row * columns : (row + 1) * columns]
+        base = pictures[own["id"].iloc[0]]
+        _draw(first, base, "base", "" if row else "Base kernel")
+        first.set_ylabel(str(title))
+        for axis, name, neighbours in zip(across, own["id"], own[_NEIGHBOURS], strict=False):
+            _draw(axis, pictures[name], "induced", "" if row else f"{int(neighbours)} neighbours")
+        for unused in across[len(own) :]:
+            unused.remove()
+    figure.colorbar(axes[0].images[0], ax=axes, shrink=0.6, label="Cosine with the point marked by a star")
+    return figure
+
+
+def picture(details: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The picture that a measurement's details hold; None where they hold none.
+
+    ``base``, ``induced``: cosines (G, G) by either kernel with one point, ``origin`` (2,), over a square of half-side
+    ``edge``; ``points`` (N, 2) with ``labels`` (N,) are the training set.
+    """
+    with suppress(KeyError, TypeError, ValueError):
+        names = ("points", "labels", "origin", "base", "induced")
+        arrays = {name: np.asarray(details[name], dtype=float) for name in names}
+        return {**arrays, "edge": float(details["edge"])}
+    return None
+
+
+def _draw(axis: Axes, picture: Mapping[str, Any], kernel: str, title: str) -> None:
+    edge, points, origin = picture["edge"], picture["points"], picture["origin"]
+    axis.imshow(picture[kernel], extent=(-edge, edge, -edge, edge), origin="lower", cmap="PuOr", vmin=-1, vmax=1)
+    same = picture["labels"] == picture["labels"][np.linalg.norm(points - origin, axis=1).argmin()]
+    for which, color in ((same, "black"), (~same, "0.55")):
+        axis.plot(*points[which].T, linestyle="none", marker=".", markersize=1.6, color=color)
+    axis.plot(*origin, marker="*", markersize=7, color="black", markeredgecolor="white", markeredgewidth=0.5)
+    axis.set(title=title, xticks=[], yticks=[])
 
 
 def _few_label_rows(summary: pd.DataFrame, dataset: str) -> pd.DataFrame:

@@ -1,10 +1,12 @@
-"""Everything a runs folder has to say, written into it: tables and figures."""
+"""Everything that a runs folder, or a cost sweep's, has to say, written into it: tables and figures."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from results import plots
+from results import cell_plots, cell_tables, plots
+from results.cell import cells_in
 from results.collect import collect
 from results.formats import format_table
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, PACKED_NAME, write_atomically
@@ -32,16 +34,26 @@ def write(folder: Path) -> list[Path]:
         "cost.csv": format_table(figures(collection, summary[costs]), "csv"),
         "runs.csv": collection.tidy().to_csv(index=False),
     }
-    (folder / "tables").mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, text in texts.items():
-        if text.strip():
-            paths.append(folder / "tables" / name)
-            write_atomically(paths[-1], text.encode())
+    paths = _write_tables(folder, {name: text for name, text in texts.items() if text.strip()})
     paths += plots.write(collection, folder / "plots")
     # Written last, so that it is there only where everything else is.
     write_atomically(folder / _LIST, "".join(f"{path.relative_to(folder)}\n" for path in paths).encode())
     return paths
+
+
+def write_cells(folder: Path) -> list[Path]:
+    """Write ``tables/cost`` and ``plots/`` of all cells of a cost sweep's folder; returns the files."""
+    cells = cells_in(folder)
+    texts = {f"cost.{suffix}": cell_tables.render(cells, format) for format, suffix in (*_READ, ("csv", "csv"))}
+    return [*_write_tables(folder, texts), *cell_plots.write(cells, folder / "plots")]
+
+
+def _write_tables(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    paths = {folder / "tables" / name: text for name, text in texts.items()}
+    for path, text in paths.items():
+        write_atomically(path, text.encode())
+    return [*paths]
 
 
 def is_current(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -97,29 +98,20 @@ def use_style() -> None:
     sns.set_theme(context="paper", style="ticks", rc=_RC)
 
 
-def looks(labels: Iterable[str], one_dash: str | None = None) -> dict[str, Look]:
-    """A look for each method in the order of the tables, dark to light, so that grey keeps the order."""
-    names = list(labels)
-    return {
-        name: Look(color, _MARKERS[place % len(_MARKERS)], one_dash or dash(place))
-        for place, (name, color) in enumerate(zip(names, shades(len(names)), strict=True))
-    }
+def looks(labels: Iterable[str], markers: Sequence[str] = _MARKERS, dashes: Sequence[Any] = _DASHES) -> dict[str, Look]:
+    """A look for each method in the order of the tables, dark to light, so that grey keeps the order.
+
+    The colours are viridis without its lightest quarter, which print loses.
+    """
+    names, palette = list(labels), mpl.colormaps["viridis"]
+    colors = [palette(0.76 * place / max(1, len(names) - 1))[:3] for place in range(len(names))]
+    parts = zip(names, colors, cycle(markers), cycle(dashes))
+    return {name: Look(color, marker, dash) for name, color, marker, dash in parts}
 
 
 def grey(place: int) -> Look:
     """A thin line in the background, told apart from others by its dash."""
-    return Look((float(GREY),) * 3, "", dash(place), width=0.8)
-
-
-def dash(place: int) -> Any:
-    """The dash of the ``place``-th line."""
-    return _DASHES[place % len(_DASHES)]
-
-
-def shades(count: int) -> list[tuple[float, float, float]]:
-    """``count`` colours of rising luminance: viridis without its lightest quarter, which print loses."""
-    palette = mpl.colormaps["viridis"]
-    return [palette(0.76 * place / max(1, count - 1))[:3] for place in range(count)]
+    return Look((float(GREY),) * 3, "", _DASHES[place % len(_DASHES)], width=0.8)
 
 
 def fixed_ticks(scale: Axis, ticks: Sequence[int]) -> None:
@@ -143,18 +135,18 @@ def sizes(dimensions: Sequence[int]) -> dict[int, float]:
     return {dim: 3.5 + 4.5 * place / max(1, len(dimensions) - 1) for place, dim in enumerate(dimensions)}
 
 
-def sized_line(
-    axis: Axes, points: pd.DataFrame, look: Mapping[str, Any], sizes: Mapping[int, float], **line: Any
+def tradeoff(
+    axis: Axes, lines: Iterable[tuple[Any, pd.DataFrame]], sizes: Mapping[int, float], memory: str, **line: Any
 ) -> None:
-    """``mib`` over ``milliseconds``: a thin line, and a marker a point whose size tells its embedding dimension."""
-    axis.plot(points["milliseconds"], points["mib"], **{**look, "marker": "", "linewidth": 0.8, **line})
-    for _, point in points.iterrows():
-        dot = {**look, "linestyle": "none", "markersize": sizes[point["embedding_dim"]]}
-        axis.plot(point["milliseconds"], point["mib"], **dot)
+    """``mib`` over ``milliseconds`` for each line and its look: a thin line, and markers sized by embedding dimension.
 
-
-def tradeoff_axes(axis: Axes, memory: str) -> None:
-    """Logarithmic time and memory, with plain numbers as ticks."""
+    Both axes are logarithmic, with plain numbers as ticks.
+    """
+    for look, points in lines:
+        axis.plot(points["milliseconds"], points["mib"], **{**look, "marker": "", "linewidth": 0.8, **line})
+        for _, point in points.iterrows():
+            dot = {**look, "linestyle": "none", "markersize": sizes[point["embedding_dim"]]}
+            axis.plot(point["milliseconds"], point["mib"], **dot)
     axis.set(xscale="log", yscale="log", xlabel="Time (ms)", ylabel=memory)
     for scale in (axis.xaxis, axis.yaxis):
         plain_numbers(scale)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+from scipy.special import stdtrit  # scipy.stats says the same and takes a second longer to import
 
 from results.collect import BASE_KERNELS, PROTOCOL, REFERENCES, SUBJECT, Collection, protocol_text, short_source
-from results.intervals import half_width
 
 # Metrics of the main table where none is asked for; of kNN one k, chosen here and not by its result.
 HEADLINE = ("linear_top1", "logistic_top1", "knn_top1", "fewshot_top1")
@@ -74,6 +75,15 @@ def summarise(collection: Collection) -> pd.DataFrame:
     return _ordered(table[(table["n"] > 0) | (table["failures"] != "")])
 
 
+def half_width(sd: np.ndarray | float, n: np.ndarray | int) -> np.ndarray:
+    """Half the width of the 95 % t-interval of a mean, t_{n-1, 0.975} · sd / √n; ``nan`` where n < 2.
+
+    ``sd`` is the sample standard deviation (divisor n - 1), in the unit of the values; both may be arrays.
+    """
+    several = np.where(np.asarray(n) < 2, np.nan, n)
+    return np.asarray(stdtrit(several - 1, 0.975) * sd / np.sqrt(several))
+
+
 def protocol_columns(table: pd.DataFrame) -> list[str]:
     """The columns of the protocol's keys, of those that some row of ``table`` has."""
     return [name for name in map(str, table) if name.startswith(PROTOCOL) and table[name].notna().any()]
@@ -118,9 +128,10 @@ def _measured(collection: Collection) -> pd.DataFrame:
 def _costs(collection: Collection) -> pd.DataFrame:
     """The costs as metrics whose key is the machine: figures of two machines are never averaged."""
     runs = collection.runs
-    machine = {PROTOCOL + name: runs[column] for name, column in _MACHINE.items()}
-    texts = [protocol_text(dict(zip(_MACHINE, row, strict=True))) for row in runs[[*_MACHINE.values()]].to_numpy()]
-    wide = runs[["id", "configuration", "dataset", "data.source"]].assign(key=texts, lost=None, **machine)
+    machine = runs[[*_MACHINE.values()]].set_axis([*_MACHINE], axis=1)
+    texts = [protocol_text(row) for row in machine.to_dict("records")]
+    wide = runs[["id", "configuration", "dataset", "data.source"]].assign(key=texts, lost=None)
+    wide = wide.join(machine.add_prefix(PROTOCOL))
     done, counter = runs["status"] == "done", runs["cost.memory_counter"]
     parts = []
     for name, (column, unit) in COSTS.items():
@@ -158,9 +169,9 @@ def _labels(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     """The method's title, and the fields that tell apart configurations of one title, data set and dimension."""
     known = {*_PLACE, "data.source", "configuration", "seeds", "runs", "suite", "seed"}
     fields: list[str] = []
-    apart = _groups(table, _PLACE)
+    apart = len(table.drop_duplicates(_PLACE))
     for name in dict.fromkeys([*axes, *table.columns]):
-        if apart < len(table) and name not in known and (more := _groups(table, [*_PLACE, *fields, name])) > apart:
+        if name not in known and (more := len(table.drop_duplicates([*_PLACE, *fields, name]))) > apart:
             fields, apart = [*fields, name], more
     varies = {name: table.groupby(["dataset", "title"])[name].transform("nunique") > 1 for name in fields}
     labels = []
@@ -168,10 +179,6 @@ def _labels(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
         settings = [f"{name.rsplit('.', 1)[-1]}={table[name][row]}" for name in fields if varies[name][row]]
         labels.append(", ".join([table["title"][row], *settings]))
     return labels
-
-
-def _groups(table: pd.DataFrame, names: Sequence[str]) -> int:
-    return table.groupby([*names], sort=False, dropna=False).ngroups
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:

@@ -75,30 +75,27 @@ def accuracy(summary: pd.DataFrame, metric: str | None = None) -> list[Table]:
 
 def _accuracy_table(table: pd.DataFrame) -> Table:
     source, metric, key, unit = table[["dataset", "metric", "key", "unit"]].iloc[0]
-    n = _usual_n(table)
+    # The number of seeds that most cells have is said once, below the table.
+    n = int(table.loc[table["n"] > 0, "n"].mode().max()) if table["n"].any() else 0
     common = {name: mode for name in SUBJECT if (mode := _most_common(table[name])) is not None}
-    table = table.assign(heading=["no D" if pd.isna(dim) else f"D={dim}" for dim in table["embedding_dim"]])
+    headings = ["no D" if pd.isna(dim) else f"D={dim}" for dim in table["embedding_dim"]]
+    table = table.assign(heading=headings, cell=[_outcome(row, n) for _, row in table.iterrows()])
     headings = table.sort_values("embedding_dim", na_position="first")["heading"].unique().tolist()
-    rows = [
-        {"Method": _with_subject(str(label), own, common), **_cells(own, headings, n)}
-        for label, own in table.groupby("label", sort=False)
-    ]
-    holes = any(cell == NOT_RUN for row in rows for cell in row.values())
-    note = _seeds_note(table, n) + (f" {NOT_RUN}: not run." if holes else "")
-    protocol = ", ".join(part for part in (key, protocol_text(common)) if part)
+    rows: list[dict[Any, Any]] = []
+    for label, own in table.groupby("label", sort=False):
+        # What the label does not say of what was measured: ``epoch=0``.
+        seen = {name: _most_common(own[name]) for name in common}
+        other = protocol_text({name: seen[name] for name in seen if seen[name] not in (None, common[name])})
+        # Empty where the heading does not concern the method, a dash where nothing was run.
+        found = own.groupby("heading")["cell"].agg("; ".join).to_dict()
+        absent = {name: "" if name == "no D" or "no D" in found else NOT_RUN for name in headings}
+        rows.append({"Method": f"{label} ({other})" if other else label, **absent, **found})
+    note = f"Mean ± 95 % t-interval over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
+    note += ", where no other n is given"
+    note += "; without ±: the same for all seeds." if ((table["n"] > 1) & (table["half_width"] == 0)).any() else "."
+    note += f" {NOT_RUN}: not run." if any(NOT_RUN in row.values() for row in rows) else ""
+    protocol = ", ".join(filter(None, [key, protocol_text(common)]))
     return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, [note])
-
-
-def _usual_n(table: pd.DataFrame) -> int:
-    """The number of seeds that most cells have: said once, below the table."""
-    counts = table.loc[table["n"] > 0, "n"].mode()
-    return int(counts.max()) if len(counts) else 0
-
-
-def _seeds_note(table: pd.DataFrame, n: int) -> str:
-    over = f"Mean ± 95 % t-interval over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
-    alike = ((table["n"] > 1) & (table["half_width"] == 0)).any()
-    return f"{over}, where no other n is given{'; without ±: the same for all seeds' if alike else ''}."
 
 
 def _most_common(values: pd.Series) -> Any:
@@ -106,28 +103,11 @@ def _most_common(values: pd.Series) -> Any:
     return int(mode) if isinstance(mode, float) and mode.is_integer() else mode
 
 
-def _with_subject(label: str, own: pd.DataFrame, common: dict[str, Any]) -> str:
-    """A row's name, with what it was measured on where that is not what the title says (``epoch=0``)."""
-    subjects = {name: _most_common(own[name]) for name in common}
-    other = [f"{name}={value}" for name, value in subjects.items() if value not in (None, common[name])]
-    return f"{label} ({', '.join(other)})" if other else label
-
-
-def _cells(own: pd.DataFrame, headings: Sequence[str], usual_n: int) -> dict[str, str]:
-    """A row's cells by heading; empty where the heading does not concern the method, a dash where nothing was run."""
-    found: dict[str, list[str]] = {}
-    for _, row in own.iterrows():
-        found.setdefault(row["heading"], []).append(_outcome(row, usual_n))
-    absent = "" if "no D" in found else NOT_RUN
-    empty = {heading: "" if heading == "no D" else absent for heading in headings}
-    return empty | {heading: "; ".join(texts) for heading, texts in found.items()}
-
-
 def _outcome(row: pd.Series, usual_n: int) -> str:
     """``93.1 ± 0.4``, with ``(n=1)`` where n is not the usual one, and what became of the other runs."""
     measured = figure(row["mean"], row["half_width"], row["unit"]) if row["n"] else ""
     n = f" (n={row['n']})" if row["n"] not in (0, usual_n) else ""
-    return ", ".join(part for part in (measured + n, row["failures"]) if part)
+    return ", ".join(filter(None, [measured + n, row["failures"]]))
 
 
 def figure(mean: float, half_width: float, unit: str) -> str:
@@ -150,32 +130,22 @@ def cost(summary: pd.DataFrame) -> list[Table]:
 def _cost_table(table: pd.DataFrame) -> Table:
     source, machine = table[["dataset", "key"]].iloc[0]
     ordered = table.assign(label=pd.Categorical(table["label"], table["label"].unique()))
-    ordered = ordered.sort_values(["label", "embedding_dim"])
-    rows = [_cost_row(own) for _, own in ordered.groupby("configuration", sort=False)]
+    rows = []
+    for _, own in ordered.sort_values(["label", "embedding_dim"]).groupby("configuration", sort=False):
+        first, measured = own.iloc[0], own[own["n"] > 0].set_index("metric").to_dict("index")
+        cells = dict.fromkeys(_COST_COLUMNS, NOT_RUN)
+        for heading, (metric, factor) in _COST_COLUMNS.items():
+            if row := measured.get(metric):
+                cells[heading] = figure(row["mean"] * factor, row["half_width"] * factor, row["unit"])
+        head = {"Method": first["label"], "D": "" if pd.isna(first["embedding_dim"]) else str(first["embedding_dim"])}
+        head |= {"Form": first["loss_form"] or NOT_RUN, "n": str(own["n"].max())}
+        rows.append(head | cells | {"Not done": first["failures"]})
     used = {name for row in rows for name, cell in row.items() if cell not in ("", NOT_RUN)}
     rows = [{name: cell for name, cell in row.items() if name in used} for row in rows]
     counted = " and ".join(sorted(set(table.get(f"{PROTOCOL}memory", pd.Series(dtype=object)).dropna())))
     memory = f" Memory counted by {counted}." if counted else ""
     note = f"Mean ± 95 % t-interval over n seeds of each run's median.{memory} {NOT_RUN}: not measured."
     return Table(f"{short_source(source)}: cost; {machine}", rows, [note])
-
-
-def _cost_row(own: pd.DataFrame) -> dict[str, str]:
-    first = own.iloc[0]
-    measured = {row["metric"]: row for _, row in own[own["n"] > 0].iterrows()}
-    cells = dict.fromkeys(_COST_COLUMNS, NOT_RUN)
-    for heading, (metric, factor) in _COST_COLUMNS.items():
-        if metric in measured:
-            row = measured[metric]
-            cells[heading] = figure(row["mean"] * factor, row["half_width"] * factor, row["unit"])
-    return {
-        "Method": first["label"],
-        "D": "" if pd.isna(first["embedding_dim"]) else str(first["embedding_dim"]),
-        "Form": first["loss_form"] or NOT_RUN,
-        "n": str(own["n"].max()),
-        **cells,
-        "Not done": first["failures"],
-    }
 
 
 def unfinished(collection: Collection) -> list[Table]:

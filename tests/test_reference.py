@@ -13,9 +13,9 @@ import pytest
 from benchmark.suite.config import lookup, merge
 from benchmark.suite.expand import Suite, load_suite, read_suite, suite_path
 from benchmark.suite.tune import choose, scores, tuning_suite
-from results.intervals import half_width
 from results.record import Metric, matches
 from results.runs import Records, read_runs
+from results.summary import half_width
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 KERNEL_SUITES = ("regime_digits", "regime_mnist", "regime_ridge_rank", "regime_spirals")

@@ -61,8 +61,8 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     from benchmark.cost.cell import cells
     from benchmark.cost.sweep import sweep
     from benchmark.runtime.process import resolve_device
-    from results.cell_report import write
     from results.cell_tables import line, render
+    from results.report import write_cells
 
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
@@ -73,7 +73,7 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
         click.echo(f"skipped {sentence}", err=True)
     found = sweep(chosen.measured, out, lambda cell: click.echo(line(cell), err=True))
     click.echo(render(found, format_), nl=False)
-    for path in write(out) if out else ():
+    for path in write_cells(out) if out else ():
         click.echo(f"wrote {path}", err=True)
     raise SystemExit(0 if all(cell.status == "done" for cell in found) else 1)
 

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,12 +13,13 @@ from matplotlib.axes import Axes
 
 from results import plots, style
 from results.collect import Collection, collect
-from results.curves import loss_curves
 from results.record import Metric
+from results.runs import Records
 from results.summary import summarise
 
 Make = Callable[..., Any]
 Write = Callable[..., Path]
+Curve = Callable[[bytes], pd.Series]
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,7 @@ def test_tradeoff_gives_each_machine_its_panels(make_record: Make, write_runs: W
 
 
 def test_loss_curves_have_a_panel_a_method_and_mark_divergence(drawn: tuple[Collection, pd.DataFrame]) -> None:
-    figure = loss_curves(*drawn, "digits")
+    figure = plots.loss_curves(*drawn, "digits")
     assert figure is not None
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["AUH", "Barlow Twins", "SFRIK L=2", "SFRIK L=3", "SimCLR", "VICReg"]
@@ -196,3 +198,37 @@ def test_two_data_sets_have_their_own_files(make_record: Make, write_runs: Write
         "npz-own.npz_accuracy.png",
         "npz-own.npz_tradeoff.png",
     }
+
+
+@pytest.fixture
+def logged(make_record: Callable[..., Any], tmp_path: Path) -> Curve:
+    """The curve of a network that wrote these lines."""
+
+    def read(lines: bytes) -> pd.Series:
+        (tmp_path / "metrics.jsonl").write_bytes(lines)
+        return plots.curve(Records(make_record().network, (), tmp_path))
+
+    return read
+
+
+def test_curve_by_step(logged: Curve) -> None:
+    assert logged(b'{"step": 10, "loss": 0.5}\n{"step": 0, "loss": 1.0}\n').to_dict() == {0: 1.0, 10: 0.5}
+
+
+def test_torn_line_is_passed_over(logged: Curve) -> None:
+    assert logged(b'{"step": 0, "loss": 1.0}\n{"step": 10, "lo').to_dict() == {0: 1.0}
+    assert logged(b'\xff\xfe\n7\n{"step": 0, "loss": 1.0}\n').to_dict() == {0: 1.0}
+
+
+def test_step_logged_again_after_a_resumption_counts_once(logged: Curve) -> None:
+    lines = b'{"step": 5, "loss": 1.0}\n{"step": 6, "loss": 0.9}\n{"step": 6, "loss": 0.8}\n'
+    assert logged(lines).to_dict() == {5: 1.0, 6: 0.8}
+
+
+@pytest.mark.parametrize("text", [b"NaN", b'"nan"', b"Infinity"])
+def test_loss_that_is_not_finite_ends_the_curve(logged: Curve, text: bytes) -> None:
+    assert math.isnan(logged(b'{"step": 0, "loss": 1.0}\n{"step": 1, "loss": %s}\n' % text)[1])
+
+
+def test_network_that_logged_nothing(make_record: Callable[..., Any], tmp_path: Path) -> None:
+    assert plots.curve(Records(make_record().network, (), tmp_path)).empty

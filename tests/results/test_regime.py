@@ -12,7 +12,6 @@ from matplotlib import pyplot as plt
 
 from results import plots, regime, style
 from results.collect import Collection, collect
-from results.kernel_picture import Picture, neighbourhoods
 from results.record import Metric
 from results.summary import summarise
 
@@ -60,11 +59,6 @@ def _drawn(records: Iterable[Any], write: Write) -> Drawn:
     return collection, summarise(collection)
 
 
-def test_trained_runs_alone_have_none_of_these(digits: Path) -> None:
-    collection = collect([digits])
-    assert not regime.concerns(summarise(collection), "digits")
-
-
 def test_few_labels_marks_each_probe_on_the_rows_of_the_methods(make_record: Make, write_runs: Write) -> None:
     records = [_kernel(make_record, "kernel_a", 0.7, seed) for seed in range(3)]
     records += [_kernel(make_record, "base_kernel", 0.5, dim=None), make_record("vicreg", 64)]
@@ -83,13 +77,13 @@ def test_accuracy_over_views_has_a_line_a_method_and_levels(make_record: Make, w
     ]
     records.append(_kernel(make_record, "base_kernel", 0.5, dim=None, n_views=1))
     drawn = _drawn(records, write_runs)
-    figure = regime.over_views(*drawn, "digits")
+    figure = regime.over(*drawn, "digits", "regime.n_views")
     assert figure is not None
     (line,) = [bar.lines[0] for bar in figure.axes[0].containers]
     assert list(line.get_xdata()) == [2, 8]
     assert list(line.get_ydata()) == pytest.approx([63.0, 69.0])
     assert 51.0 in [pytest.approx(level.get_ydata()[0]) for level in figure.axes[0].lines]
-    assert regime.over_images(*drawn, "digits") is None
+    assert regime.over(*drawn, "digits", "data.limit") is None
     assert regime.ridge_rank(*drawn, "digits") is None
 
 
@@ -101,7 +95,7 @@ def test_variants_of_a_method_have_panels_of_their_own(make_record: Make, write_
         for views in (2, 8)
     ]
     records += [_kernel(make_record, "kernel_pca", 0.3, n_views=views) for views in (2, 8)]
-    figure = regime.over_views(*_drawn(records, write_runs), "digits")
+    figure = regime.over(*_drawn(records, write_runs), "digits", "regime.n_views")
     assert figure is not None
     assert [axis.get_title() for axis in figure.axes] == [
         f"{method}\n{labels} a class" for method in ("kernel a", "kernel b") for labels in ("1 label", "5 labels")
@@ -143,13 +137,13 @@ def _picture(induced: float) -> dict[str, Any]:
 def test_the_kernels_picture_by_neighbourhood(make_record: Make, write_runs: Write) -> None:
     counts = (2, 40, 5)
     alone = [_kernel(make_record, "kernel_a", 0.6, n_neighbors=count) for count in counts]
-    assert neighbourhoods(*_drawn(alone, write_runs), "digits") is None
+    assert regime.neighbourhoods(*_drawn(alone, write_runs), "digits") is None
     pictures = [[{"probe": "kernel_picture", "details": _picture(count / 100)}] for count in counts]
     own = [
         _kernel(make_record, "kernel_a", 0.6, n_neighbors=count, measurements=picture)
         for count, picture in zip(counts, pictures, strict=True)
     ]
-    figure = neighbourhoods(*_drawn(own, write_runs), "digits")
+    figure = regime.neighbourhoods(*_drawn(own, write_runs), "digits")
     assert figure is not None
     panels = [axis for axis in figure.axes if axis.images]
     assert [axis.get_title() for axis in panels] == ["Base kernel", "2 neighbours", "5 neighbours", "40 neighbours"]
@@ -158,9 +152,9 @@ def test_the_kernels_picture_by_neighbourhood(make_record: Make, write_runs: Wri
 
 @pytest.mark.parametrize("change", [{"edge": None}, {"base": "none"}, {"points": [[0.0], [1.0, 1.0]]}])
 def test_details_that_hold_no_picture(change: dict[str, Any]) -> None:
-    assert Picture.of(_picture(0.5)) is not None
-    assert Picture.of(_picture(0.5) | change) is None
-    assert Picture.of({}) is None
+    assert regime.picture(_picture(0.5)) is not None
+    assert regime.picture(_picture(0.5) | change) is None
+    assert regime.picture({}) is None
 
 
 def test_the_figures_are_written_with_the_others(tmp_path: Path, make_record: Make, write_runs: Write) -> None:
