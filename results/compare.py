@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
-from math import inf, log2
+from math import inf, log2, nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import pandas as pd
-from pydantic import field_validator
 
 from results.collect import PROTOCOL, Collection, short_source
 from results.formats import for_programs, format_table
-from results.record import Frozen
 from results.summary import COSTS, HEADLINE_K, TITLES, K, summarise
 from results.tables import NOT_RUN, Table, figure, join
 
@@ -30,62 +27,26 @@ METRICS = {
     "peak_bytes_step": (("peak_memory_per_gpu",), 1e-9),
     "train_seconds": (("runtime",), 1 / 60),
 }
-_COST_TITLES = {"peak_bytes_step": "Peak memory per GPU", "train_seconds": "Training time"}
 # What both sides state of a network's training, and how it is called.
 _RECIPE = {"epochs": "epochs", "batch_size": "batch size", "embedding_dim": "embedding dimension"}
-_FIGURE = ("mean", "low", "high", "half_width")
+_FIGURE = ["mean", "low", "high", "half_width"]
+# Numbers that a published protocol states.
+_STATED = {"k": r"\bk=(\d+)", "T": r"\bT=([\d.]+)", "probe_epochs": r"linear probe, (\d+) epochs"}
 # What the name of a published backbone with the stem for small images ends with.
 _SMALL_STEM = "-cifar"
 
-
-class Published(Frozen):
-    """One published figure, as its source states it; ``None`` where the source does not say."""
-
-    source: str
-    dataset: str
-    backbone: str
-    epochs: int | None
-    batch_size: int | None
-    method: str
-    kernel_order: int | None
-    embedding_dim: int | None
-    metric: str
-    value: float
-    unit: str
-    protocol: str
-    note: str
-
-    @field_validator("epochs", "batch_size", "kernel_order", "embedding_dim", mode="before")
-    @classmethod
-    def _not_said(cls, text: str) -> str | None:
-        return text or None
-
-    def stated(self, pattern: str) -> float | None:
-        """A number that the protocol states, by a pattern with one group, e.g. ``k=(\\d+)``."""
-        found = re.search(pattern, self.protocol)
-        return float(found[1]) if found else None
-
-    def concerns(self, method: str) -> bool:
-        """Whether it is of this method of ours; SFRIK without an order stands for every order."""
-        if order := re.fullmatch(r"sfrik_l(\d+)", method):
-            return self.method == "sfrik" and self.kernel_order in (None, int(order[1]))
-        return self.method == ("simclr" if method == "simclr_sfrik" else method)
-
-
-class Pair(NamedTuple):
-    """One published figure beside a row of the summary: what is known of it, its figures in the published unit."""
-
-    ours: dict[str, Any]
-    published: Published
-    differences: list[str]
-    unstated: list[str]
+# One published figure beside a row of the summary: the columns of both, without those in which there is nothing.
+Pair = dict[str, Any]
 
 
 @cache
-def read_published() -> tuple[Published, ...]:
-    """Every published figure."""
-    with PUBLISHED.open(newline="", encoding="utf-8") as file:
-        return tuple(Published.model_validate(row) for row in csv.DictReader(file))
+def read_published() -> pd.DataFrame:
+    """Every published figure, in columns ``published_*``; what its source does not say is missing."""
+    whole = dict.fromkeys(["epochs", "batch_size", "kernel_order", "embedding_dim"], "Int64")
+    missing = dict.fromkeys(whole, "")
+    table = pd.read_csv(PUBLISHED, dtype=whole, keep_default_na=False, na_values=missing, float_precision="round_trip")
+    stated = {name: table["protocol"].str.extract(own, expand=False).astype(float) for name, own in _STATED.items()}
+    return table.assign(**stated).add_prefix("published_")
 
 
 def render(collection: Collection, format: str = "plain") -> str:
@@ -101,9 +62,8 @@ def render(collection: Collection, format: str = "plain") -> str:
         return format_table([_full(pair) for pair in found], format)
     groups: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
     for pair in found:
-        ours, theirs = pair.ours, pair.published
-        place = (ours["dataset"], ours["metric"], ours["protocol"], theirs.source, theirs.metric, theirs.protocol)
-        groups[place].append(pair)
+        theirs = [pair[f"published_{name}"] for name in ("source", "metric", "protocol")]
+        groups[pair["dataset"], pair["metric"], pair["protocol"], *theirs].append(pair)
     missing = [f"{sentence}\n" for sentence in _without_counterpart(networks, found)]
     return "\n".join(filter(None, [join([_table(group) for group in groups.values()], format), *missing]))
 
@@ -116,24 +76,29 @@ def _networks(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs(networks: pd.DataFrame) -> list[Pair]:
-    """Each configuration and metric of ours with its published counterparts."""
-    found = []
-    for row in networks[networks["metric"].isin(METRICS)].to_dict("records"):
-        factor = METRICS[row["metric"]][1]
-        ours = {str(name): value for name, value in row.items() if pd.notna(value)}
-        ours |= {name: row[name] * factor for name in _FIGURE}
-        published = concerning(dataset_name(ours["data.source"]), ours["backbone.name"])
-        same = networks[networks["configuration"] == ours["configuration"]]
-        for other in counterparts(published, ours["method"], ours["metric"], ours.get("embedding_dim")):
-            wanted = other.stated(r"k=(\d+)") or HEADLINE_K
-            # Of the k that we measured, the nearest to the published one.
-            if K in ours and abs(ours[K] - wanted) != (same[K].dropna() - wanted).abs().min():
-                continue
-            unstated = [name for key, name in _RECIPE.items() if getattr(other, key) is None]
-            if ours.get("backbone.stem") == "small" and not other.backbone.endswith(_SMALL_STEM):
-                unstated.append("stem")
-            found.append(Pair(ours, other, _differences(ours, other), unstated))
-    return found
+    """Each configuration and metric of ours, in the published unit, with its published counterparts."""
+    ours = networks[networks["metric"].isin(METRICS)].reset_index(names="row")
+    ours = ours.assign(place=ours["data.source"].map(dataset_name))
+    # ``resnet18-cifar``, of another stem, is a ResNet-18 too.
+    published = read_published().reset_index(names="published_row")
+    published["backbone"] = published["published_backbone"].str.removesuffix(_SMALL_STEM)
+    both = ours.merge(published, left_on=["place", "backbone.name"], right_on=["published_dataset", "backbone"])
+    # A published SFRIK without an order stands for every order.
+    order = both["method"].str.extract(r"^sfrik_l(\d+)$", expand=False).astype(float)
+    order_fits = order.isna() | both["published_kernel_order"].isna() | (both["published_kernel_order"] == order)
+    method = both["method"].where(order.isna(), "sfrik").replace("simclr_sfrik", "simclr")
+    metric = [theirs in METRICS[own][0] for own, theirs in zip(both["metric"], both["published_metric"], strict=True)]
+    both = both[np.array(metric, dtype=bool) & order_fits & (both["published_method"] == method)]
+    # Of each source, the nearest embedding dimension it gives; of the k that we measured, the nearest to its k.
+    away = (both["published_embedding_dim"] / both["embedding_dim"]).astype(float).map(log2).abs().fillna(inf)
+    both = both[away == away.groupby([both["row"], both["published_source"]]).transform("min")]
+    if K in both:
+        away = (both[K].astype(float) - both["published_k"].fillna(HEADLINE_K)).abs().fillna(0)
+        both = both[away == away.groupby([both["configuration"], both["published_row"]]).transform("min")]
+    figures = both[_FIGURE].mul(both["metric"].map(lambda metric: METRICS[metric][1]), axis=0)
+    rows = both.assign(**figures).to_dict("records")
+    pairs = [{str(name): value for name, value in row.items() if pd.notna(value)} for row in rows]
+    return [pair | {"differences": _differences(pair), "unstated": _unstated(pair)} for pair in pairs]
 
 
 def dataset_name(source: str) -> str:
@@ -142,54 +107,45 @@ def dataset_name(source: str) -> str:
     return "imagenet-20pct" if name == "imagenet20" else name
 
 
-def concerning(dataset: str, backbone: str) -> list[Published]:
-    """The published figures of a data set and backbone; ``resnet18-cifar``, of another stem, is a ResNet-18 too."""
-    rows = [row for row in read_published() if row.dataset == dataset]
-    return [row for row in rows if row.backbone.removesuffix(_SMALL_STEM) == backbone]
+def _unstated(pair: Pair) -> list[str]:
+    """What the publication does not say."""
+    names = [name for key, name in _RECIPE.items() if f"published_{key}" not in pair]
+    small = pair.get("backbone.stem") == "small" and not pair["published_backbone"].endswith(_SMALL_STEM)
+    return [*names, "stem"] if small else names
 
 
-def counterparts(rows: Sequence[Published], method: str, metric: str, dimension: int | None) -> list[Published]:
-    """The figures of our method and metric; of each source those of the nearest embedding dimension it gives."""
-    same = [row for row in rows if row.metric in METRICS[metric][0] and row.concerns(method)]
-    away = [abs(log2(row.embedding_dim / dimension)) if row.embedding_dim and dimension else inf for row in same]
-    nearest = dict.fromkeys((row.source for row in same), inf)
-    for row, distance in zip(same, away, strict=True):
-        nearest[row.source] = min(distance, nearest[row.source])
-    return [row for row, distance in zip(same, away, strict=True) if distance == nearest[row.source]]
-
-
-def _differences(ours: dict[str, Any], published: Published) -> list[str]:
+def _differences(pair: Pair) -> list[str]:
     """Why the two cannot be compared as they stand; empty where nothing that both state differs."""
     found = [
-        _apart("D " if key == "embedding_dim" else f"{name} ", ours.get(key), getattr(published, key))
+        _apart("D " if key == "embedding_dim" else f"{name} ", pair.get(key), pair.get(f"published_{key}"))
         for key, name in _RECIPE.items()
     ]
-    if limit := ours.get("data.limit"):
+    if limit := pair.get("data.limit"):
         found.append(f"trained on the first {limit:.0f} images only")
-    if ours["kind"] == "trained" and ours["made_of"] != ours["dataset"]:
-        found.append(f"trained on {short_source(ours['made_of'])}")
-    if ":" in ours["data.source"]:
-        found.append(f"the data are a {ours['data.source'].partition(':')[0]} source, taken by its name")
-    if published.backbone.endswith(_SMALL_STEM) and ours.get("backbone.stem") == "imagenet":
-        found.append(f"ImageNet stem against {published.backbone}")
-    by_zheng = "Zheng" in published.source
-    if ours["method"].startswith("simclr") and (ours["method"] == "simclr_sfrik") != by_zheng:
+    if pair["kind"] == "trained" and pair["made_of"] != pair["dataset"]:
+        found.append(f"trained on {short_source(pair['made_of'])}")
+    if ":" in pair["data.source"]:
+        found.append(f"the data are a {pair['data.source'].partition(':')[0]} source, taken by its name")
+    if pair["published_backbone"].endswith(_SMALL_STEM) and pair.get("backbone.stem") == "imagenet":
+        found.append(f"ImageNet stem against {pair['published_backbone']}")
+    by_zheng = "Zheng" in pair["published_source"]
+    if pair["method"].startswith("simclr") and (pair["method"] == "simclr_sfrik") != by_zheng:
         found.append("another variant of the SimCLR loss")
-    if ours["metric"] in COSTS:
-        return [*filter(None, found), f"another machine ({ours['protocol']})"]
-    protocol = {name.removeprefix(PROTOCOL): value for name, value in ours.items() if name.startswith(PROTOCOL)}
-    if published.metric.startswith("online_"):
+    if pair["metric"] in COSTS:
+        return [*filter(None, found), f"another machine ({pair['protocol']})"]
+    protocol = {name.removeprefix(PROTOCOL): value for name, value in pair.items() if name.startswith(PROTOCOL)}
+    if pair["published_metric"].startswith("online_"):
         found.append("online probe against frozen features")
-    if published.metric.endswith("_max_over_epochs"):
+    if pair["published_metric"].endswith("_max_over_epochs"):
         found.append("best epoch on the test split against the last epoch")
     if protocol.get("split") == "tune":
         found.append("measured on the tune split")
-    found.append(_apart("k=", protocol.get("k"), published.stated(r"\bk=(\d+)")))
-    found.append(_apart("T=", protocol.get("T"), published.stated(r"\bT=([\d.]+)")))
+    found.append(_apart("k=", protocol.get("k"), pair.get("published_k")))
+    found.append(_apart("T=", protocol.get("T"), pair.get("published_T")))
     if by_zheng and protocol.get("crops") == "none":
         found.append("probe trained without random crops")
-    if ours["metric"].startswith("linear"):
-        theirs = published.stated(r"linear probe, (\d+) epochs")
+    if pair["metric"].startswith("linear"):
+        theirs = pair.get("published_probe_epochs")
         found.append(_apart("probe trained for ", protocol.get("epochs"), theirs, " epochs"))
     return [*filter(None, found)]
 
@@ -200,47 +156,49 @@ def _apart(name: str, own: Any, theirs: float | None, unit: str = "") -> str:
 
 
 def _full(pair: Pair) -> dict[str, Any]:
-    ours, published = pair.ours, pair.published
     stated = ("embedding_dim", "epochs", "batch_size")
     return {
-        "data.source": ours["dataset"],
-        "backbone": published.backbone,
-        **{name: ours[name] for name in ("method", "label", "metric")},
-        "unit": published.unit,
-        **{name: ours.get(name) for name in (*stated, "protocol", *_FIGURE, "n", "failures")},
-        "published": published.value,
-        **{f"published_{name}": getattr(published, name) for name in (*stated, "metric", "protocol", "note")},
-        "source": published.source,
-        "comparable": not pair.differences,
-        "differences": "; ".join(pair.differences),
-        "not_stated": "; ".join(pair.unstated),
+        "data.source": pair["dataset"],
+        "backbone": pair["published_backbone"],
+        **{name: pair[name] for name in ("method", "label", "metric")},
+        "unit": pair["published_unit"],
+        **{name: pair.get(name) for name in (*stated, "protocol", *_FIGURE, "n", "failures")},
+        "published": pair["published_value"],
+        **{name: pair.get(name) for name in (f"published_{own}" for own in (*stated, "metric", "protocol", "note"))},
+        "source": pair["published_source"],
+        "comparable": not pair["differences"],
+        "differences": "; ".join(pair["differences"]),
+        "not_stated": "; ".join(pair["unstated"]),
     }
 
 
 def _table(group: Sequence[Pair]) -> Table:
-    ours, published, differences, stated_nowhere = group[0]
-    common = [text for text in differences if all(text in pair.differences for pair in group)]
-    unstated = [text for text in stated_nowhere if all(text in pair.unstated for pair in group)]
-    notes = [f"Ours: {ours['protocol']}.", f"Published: {published.source}; {published.metric}; {published.protocol}."]
+    first = group[0]
+    theirs = {
+        name: first[f"published_{name}"] for name in ("dataset", "backbone", "source", "metric", "protocol", "unit")
+    }
+    common = [text for text in first["differences"] if all(text in pair["differences"] for pair in group)]
+    unstated = [text for text in first["unstated"] if all(text in pair["unstated"] for pair in group)]
+    notes = [f"Ours: {first['protocol']}.", "Published: {source}; {metric}; {protocol}.".format(**theirs)]
     if common:
         notes.append(f"Not comparable as they stand: {'; '.join(common)}.")
     else:
         notes.append("Comparable: recipe, probe and split agree in all that both state.")
     notes += [f"Not stated there: {', '.join(unstated)}."] if unstated else []
-    metric = TITLES.get(ours["metric"]) or _COST_TITLES[ours["metric"]]
-    title = f"{published.dataset}, {published.backbone}: {metric} ({published.unit})"
+    title = "{dataset}, {backbone}: {} ({unit})".format(TITLES[first["metric"]], **theirs)
     return Table(title, [_row(pair, common) for pair in group], notes)
 
 
 def _row(pair: Pair, common: Sequence[str]) -> dict[str, str]:
-    ours, published = pair.ours, pair.published
-    own = [text for text in pair.differences if text not in common]
-    measured = f"{figure(ours['mean'], ours['half_width'], published.unit)} (n={ours['n']})" if ours["n"] else ""
+    own = [text for text in pair["differences"] if text not in common]
+    measured = ""
+    if pair["n"]:
+        measured = f"{figure(pair['mean'], pair.get('half_width', nan), pair['published_unit'])} (n={pair['n']})"
     return {
-        "Method": ours["label"],
-        "D": str(ours.get("embedding_dim", NOT_RUN)),
-        "Ours": ", ".join(filter(None, [measured, ours["failures"]])),
-        "Published": str(published.value),
+        "Method": pair["label"],
+        "D": str(pair.get("embedding_dim", NOT_RUN)),
+        "Ours": ", ".join(filter(None, [measured, pair["failures"]])),
+        "Published": str(pair["published_value"]),
         "Comparable": "no: " + "; ".join(own) if own else ("no" if common else "yes"),
     }
 
@@ -249,12 +207,14 @@ def _without_counterpart(networks: pd.DataFrame, found: Sequence[Pair]) -> list[
     """A sentence for each data set and backbone on what was published of none of our methods there."""
     if networks.empty:
         return ["There is no trained network to compare."]
-    matched = {(pair.ours["data.source"], pair.ours["backbone.name"], pair.ours["label"]) for pair in found}
-    known = "there is " + ", ".join(dict.fromkeys(f"{row.dataset} with {row.backbone}" for row in read_published()))
+    published = read_published()[["published_dataset", "published_backbone"]].drop_duplicates().to_numpy()
+    there = {(dataset, backbone.removesuffix(_SMALL_STEM)) for dataset, backbone in published}
+    known = "there is " + ", ".join(f"{dataset} with {backbone}" for dataset, backbone in published)
+    matched = {(pair["data.source"], pair["backbone.name"], pair["label"]) for pair in found}
     sentences = []
     for (source, backbone), own in networks.groupby(["data.source", "backbone.name"], sort=False):
         labels = [label for label in dict.fromkeys(own["label"]) if (source, backbone, label) not in matched]
-        if not concerning(dataset_name(str(source)), str(backbone)):
+        if (dataset_name(str(source)), backbone) not in there:
             sentences.append(f"Nothing was published for {source} with {backbone}; {known}.")
         elif labels:
             sentences.append(f"No published figure of {', '.join(labels)} on {source} with {backbone}.")

@@ -28,6 +28,8 @@ TITLES = {
     "alignment": "Alignment",
     "uniformity": "Uniformity",
     "rankme": "Effective rank (RankMe)",
+    "peak_bytes_step": "Peak memory per GPU",
+    "train_seconds": "Training time",
 }
 
 # What a run costs: metric -> (column of Collection.runs, unit). Step and loss times are each run's medians.
