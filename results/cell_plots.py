@@ -32,7 +32,6 @@ _TOLD = {
 def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
     """Write every figure that the sweep holds data for, as PNG and PDF; returns the files."""
     style.use_style()
-    folder.mkdir(parents=True, exist_ok=True)
     losses, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in ("loss", "fit"))
     figures = {
         "fit_over_rows": _over(fits, "batch_size", "fit"),

@@ -32,7 +32,6 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     Where it holds several data sets, each has its own files, named after it.
     """
     style.use_style()
-    folder.mkdir(parents=True, exist_ok=True)
     summary = summarise(collection)
     datasets = list(dict.fromkeys([*collection.runs["dataset"], *summary["dataset"]]))
     paths = []
@@ -146,7 +145,8 @@ def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     costs = summary[(summary["dataset"] == dataset) & (summary["n"] > 0) & (summary["kind"] == "trained")]
     wide = costs.pivot(index=["label", "embedding_dim", "configuration", "key"], columns="metric", values="mean")
     panels = {}
-    for name, (seconds, peak) in _TRADEOFFS.items():
+    step, loss = ("step_seconds", "peak_bytes_step"), ("loss_seconds", "peak_bytes_loss")
+    for name, (seconds, peak) in {"Training step": step, "Loss and its gradient": loss}.items():
         if {seconds, peak} <= set(wide.columns):
             points = wide.assign(milliseconds=wide[seconds] * 1e3, mib=wide[peak] / MIB).reset_index()
             points = points.dropna(subset=["milliseconds", "mib"])
@@ -195,7 +195,14 @@ def loss_curves(collection: Collection, summary: pd.DataFrame, dataset: str) -> 
     figure, axes = style.grid(len(panels), height=1.55)
     for (label, own), axis in zip(panels, axes, strict=True):
         for dimension, look in zip(dimensions, looks.values(), strict=True):
-            _line(axis, own[own["embedding_dim"] == dimension], look)
+            points = own[own["embedding_dim"] == dimension]
+            by_step = points.groupby("step")["loss"]
+            mean = by_step.mean()
+            axis.plot(mean.index, mean, **look.line())
+            axis.fill_between(mean.index, by_step.min(), by_step.max(), color=look.color, alpha=0.2, linewidth=0)
+            last = points[points["diverged"] & points["loss"].notna()].groupby("id").tail(1)
+            for _, point in last.iterrows():
+                axis.plot(point["step"], point["loss"], **style.cross(look.color))
         axis.set(title=str(label), xlabel="Step", ylabel="Loss")
     style.outer_labels(axes)
     return style.finish(figure, looks, "Mean and range over seeds")
@@ -213,20 +220,6 @@ def _curves(collection: Collection, dataset: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _line(axis: Axes, own: pd.DataFrame, look: style.Look) -> None:
-    by_step = own.groupby("step")["loss"]
-    mean = by_step.mean()
-    axis.plot(mean.index, mean, **look.line())
-    axis.fill_between(mean.index, by_step.min(), by_step.max(), color=look.color, alpha=0.2, linewidth=0)
-    for _, run in own[own["diverged"] & own["loss"].notna()].groupby("id"):
-        last = run.iloc[-1]
-        axis.plot(last["step"], last["loss"], **style.cross(look.color))
-
-
-_TRADEOFFS = {
-    "Training step": ("step_seconds", "peak_bytes_step"),
-    "Loss and its gradient": ("loss_seconds", "peak_bytes_loss"),
-}
 _Draw = Callable[[Collection, pd.DataFrame, str], Figure | None]
 _FIGURES: dict[str, _Draw] = {"accuracy": accuracy, "tradeoff": tradeoff, "loss_curves": loss_curves}
 _KERNEL_FIGURES: dict[str, _Draw] = {

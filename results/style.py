@@ -73,17 +73,15 @@ class Look:
 
 def save(figure: Figure | None, folder: Path, name: str) -> list[Path]:
     """Write a figure as PNG and PDF, the same bytes for the same figure; nothing where there is none."""
-    from matplotlib import pyplot as plt
-
     if figure is None:
         return []
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         content = io.BytesIO()
         figure.savefig(content, format=kind, metadata=metadata)
         paths.append(folder / f"{name}.{kind}")
         write_atomically(paths[-1], content.getvalue())
-    plt.close(figure)
     return paths
 
 
@@ -93,8 +91,7 @@ def cross(color: tuple[float, float, float]) -> dict[str, Any]:
 
 
 def use_style() -> None:
-    """Set matplotlib and seaborn up for every figure of this project; draws to files only."""
-    mpl.use("Agg")
+    """Set matplotlib and seaborn up for every figure of this project."""
     sns.set_theme(context="paper", style="ticks", rc=_RC)
 
 
@@ -104,9 +101,10 @@ def looks(labels: Iterable[str], markers: Sequence[str] = _MARKERS, dashes: Sequ
     The colours are viridis without its lightest quarter, which print loses.
     """
     names, palette = list(labels), mpl.colormaps["viridis"]
-    colors = [palette(0.76 * place / max(1, len(names) - 1))[:3] for place in range(len(names))]
-    parts = zip(names, colors, cycle(markers), cycle(dashes))
-    return {name: Look(color, marker, dash) for name, color, marker, dash in parts}
+    return {
+        name: Look(palette(0.76 * place / max(1, len(names) - 1))[:3], marker, dash)
+        for place, (name, marker, dash) in enumerate(zip(names, cycle(markers), cycle(dashes)))
+    }
 
 
 def grey(place: int) -> Look:
@@ -164,12 +162,11 @@ def outer_labels(axes: Sequence[Axes]) -> None:
 
 def grid(panels: int, columns: int = 3, height: float = 2.0) -> tuple[Figure, list[Axes]]:
     """A figure of ``panels`` panels, at most ``columns`` in a row, no wider than a page."""
-    from matplotlib import pyplot as plt
-
     across = min(panels, columns)
     down = -(-panels // across)
     width = 1.5 * COLUMN if panels == 1 else 2 * COLUMN + 0.3
-    figure, axes = plt.subplots(down, across, figsize=(width, height * down), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(width, height * down), layout="constrained")  # no window, and nothing to close
+    axes = figure.subplots(down, across, squeeze=False)
     flat = list(axes.flat)
     for unused in flat[panels:]:
         unused.remove()

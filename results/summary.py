@@ -185,17 +185,13 @@ def _labels(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:
     """Headline metrics first, then the others as they were measured; methods by name, then references."""
-    order = pd.DataFrame(
-        {
-            "dataset": table["dataset"],
-            "metric": pd.Categorical(table["metric"], list(dict.fromkeys([*HEADLINE, *table["metric"]]))),
-            "key": pd.Categorical(table["key"], table["key"].unique()),
-            "reference": is_reference(table),
-            "label": natural(table["label"]),
-            "dimension": table["embedding_dim"],
-        }
-    )
-    return table.loc[order.sort_values(order.columns.to_list()).index].reset_index(drop=True)
+    order = table.assign(
+        metric=pd.Categorical(table["metric"], list(dict.fromkeys([*HEADLINE, *table["metric"]]))),
+        key=pd.Categorical(table["key"], table["key"].unique()),
+        reference=is_reference(table),
+        label=natural(table["label"]),
+    ).sort_values(["dataset", "metric", "key", "reference", "label", "embedding_dim"])
+    return table.loc[order.index].reset_index(drop=True)
 
 
 def natural(labels: pd.Series) -> pd.Series:
