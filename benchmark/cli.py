@@ -219,13 +219,13 @@ def datasets(format_: str) -> None:
 @click.option("--metric", help="Show this metric instead of the headline ones; `all` shows every one.")
 def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
     """Print accuracy and cost tables of the runs folders RUNS, or the table of a cost sweep's folder."""
-    from results import cell_tables
+    from results import cell
     from results.collect import collect
     from results.tables import render
 
     with damage_told():
         cells = _cost_cells(runs)
-        text = cell_tables.render(cells, format_) if cells else render(collect(runs), format_, metric)
+        text = cell.render(cells, format_) if cells else render(collect(runs), format_, metric)
     click.echo(text, nl=False)
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from results import style
 from results.cell import CostCell
-from results.tables import MIB
+from results.formats import MIB
 
 # A slope is fitted to the last points only: where the fixed cost of a call no longer counts.
 SLOPE_POINTS = 4

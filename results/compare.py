@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from results.collect import PROTOCOL, Collection, short_source
-from results.formats import for_programs, format_table
+from results.formats import NOT_RUN, Table, for_programs, format_table, join
 from results.summary import COSTS, HEADLINE_K, TITLES, K, summarise
-from results.tables import NOT_RUN, Table, figure, join
+from results.tables import figure
 
 PUBLISHED = Path(__file__).parent / "published" / "published.csv"
 

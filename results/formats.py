@@ -7,12 +7,13 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
 FORMATS = ("plain", "md", "csv", "json", "latex")
-Row = Mapping[str, Any]
+NOT_RUN = "–"
+MIB = 2**20
 
 _LATEX = str.maketrans(
     {
@@ -26,7 +27,20 @@ _LATEX = str.maketrans(
 )
 
 
-def format_table(rows: Sequence[Row], format: str, *, title: str = "", notes: Sequence[str] = ()) -> str:
+class Table(NamedTuple):
+    """A table for reading: its rows' keys and cells are text."""
+
+    title: str
+    rows: Sequence[Mapping[Any, Any]]
+    notes: Sequence[str] = ()
+
+
+def join(tables: Sequence[Table], format: str) -> str:
+    """Tables for reading, one after the other, as ``plain``, ``md`` or ``latex``."""
+    return "\n".join(format_table(table.rows, format, title=table.title, notes=table.notes) for table in tables)
+
+
+def format_table(rows: Sequence[Mapping[Any, Any]], format: str, *, title: str = "", notes: Sequence[str] = ()) -> str:
     """A table of ``rows`` (one mapping a row; all keys in order of appearance are the columns) as text.
 
     ``plain``, ``md`` and ``latex`` are for reading and carry ``title`` and ``notes``; ``csv`` and ``json`` are for

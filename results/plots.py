@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,9 +17,9 @@ from matplotlib.lines import Line2D
 
 from results import regime, style
 from results.collect import PROTOCOL, SUBJECT, Collection, short_source
+from results.formats import MIB
 from results.runs import Records
 from results.summary import COSTS, configurations, metric_title, natural, protocol_columns, select, summarise
-from results.tables import MIB
 
 # The part of its protocol that a metric is known by.
 _KNOWN_BY = {"knn_top1": "k", "logistic_top1": "C"}
@@ -104,22 +103,16 @@ def _limits(own: pd.DataFrame) -> tuple[float, float]:
 
 def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
     """The part of a panel's protocol that tells it from its metric's other panels, or that its metric is known by."""
-    metric = own["metric"].iloc[0]
-    protocol, others = _key(own), [_key(other) for _, other in chosen[chosen["metric"] == metric].groupby("key")]
-    if len(others) > 1:
-        names = [name for name, value in protocol.items() if any(other.get(name) != value for other in others)]
-    else:
-        names = [name for name in protocol if name == _KNOWN_BY.get(metric)]
-    return "\n".join(f"{name}={protocol[name]}" for name in names).replace("_", " ")
-
-
-def _key(panel: pd.DataFrame) -> dict[str, Any]:
-    """The protocol that a panel's figures share; what they were measured on is part of it where it sets them apart."""
-    measured = panel[panel["n"] > 0]
-    first = (panel if measured.empty else measured).iloc[0]
-    aside = {f"{PROTOCOL}{name}" for name in SUBJECT if panel[name].notna().any()}
-    names = [name for name in protocol_columns(panel) if name not in aside and pd.notna(first[name])]
-    return {name.removeprefix(PROTOCOL): first[name] for name in names}
+    metric, key = own[["metric", "key"]].iloc[0]
+    panels = chosen[chosen["metric"] == metric]
+    panels = panels.loc[(panels["n"] == 0).sort_values(kind="stable").index].drop_duplicates("key").set_index("key")
+    for name in SUBJECT:
+        # What a panel's rows may differ in is no part of what its figures share.
+        panels[PROTOCOL + name] = panels.get(PROTOCOL + name, panels[name]).where(panels[name].isna())
+    protocol = panels[protocol_columns(panels)].rename(columns=lambda name: name.removeprefix(PROTOCOL))
+    told = protocol.nunique(dropna=False) > 1 if len(panels) > 1 else protocol.columns == _KNOWN_BY.get(metric)
+    shown = protocol.loc[key, told].dropna()
+    return "\n".join(f"{name}={value}" for name, value in shown.items()).replace("_", " ")
 
 
 def _references(axis: Axes, others: pd.DataFrame, scale: float) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from results import cell_plots, cell_tables, plots
-from results.cell import cells_in
+from results import cell, cell_plots, plots
 from results.collect import collect
-from results.formats import format_table
+from results.formats import format_table, join
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, PACKED_NAME, write_atomically
 from results.summary import COSTS, summarise
-from results.tables import accuracy, cost, figures, join, unfinished
+from results.tables import accuracy, cost, figures, unfinished
 
 _LIST = Path("tables") / ".written"
 # Formats for reading, and what their files end with.
@@ -43,8 +42,8 @@ def write(folder: Path) -> list[Path]:
 
 def write_cells(folder: Path) -> list[Path]:
     """Write ``tables/cost`` and ``plots/`` of all cells of a cost sweep's folder; returns the files."""
-    cells = cells_in(folder)
-    texts = {f"cost.{suffix}": cell_tables.render(cells, format) for format, suffix in (*_READ, ("csv", "csv"))}
+    cells = cell.cells_in(folder)
+    texts = {f"cost.{suffix}": cell.render(cells, format) for format, suffix in (*_READ, ("csv", "csv"))}
     return [*_write_tables(folder, texts), *cell_plots.write(cells, folder / "plots")]
 
 

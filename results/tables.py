@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from results.collect import PROTOCOL, SUBJECT, Collection, protocol_text, short_source
-from results.formats import for_programs, format_table
+from results.formats import MIB, NOT_RUN, Table, for_programs, format_table, join
 from results.summary import COSTS, is_reference, metric_title, protocol_columns, select, summarise
-
-NOT_RUN = "–"
-MIB = 2**20
 
 # The cost table's columns: heading -> (metric, factor from seconds and bytes).
 _COST_COLUMNS = {
@@ -26,15 +21,6 @@ _COST_COLUMNS = {
     "Training (s)": ("train_seconds", 1.0),
 }
 _FIGURES = ["metric", "protocol", "unit", "mean", "low", "high", "half_width", "n", "runs", "failures", "seeds"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table for reading: its rows' keys and cells are text."""
-
-    title: str
-    rows: Sequence[dict[Any, Any]]
-    notes: Sequence[str] = ()
 
 
 def render(collection: Collection, format: str = "plain", metric: str | None = None) -> str:
@@ -49,11 +35,6 @@ def render(collection: Collection, format: str = "plain", metric: str | None = N
     if programs:
         return format_table(figures(collection, summary if metric is None else select(summary, metric)), format)
     return join(accuracy(summary, metric) + cost(summary) + unfinished(collection), format)
-
-
-def join(tables: Sequence[Table], format: str) -> str:
-    """Tables for reading, one after the other, as ``plain``, ``md`` or ``latex``."""
-    return "\n".join(format_table(table.rows, format, title=table.title, notes=table.notes) for table in tables)
 
 
 def figures(collection: Collection, summary: pd.DataFrame) -> list[dict[Any, Any]]:

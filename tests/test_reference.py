@@ -158,8 +158,9 @@ def test_the_right_neighbourhood_untangles_the_spirals() -> None:
 @pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
 def test_the_committed_tables_are_made_from_the_committed_records(name: str) -> None:
     from results.collect import collect
+    from results.formats import join
     from results.summary import summarise
-    from results.tables import accuracy, join
+    from results.tables import accuracy
 
     made = join(accuracy(summarise(collect([REFERENCE / name]))), "md")
     assert made == (REFERENCE / name / "tables" / "accuracy.md").read_text(encoding="utf-8")

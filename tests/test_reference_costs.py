@@ -16,9 +16,8 @@ from benchmark.networks.step import AUTOCAST
 from benchmark.networks.trained import LARGEST_ERROR, Trained, doubt
 from benchmark.suite.expand import load_suite
 from methods.engine.forms import choose_form, correlation_costs, covariance_costs, kernel_costs
-from results.cell import CostCell, cells_in
+from results.cell import CostCell, cells_in, render
 from results.cell_plots import slope
-from results.cell_tables import render
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"

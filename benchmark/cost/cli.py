@@ -61,7 +61,7 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     from benchmark.cost.cell import cells
     from benchmark.cost.sweep import sweep
     from benchmark.runtime.process import resolve_device
-    from results.cell_tables import line, render
+    from results.cell import line, render
     from results.report import write_cells
 
     resolve_device(asked["device"])

@@ -18,8 +18,7 @@ from benchmark.cost.sweep import in_json, measure
 from benchmark.networks.step import TrainingStep
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
-from results.cell import CostCell, Scope, cells_in
-from results.cell_tables import render
+from results.cell import CostCell, Scope, cells_in, render
 from tests.benchmark.conftest import TINY as TINY_SUITE
 from tests.benchmark.conftest import Command
 

@@ -13,7 +13,7 @@ from benchmark.cost.cell import Cell
 from benchmark.cost.fits import REFERENCES, SyntheticImages, fit
 from benchmark.cost.runner import Ended, alone
 from benchmark.cost.sweep import measured
-from results.cell_tables import line, render
+from results.cell import line, render
 
 SMALL = {"n_views": 4, "side": 8, "basis_size": 40, "n_components": 4}
 
