@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -64,28 +64,21 @@ class Cell(Spec):
         raise UserError(f"--suite {self.suite}: leaves out {self.method} with these settings")
 
 
-class Cells(NamedTuple):
-    """What is to be measured, and what is left out, each with its reason."""
-
-    measured: tuple[Cell, ...]
-    skipped: tuple[str, ...]
-
-
-def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> Cells:
-    """The product of ``axes``, all checked before the first is measured; a form that a method has not is skipped.
+def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> tuple[list[Cell], list[str]]:
+    """The product of ``axes``, all checked before the first is measured; and the forms that are skipped, with reasons.
 
     Raises :class:`UserError` for a value that is not allowed, and where nothing is left to measure.
     """
-    measured, skipped = [], []
+    chosen, skipped = [], []
     for values in itertools.product(*axes.values()):
         cell = _valid(common | dict(zip(axes, values, strict=True)))
         if cell.scope != "fit" and (reason := no_such_form(cell.method, cell.form)):
             skipped.append(f"{cell.method}: {reason}")
         else:
-            measured.append(cell)
-    if not measured:
+            chosen.append(cell)
+    if not chosen:
         raise UserError(f"--form: nothing is left to measure: {skipped[0]}")
-    return Cells(tuple(measured), tuple(dict.fromkeys(skipped)))
+    return chosen, list(dict.fromkeys(skipped))
 
 
 def _valid(asked: dict[str, Any]) -> Cell:

@@ -68,10 +68,10 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
     for name, text in _DEFAULTS[asked["scope"]].items():
         axes[name] = axes[name] or (names if name == "method" else numbers)(text)
-    chosen = cells(axes, {**asked, "settings": assignments})
-    for sentence in chosen.skipped:
+    chosen, skipped = cells(axes, {**asked, "settings": assignments})
+    for sentence in skipped:
         click.echo(f"skipped {sentence}", err=True)
-    found = sweep(chosen.measured, out, lambda cell: click.echo(line(cell), err=True))
+    found = sweep(chosen, out, lambda cell: click.echo(line(cell), err=True))
     click.echo(render(found, format_), nl=False)
     for path in write_cells(out) if out else ():
         click.echo(f"wrote {path}", err=True)
@@ -89,12 +89,15 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
 @format_option
 def plan(suite: str, gpus: int | None, format_: str, assignments: tuple[str, ...], **asked: Any) -> None:
     """Predict memory and flop of every run of SUITE, without a GPU and without running."""
-    from benchmark.cost.plan import NOTE, heading, predict, readable, row
+    from benchmark.cost.plan import NOTE, predict, readable, row
     from benchmark.suite.expand import load_suite
     from results.formats import format_table
 
     loaded = load_suite(suite, assignments)
-    plans = predict(loaded, gpus or loaded.gpus, lambda sentence: click.echo(sentence, err=True))
+    gpus = gpus or loaded.gpus
+    plans = predict(loaded, gpus, lambda sentence: click.echo(sentence, err=True))
     rows = [row(plan, **asked) for plan in plans]
     shown = rows if format_ in ("csv", "json") else list(map(readable, rows))
-    click.echo(format_table(shown, format_, title=heading(suite, plans), notes=[NOTE]), nl=False)
+    precisions = ", ".join(sorted({plan.network.precision for plan in plans}))
+    title = f"{suite}: {gpus} GPU{'s' if gpus > 1 else ''}, {precisions}"
+    click.echo(format_table(shown, format_, title=title, notes=[NOTE]), nl=False)

@@ -10,7 +10,6 @@ import resource
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,6 @@ from results.record import Quartiles
 if TYPE_CHECKING:  # it loads torch, which is not what a fit takes
     from benchmark.cost.cell import Cell
 
-Rows = NDArray[np.float64]
-
 GAMMA = 0.02
 RIDGE = 1e-2
 PRECISION = "fp64"
@@ -36,12 +33,11 @@ REFERENCES = {"exact": "sklearn_kernel_pca", "streaming": "sklearn_nystroem_pca"
 
 def costs(cell: Cell) -> dict[str, Any]:
     """The figures of a cell of scope ``fit``: N rows, D components; where asked for, scikit-learn's beside them."""
-    shape = {"n": cell.batch_size, "n_components": cell.embedding_dim}
-    ours = alone(fit, {"method": cell.method, **shape})
+    ours = alone(fit, method=cell.method, n=cell.batch_size, n_components=cell.embedding_dim)
     found: dict[str, Any] = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
     found["measured"] = _measurement(ours)
     if cell.reference:
-        theirs = alone(fit, {"method": REFERENCES[cell.method], **shape})
+        theirs = alone(fit, method=REFERENCES[cell.method], n=cell.batch_size, n_components=cell.embedding_dim)
         found |= {"reference": _measurement(theirs), "reference_status": theirs.status}
     return found
 
@@ -50,22 +46,69 @@ def _measurement(ended: Ended) -> Measurement | None:
     if ended.status != "done":
         return None
     seconds = ended.result["seconds"]
-    return Measurement(
-        seconds=Quartiles(median=seconds, q1=seconds, q3=seconds, n=1),
-        peak_bytes=ended.result["peak_bytes"],
-        peak_rss_bytes=ended.result["peak_rss_bytes"],
-    )
+    once = Quartiles(median=seconds, q1=seconds, q3=seconds, n=1)
+    return Measurement(**ended.result | {"seconds": once})
 
 
-@dataclass(frozen=True)
-class Shape:
-    """``n`` rows: ``n_views`` views of each image, of ``side``² pixels; p landmarks and d components."""
+def fit(
+    method: str, n: int, n_components: int, n_views: int = 16, side: int = 32, basis_size: int = 2000
+) -> dict[str, float]:
+    """Fit ``method``, of ``TITLES`` or ``REFERENCES``, on ``n`` rows: views of images of ``side``² pixels.
 
-    n: int
-    n_views: int = 16
-    side: int = 32
-    basis_size: int = 2000
-    n_components: int = 64
+    Returns ``seconds`` of fitting alone, without making the rows; ``peak_bytes`` of NumPy's arrays beyond the rows that
+    were there before, and ``peak_rss_bytes`` of the whole process.
+    """
+    from methods.regime import Affine, iter_views
+
+    estimator = _estimator(method, n_components, basis_size)
+    images = SyntheticImages(-(-n // n_views), side)
+    # The source makes a block when it is asked for one: to iter_views it is an array, as a memory map would be.
+    blocks = iter_views(images, Affine(side / 8, 15.0, 1.1), n_views)  # type: ignore[arg-type]
+    seconds = 0.0
+    if method == "streaming":
+        tracemalloc.start()
+        for rows, image_numbers in blocks:
+            began = time.perf_counter()
+            estimator.partial_fit(rows, groups=image_numbers)
+            seconds += time.perf_counter() - began
+        del rows, image_numbers
+        began = time.perf_counter()
+        _ = estimator.components_  # the solution is made when it is asked for
+    else:
+        rows, image_numbers = (np.concatenate(parts)[:n] for parts in zip(*blocks, strict=True))
+        tracemalloc.start()
+        began = time.perf_counter()
+        estimator.fit(rows, **({"groups": image_numbers} if method in TITLES else {}))
+    seconds += time.perf_counter() - began
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": seconds, "peak_bytes": peak_bytes, "peak_rss_bytes": rss}
+
+
+def _estimator(method: str, n_components: int, basis_size: int) -> Any:
+    """One of ``TITLES``, or of ``REFERENCES``. Only what it needs is imported: its process is measured."""
+    if method in TITLES:
+        from methods.regime import RBF, KernelSpectral
+
+        return KernelSpectral(
+            n_components,
+            base_kernel=RBF(GAMMA),
+            basis="exact" if method == "exact" else "uniform",
+            basis_size=basis_size,
+            ridge=RIDGE,
+            center=True,
+            random_state=0,
+        )
+    from sklearn.decomposition import PCA, KernelPCA
+
+    if method == "sklearn_kernel_pca":
+        return KernelPCA(n_components, kernel="rbf", gamma=GAMMA, random_state=0)
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.pipeline import make_pipeline
+
+    landmarks = Nystroem(kernel="rbf", gamma=GAMMA, n_components=basis_size, random_state=0)
+    return make_pipeline(landmarks, PCA(n_components, random_state=0))
 
 
 @dataclass(frozen=True)
@@ -78,89 +121,11 @@ class SyntheticImages:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, block: slice) -> Rows:
+    def __getitem__(self, block: slice) -> NDArray[np.float64]:
         start, stop, _ = block.indices(self.count)
         random = np.random.default_rng([self.side, start])
         waves = np.cos(np.pi * np.outer(np.arange(4), np.arange(self.side) + 0.5) / self.side)
         weights = random.standard_normal((stop - start, 4, 4))
-        images: Rows = np.einsum("nab,ax,by->nxy", weights, waves, waves)
+        images: NDArray[np.float64] = np.einsum("nab,ax,by->nxy", weights, waves, waves)
         low, high = images.min(axis=(1, 2), keepdims=True), images.max(axis=(1, 2), keepdims=True)
         return (images - low) / (high - low)
-
-
-def _blocks(shape: Shape) -> Iterator[tuple[Rows, NDArray[np.int64]]]:
-    from methods.regime import Affine, iter_views
-
-    images = SyntheticImages(-(-shape.n // shape.n_views), shape.side)
-    # The source makes a block when it is asked for one: to iter_views it is an array, as a memory map would be.
-    return iter_views(images, Affine(shape.side / 8, 15.0, 1.1), shape.n_views)  # type: ignore[arg-type]
-
-
-def _estimator(method: str, shape: Shape) -> Any:
-    """One of ``TITLES``, or of ``REFERENCES``. Only what it needs is imported: its process is measured."""
-    if method in TITLES:
-        from methods.regime import RBF, KernelSpectral
-
-        return KernelSpectral(
-            shape.n_components,
-            base_kernel=RBF(GAMMA),
-            basis="exact" if method == "exact" else "uniform",
-            basis_size=shape.basis_size,
-            ridge=RIDGE,
-            center=True,
-            random_state=0,
-        )
-    from sklearn.decomposition import PCA, KernelPCA
-
-    if method == "sklearn_kernel_pca":
-        return KernelPCA(shape.n_components, kernel="rbf", gamma=GAMMA, random_state=0)
-    from sklearn.kernel_approximation import Nystroem
-    from sklearn.pipeline import make_pipeline
-
-    landmarks = Nystroem(kernel="rbf", gamma=GAMMA, n_components=shape.basis_size, random_state=0)
-    return make_pipeline(landmarks, PCA(shape.n_components, random_state=0))
-
-
-def _fit_at_once(estimator: Any, shape: Shape, related: bool) -> tuple[float, float]:
-    """Fit on all rows in memory; seconds of fitting and of making the rows."""
-    began = time.perf_counter()
-    rows, images = (np.concatenate(parts)[: shape.n] for parts in zip(*_blocks(shape), strict=True))
-    views_seconds = time.perf_counter() - began
-    tracemalloc.start()
-    began = time.perf_counter()
-    estimator.fit(rows, **({"groups": images} if related else {}))
-    return time.perf_counter() - began, views_seconds
-
-
-def _fit_streamed(estimator: Any, shape: Shape) -> tuple[float, float]:
-    """Fit block by block; seconds of fitting and of making the rows."""
-    tracemalloc.start()
-    blocks, views_seconds, began = _blocks(shape), 0.0, time.perf_counter()
-    while True:
-        asked = time.perf_counter()
-        block = next(blocks, None)
-        views_seconds += time.perf_counter() - asked
-        if block is None:
-            break
-        estimator.partial_fit(block[0], groups=block[1])
-    _ = estimator.components_  # the solution is made when it is asked for
-    return time.perf_counter() - began - views_seconds, views_seconds
-
-
-def fit(asked: dict[str, Any]) -> dict[str, float]:
-    """Fit ``method``, of ``TITLES`` or ``REFERENCES``, on rows of the :class:`Shape` that the other keys give.
-
-    Returns ``seconds`` of fitting alone, ``views_seconds`` of making the rows, ``peak_bytes`` of NumPy's arrays beyond
-    the rows that were there before, and ``peak_rss_bytes`` of the whole process.
-    """
-    asked = dict(asked)
-    method, shape = asked.pop("method"), Shape(**asked)
-    estimator = _estimator(method, shape)
-    if method == "streaming":
-        seconds, views_seconds = _fit_streamed(estimator, shape)
-    else:
-        seconds, views_seconds = _fit_at_once(estimator, shape, related=method in TITLES)
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"seconds": seconds, "views_seconds": views_seconds, "peak_bytes": peak_bytes, "peak_rss_bytes": rss}

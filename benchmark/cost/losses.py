@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,51 +51,50 @@ def draw_views(count: int, dim: int, dtype: torch.dtype, device: torch.device) -
 class LossCall(timing.Subject):
     """A loss of two views and its gradient; called, it takes both and lets the gradient go."""
 
-    loss: Callable[[Views], Loss | Tensor]
+    loss: Callable[[Views], Loss]
     inputs: Views
 
     def __call__(self) -> None:
-        """Value and gradient."""
         loss = self.loss(self.inputs)
-        self.form = loss.form if isinstance(loss, Loss) else None
-        (loss.value if isinstance(loss, Loss) else loss).backward()
+        self.form = loss.form
+        loss.value.backward()
         for view in self.inputs:
             view.grad = None
 
 
-def textbook(method: str, options: dict[str, Any], views: Views) -> Tensor:
+def textbook(method: str, options: dict[str, Any], views: Sequence[Tensor], dtype: torch.dtype) -> Loss:
     """The textbook form, under autocast as in training."""
-    dtype, loss = views[0].dtype, registry.get(method).textbook
+    loss = registry.get(method).textbook
     assert loss is not None  # a cell that has none is not compared
     with torch.autocast(views[0].device.type, dtype=dtype, enabled=dtype != torch.float32):
-        return loss(views, **options)
+        return Loss(loss(views, **options), {}, "textbook")
 
 
-def peers_loss(method: str, views: Views) -> Tensor:
+def peers_loss(method: str, views: Views) -> Loss:
     """The peer's own."""
     name, options = _PEER_LOSSES[method]
-    value: Tensor = getattr(importlib.import_module("lightly.loss"), name)(**options)(*views)
-    return value
+    return Loss(getattr(importlib.import_module(f"{PEER}.loss"), name)(**options)(*views), {}, PEER)
 
 
 def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCall]]:
     """What a cell compares: ours; and where asked for, the textbook form and an installed peer, on the same views."""
-    views = draw_views(cell.batch_size, cell.embedding_dim, AUTOCAST[cell.precision], device)
-    method, options, loss = cell.method, cell.options, registry.get(cell.method).loss
-    found = {"ours": lambda: LossCall(lambda views: loss(views, form=cell.form, **options), views)}
+    dtype = AUTOCAST[cell.precision]
+    views = draw_views(cell.batch_size, cell.embedding_dim, dtype, device)
+    method, options = cell.method, cell.options
+    compared: dict[str, Callable[[Views], Loss]] = {}
+    compared["ours"] = partial(registry.get(method).loss, form=cell.form, **options)
     if cell.compared:
-        found["reference"] = lambda: LossCall(lambda views: textbook(method, options, views), views)
+        compared["reference"] = lambda views: textbook(method, options, views, dtype)
         if method in _PEER_LOSSES and importlib.util.find_spec(PEER) is not None:
-            found[PEER] = lambda: LossCall(lambda views: peers_loss(method, views), views)
-    return found
+            compared[PEER] = partial(peers_loss, method)
+    return {name: partial(LossCall, loss, views) for name, loss in compared.items()}
 
 
 def measure(network: Trained, device: torch.device) -> tuple[Quartiles, int]:
     """Seconds, and peak bytes beyond the two embeddings, of a network's loss and its gradient on one process."""
     views = draw_views(network.batch_size, network.embedding_dim, AUTOCAST[network.precision], device)
-    loss = registry.get(network.method).loss
-    call = LossCall(lambda views: loss(views, form=network.form, **network.loss), views)
-    memory, _ = timing.count(call, *views, device=device)
+    call = LossCall(partial(registry.get(network.method).loss, form=network.form, **network.loss), views)
+    memory, _ = timing.count(call, device)
     return timing.of(timing.in_turns([call], device, budget=0.0)[0]), memory.peak_bytes
 
 

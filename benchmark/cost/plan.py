@@ -21,7 +21,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.cost.cell import no_such_form
 from benchmark.cost.steps import side_of, source_of
-from benchmark.networks.backbones import Encoder
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.probes.knn import SIMILARITIES
@@ -63,10 +62,6 @@ class Plan:
         """
         return self.peak_bytes + (self.parameter_bytes if self.gpus > 1 else 0)
 
-    def gpu_hours(self, flop_per_second: float) -> float:
-        """GPU-hours of training, all GPUs together, at this rate on each."""
-        return self.flop_per_step * self.steps * self.gpus / flop_per_second / 3600
-
 
 def plan(network: Trained, gpus: int) -> Plan:
     """What one step of a network takes on each of ``gpus`` GPUs, not compiled; asked again, it is not computed again.
@@ -84,57 +79,49 @@ def _planned(dumped: str, gpus: int) -> Plan:
         raise UserError(f"batch_size is {network.batch_size}, must be a multiple of the number of GPUs, {gpus}")
     if network.batch_size // gpus < 2:
         raise UserError(f"batch_size is {network.batch_size}, must be at least two images for each of {gpus} GPUs")
-    channels, side = len(source_of(network).mean), side_of(network)
-    shape = (network.batch_size // gpus, channels, side, side)
+    source, side, limit = source_of(network), side_of(network), network.data.limit
+    channels = len(source.mean)
     with _pretended_group(gpus) as group, FakeTensorMode():
         step = TrainingStep(network, channels, Process(torch.device("cpu")))
         step.encoder.train()
         # The loss gathers the rows of all ranks, the batch normalisation is one rank's: its statistics are small.
         step.process = Process(torch.device("cpu"), 0, gpus, group)
-        buckets = _hold_buckets(step.encoder) if gpus > 1 else []
-        views = tuple(torch.empty(shape) for _ in range(2))
+        params = list(step.encoder.parameters())
+        buckets = _hold_buckets(params) if gpus > 1 else []
+        views = tuple(torch.empty(network.batch_size // gpus, channels, side, side) for _ in range(2))
         with FlopCounterMode(display=False) as flop, PeakMemory(step.encoder, *views, *buckets) as memory:
-            _update(step, buckets)
+            # The update that ends the step before makes the optimiser's state, and leaves no gradients. Without the
+            # scaler, which would look at values.
+            for place, param in enumerate(params):
+                param.grad = buckets[place] if buckets else torch.empty_like(param)
+            step.optimizer.step()
+            step.optimizer.zero_grad(set_to_none=True)
             loss = step.forward(views)
             step.backward(loss)
+    held_out = 0.0 if source.trained_whole else network.data.tune_fraction
+    train_images = int(source.train_images * (1 - held_out))
+    parameter_bytes = sum(param.numel() * param.element_size() for param in params)
+    # What probes hold: float32 features of the bank and of the test images, kNN's tile, the weights.
+    bank = min(source.labelled_images, limit or source.labelled_images)
+    tile = min(SIMILARITIES, bank * source.test_images)
     return Plan(
         network=network,
         gpus=gpus,
         form=loss.form,
         peak_bytes=memory.baseline_bytes + memory.peak_bytes,
-        parameter_bytes=_parameter_bytes(step.encoder),
-        evaluation_bytes=_evaluation_bytes(network, step.encoder),
+        parameter_bytes=parameter_bytes,
+        evaluation_bytes=4 * ((bank + source.test_images) * step.encoder.feature_dim + tile) + parameter_bytes,
         flop_per_step=flop.get_total_flops(),
-        steps=network.epochs * (_training_images(network) // network.batch_size),
+        steps=network.epochs * (min(train_images, limit or train_images) // network.batch_size),
     )
 
 
-def _evaluation_bytes(network: Trained, encoder: Encoder) -> int:
-    """What probes hold on each GPU: float32 features of the bank and of the test images, kNN's tile, the weights."""
-    source = source_of(network)
-    bank = min(source.labelled_images, network.data.limit or source.labelled_images)
-    tile = min(SIMILARITIES, bank * source.test_images)
-    return 4 * ((bank + source.test_images) * encoder.feature_dim + tile) + _parameter_bytes(encoder)
-
-
-def _parameter_bytes(encoder: Encoder) -> int:
-    return sum(param.numel() * param.element_size() for param in encoder.parameters())
-
-
-def _training_images(network: Trained) -> int:
-    """Images that an epoch draws its batches from."""
-    source = source_of(network)
-    held_out = 0.0 if source.trained_whole else network.data.tune_fraction
-    images = int(source.train_images * (1 - held_out))
-    return min(images, network.data.limit or images)
-
-
-def _hold_buckets(module: nn.Module) -> list[Tensor]:
+def _hold_buckets(params: Sequence[nn.Parameter]) -> list[Tensor]:
     """What DistributedDataParallel holds with ``gradient_as_bucket_view``: room for all gradients, all the time.
 
     Each gradient, once it is made, is copied to its place there and let go.
     """
-    buckets: dict[Tensor, Tensor] = {param: torch.empty_like(param) for param in module.parameters()}
+    buckets: dict[Tensor, Tensor] = {param: torch.empty_like(param) for param in params}
 
     def move_to_bucket(param: Tensor) -> None:
         param.grad = buckets[param]
@@ -142,17 +129,6 @@ def _hold_buckets(module: nn.Module) -> list[Tensor]:
     for param in buckets:
         param.register_post_accumulate_grad_hook(move_to_bucket)
     return list(buckets.values())
-
-
-def _update(step: TrainingStep, buckets: list[Tensor]) -> None:
-    """The update that ends the step before: it makes the optimiser's state, and leaves no gradients.
-
-    Without the scaler, which would look at values.
-    """
-    for place, param in enumerate(step.encoder.parameters()):
-        param.grad = buckets[place] if buckets else torch.empty_like(param)
-    step.optimizer.step()
-    step.optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager
@@ -213,12 +189,6 @@ def predict(suite: Suite, gpus: int, report: Callable[[str], None]) -> list[Plan
     return plans
 
 
-def heading(suite: str, plans: Sequence[Plan]) -> str:
-    """What all plans have in common."""
-    gpus, precisions = plans[0].gpus, sorted({own.network.precision for own in plans})
-    return f"{suite}: {gpus} GPU{'s' if gpus > 1 else ''}, {', '.join(precisions)}"
-
-
 def row(own: Plan, memory: int | None, rate: float | None) -> dict[str, Any]:
     """A plan in full precision: bytes, flop, and where they were asked for, what fits and GPU-hours."""
     network = own.network
@@ -226,8 +196,8 @@ def row(own: Plan, memory: int | None, rate: float | None) -> dict[str, Any]:
     found |= {name: getattr(network, name) for name in ("embedding_dim", "batch_size", "precision")}
     predicted = ("gpus", "peak_bytes", "peak_bytes_published", "evaluation_bytes", "flop_per_step", "steps")
     found |= {name: getattr(own, name) for name in predicted}
-    if rate:
-        found["gpu_hours"] = own.gpu_hours(rate * TERA)
+    if rate:  # of each GPU; the hours of all together
+        found["gpu_hours"] = own.flop_per_step * own.steps * own.gpus / (rate * TERA) / 3600
     if memory:
         found["fits"] = own.peak_bytes <= memory
         found["largest_embedding_dim"] = largest_dimension(network, own.gpus, memory)
@@ -248,8 +218,8 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "peak_bytes_published": ("As published (GB)", _gigabytes),
     "evaluation_bytes": ("Measured (GB)", _gigabytes),
     "flop_per_step": ("TFLOP a step", lambda flop: f"{flop / TERA:.3g}"),
-    "steps": ("Steps", lambda steps: f"{steps:,}"),
-    "gpu_hours": ("GPU-hours", lambda hours: f"{hours:.0f}"),
+    "steps": ("Steps", "{:,}".format),
+    "gpu_hours": ("GPU-hours", "{:.0f}".format),
     "fits": ("Fits", lambda fits: "yes" if fits else "NO"),
     "largest_embedding_dim": ("Largest D", lambda dim: "none" if dim is None else str(dim)),
 }

@@ -20,8 +20,6 @@ from typing import Any
 
 from results.record import Status
 
-_ROOT = Path(__file__).parents[2]
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -32,13 +30,13 @@ class Ended:
     result: dict[str, Any] = field(default_factory=dict)
 
 
-def alone(function: Callable[[dict[str, Any]], dict[str, Any]], asked: dict[str, Any]) -> Ended:
-    """What ``function(asked)`` gives in a new process; both are plain JSON, the function is one of a module."""
+def alone(function: Callable[..., dict[str, Any]], **asked: Any) -> Ended:
+    """What ``function(**asked)`` gives in a new process; both are plain JSON, the function is one of a module."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "result.json"
         named = (function.__module__, function.__name__)
         command = [sys.executable, "-m", "benchmark.cost.runner", *named, json.dumps(asked), str(out)]
-        ended = subprocess.run(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True, check=False)
+        ended = subprocess.run(command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True, check=False)
         if ended.returncode == 0:
             return Ended("done", result=json.loads(out.read_text(encoding="utf-8")))
     # A process that the kernel killed for its memory says nothing; one that could not allocate says MemoryError.
@@ -55,7 +53,7 @@ def main(module: str, name: str, asked: str, out: str) -> None:
     memory = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
     available = int(memory["MemAvailable"].split()[0]) * 1024
     resource.setrlimit(resource.RLIMIT_DATA, (available, available))
-    result = getattr(importlib.import_module(module), name)(json.loads(asked))
+    result = getattr(importlib.import_module(module), name)(**json.loads(asked))
     Path(out).write_text(json.dumps(result), encoding="utf-8")
 
 

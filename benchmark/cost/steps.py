@@ -1,4 +1,9 @@
-"""What a whole training step costs: forward (with the loss), backward and update apart, and the wait for its views."""
+"""What a whole training step costs: forward (with the loss), backward and update apart, and the wait for its views.
+
+For comparison the step is written plainly, too: what a user has who follows the papers' code on one device, without
+this project. Torchvision's network, the channels first, one forward pass a view, a textbook loss with autograd through
+it, LARS parameter by parameter.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
 from statistics import median
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.cost import timing
 from benchmark.cost.cell import Cell
-from benchmark.cost.plain import PlainStep
+from benchmark.cost.losses import textbook
+from benchmark.cost.timing import Subject, timed
 from benchmark.data import PixelImages
 from benchmark.data.datasets import SOURCES, Source
-from benchmark.networks.step import TrainingStep
+from benchmark.networks.optimizers import LARS
+from benchmark.networks.step import AUTOCAST, TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.memory import Holder
@@ -26,19 +32,21 @@ from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader
+from methods.losses.base import Loss
 
+T = TypeVar("T")
 # Of noise: batches of images that views are made of, and batches of views that are waited for.
 BATCHES, DATA_BATCHES = 2, 5
 
 
 @dataclass
-class TimedStep(timing.Subject):
+class TimedStep(Subject):
     """A step on given views, each of its parts timed to its last kernel.
 
     With a ``feed``, batches of views without end, it also tells how long it would wait for the next one.
     """
 
-    step: TrainingStep | PlainStep
+    step: TrainingStep
     inputs: tuple[Tensor, ...]
     device: torch.device
     feed: Iterator[tuple[Tensor, ...]] | None = None
@@ -46,35 +54,104 @@ class TimedStep(timing.Subject):
 
     @property
     def holders(self) -> tuple[Holder, ...]:
-        """What lives before a step."""
         return (self.step.encoder, self.step.optimizer, *self.inputs)
 
     def __call__(self) -> None:
-        """One step."""
         loss = self._timed("forward", partial(self.step.forward, self.inputs))
         self._timed("backward", partial(self.step.backward, loss))
         self._timed("update", self.step.update)
-        self.form = getattr(loss, "form", None)
+        self.form = loss.form
 
-    def _timed(self, part: str, call: Callable[[], Any]) -> Any:
-        made: list[Any] = []
-        self.taken.setdefault(part, []).append(timing.seconds(lambda: made.append(call()), self.device))
-        return made[0]
+    def _timed(self, part: str, call: Callable[[], T]) -> T:
+        seconds, given = timed(call, self.device)
+        self.taken.setdefault(part, []).append(seconds)
+        return given
 
     def parts(self, last: int) -> dict[str, float]:
         """Median seconds of each part over its last calls; of ``data``, from asking for views to having them."""
         found = {part: median(taken[-last:]) for part, taken in self.taken.items()}
         if self.feed is not None:
-            waits = [timing.seconds(partial(next, self.feed), self.device) for _ in range(DATA_BATCHES)]
-            found["data"] = median(waits)
+            found["data"] = median(timed(partial(next, self.feed), self.device)[0] for _ in range(DATA_BATCHES))
         return found
 
 
+class PlainStep(TrainingStep):
+    """The same network's step, written plainly."""
+
+    def __init__(self, network: Trained, channels: int, device: torch.device) -> None:
+        super().__init__(network.model_copy(update={"compile": False}), channels, Process(device))
+        for param in self.encoder.parameters():
+            if param.ndim == 4:  # torchvision's own layout of the weights: the input follows them
+                param.data = param.data.clone(memory_format=torch.contiguous_format)
+        spec = network.optimizer
+        optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
+            "lars": partial(PlainLARS, momentum=spec.momentum, trust_coefficient=spec.trust_coefficient),
+            "adamw": torch.optim.AdamW,
+            "sgd": partial(torch.optim.SGD, momentum=spec.momentum),
+        }
+        optimizer, params = optimizers[spec.name], self.encoder.parameters()
+        self.optimizer = optimizer(params, lr=spec.base_lr, weight_decay=spec.weight_decay)
+
+    def forward(self, views: tuple[Tensor, ...]) -> Loss:
+        """The loss of two views."""
+        dtype = AUTOCAST[self.network.precision]
+        with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            embeddings = [self.encoder(view)[1] for view in views]
+            return textbook(self.network.method, self.network.loss, embeddings, dtype)
+
+    def backward(self, loss: Loss) -> None:
+        """Gradients of the parameters, and through the loss."""
+        self.optimizer.zero_grad()
+        super().backward(loss)
+
+    def update(self) -> None:
+        """The optimiser's step; the gradients stay."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+
+class PlainLARS(LARS):
+    """LARS one parameter after the other, as in the published code."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all parameters."""
+        (group,) = self.param_groups
+        for param in group["params"]:
+            update = param.grad
+            if param.ndim > 1:
+                update = update.add(param, alpha=group["weight_decay"])
+                weight_norm, update_norm = param.norm(), update.norm()
+                ratio = group["trust_coefficient"] * weight_norm / update_norm
+                one = torch.ones_like(weight_norm)
+                ratio = torch.where(weight_norm > 0, torch.where(update_norm > 0, ratio, one), one)
+                update = update.mul(ratio)
+            momentum = self._momentum(param)
+            momentum.mul_(group["momentum"]).add_(update)
+            param.add_(momentum, alpha=-group["lr"])
+
+
 def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedStep]]:
-    """What a cell compares: our step; and where asked for, the same step written plainly."""
+    """What a cell compares: our step; and where asked for, the same step written plainly.
+
+    On views of random pixels in memory, of the size and through the augmentation of the network's data set.
+    """
     network = cell.network()
-    loader = _noise_loader(network, device)
-    channels, views = len(source_of(network).mean), next(loader.epoch(0))
+    source = source_of(network)
+    channels = len(source.mean)
+    shape = (BATCHES * network.batch_size, channels, source.image_size, source.image_size)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator("step cost"))
+    loader = ViewLoader(
+        PixelImages(pixels, np.zeros(len(pixels), dtype=np.int64)),
+        recipe(network.augmentation),
+        batch_size=network.batch_size,
+        image_size=side_of(network),
+        mean=source.mean,
+        std=source.std,
+        seed=0,
+        device=device,
+    )
+    views = next(loader.epoch(0))
 
     def ours() -> TimedStep:
         feed = chain.from_iterable(map(loader.epoch, count()))
@@ -106,20 +183,3 @@ def source_of(network: Trained) -> Source:
 def side_of(network: Trained) -> int:
     """The side in pixels of the views that a network sees. Raises as :func:`source_of`."""
     return network.data.image_size or source_of(network).image_size
-
-
-def _noise_loader(network: Trained, device: torch.device) -> ViewLoader:
-    """Views of random pixels in memory, of the size and through the augmentation of the network's data set."""
-    source = source_of(network)
-    shape = (BATCHES * network.batch_size, len(source.mean), source.image_size, source.image_size)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator("step cost"))
-    return ViewLoader(
-        PixelImages(pixels, np.zeros(len(pixels), dtype=np.int64)),
-        recipe(network.augmentation),
-        batch_size=network.batch_size,
-        image_size=side_of(network),
-        mean=source.mean,
-        std=source.std,
-        seed=0,
-        device=device,
-    )

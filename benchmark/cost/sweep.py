@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from benchmark.runtime.process import Process, resolve_device
 from benchmark.runtime.provenance import now, provenance
 from methods import registry
 from results.cell import CELLS_FOLDER, CostCell, Measurement
-from results.record import Status, write_atomically
+from results.record import write_atomically
 
-OURS, REFERENCE = "ours", "reference"
 Found = dict[str, Any]  # fields of a CostCell
 
 
@@ -53,7 +51,7 @@ def measured(cell: Cell) -> CostCell:
     started = now()
     if cell.scope == "fit":
         return _record(cell, fits.costs(cell), started)
-    ended = alone(in_json, cell.model_dump(mode="json"))
+    ended = alone(in_json, cell=cell.model_dump_json())
     if ended.status == "done":
         return CostCell.model_validate(ended.result)
     if ended.status == "out-of-memory" and cell.reference:
@@ -63,9 +61,9 @@ def measured(cell: Cell) -> CostCell:
     return _record(cell, {"status": ended.status, "message": ended.message}, started)
 
 
-def in_json(asked: dict[str, Any]) -> dict[str, Any]:
-    """:func:`measure`, from and to plain JSON."""
-    return measure(Cell.model_validate_json(json.dumps(asked))).model_dump(mode="json")
+def in_json(cell: str) -> Found:
+    """:func:`measure`, from and to JSON."""
+    return measure(Cell.model_validate_json(cell)).model_dump(mode="json")
 
 
 def measure(cell: Cell) -> CostCell:
@@ -73,12 +71,11 @@ def measure(cell: Cell) -> CostCell:
     started, device = now(), resolve_device(cell.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
-    return _record(cell, found, started)
+    return _record(cell, losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device), started)
 
 
 def _record(cell: Cell, found: Found, started: str) -> CostCell:
-    asked = {name: getattr(cell, name) for name in ("scope", "method", "embedding_dim", "batch_size", "precision")}
+    asked = cell.model_dump(include={"scope", "method", "embedding_dim", "batch_size", "precision"})
     if cell.scope == "fit":
         asked |= {"title": fits.TITLES[cell.method], "precision": fits.PRECISION}
     else:
@@ -88,7 +85,7 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
     place = provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0)
     versions = {name: importlib.metadata.version(name) for name in found.get("peers", ())}
     place = place.model_copy(update={"versions": place.versions | versions})
-    return CostCell(**{**asked, "status": "done", **found, "provenance": place})
+    return CostCell(**asked | {"status": "done"} | found | {"provenance": place})
 
 
 def _costs(cell: Cell, device: torch.device) -> Found:
@@ -96,35 +93,30 @@ def _costs(cell: Cell, device: torch.device) -> Found:
     whole = cell.scope == "step"
     factories: dict[str, Callable[[], timing.Subject]] = dict((steps if whole else losses).subjects(cell, device))
     counts = {name: _counted(make, whole, device) for name, make in factories.items()}
-    sufficed = {name: count for name, count in counts.items() if count is not None}
-    subjects = {name: factories[name]() for name in sufficed}
+    subjects = {name: factories[name]() for name, count in counts.items() if count}
     product, flop_of_product = timing.square_product(AUTOCAST[cell.precision], device)
     *taken, of_product = timing.in_turns([*subjects.values(), product], device)
-    measured: dict[str, Measurement] = {}
-    for (name, subject), seconds in zip(subjects.items(), taken, strict=True):
-        quartiles, (peak_bytes, flop) = timing.of(seconds), sufficed[name]
-        parts = subject.parts(quartiles.n)
-        measured[name] = Measurement(seconds=quartiles, peak_bytes=peak_bytes, flop=flop, phases=parts)
-
-    def status(name: str) -> Status:
-        return "done" if name in measured else "out-of-memory"
-
-    ours = subjects.get(OURS)
+    measured = {
+        name: Measurement(seconds=timing.of(seconds), **counts[name], phases=subject.parts(len(seconds)))
+        for (name, subject), seconds in zip(subjects.items(), taken, strict=True)
+    }
+    ours = subjects.get("ours")
+    reference_status = "done" if "reference" in subjects else "out-of-memory"
     return {
         "form": ours.form if ours else None,
-        "status": status(OURS),
+        "status": "done" if ours else "out-of-memory",
         "input_bytes": sum(tensor.untyped_storage().nbytes() for tensor in ours.inputs) if ours else None,
-        "measured": measured.get(OURS),
-        "reference": measured.get(REFERENCE),
-        "reference_status": status(REFERENCE) if cell.compared else None,
-        "peers": {name: own for name, own in measured.items() if name not in (OURS, REFERENCE)},
+        "measured": measured.pop("ours", None),
+        "reference": measured.pop("reference", None),
+        "reference_status": reference_status if cell.compared else None,
+        "peers": measured,  # what is left
         "memory_counter": "cuda allocator" if device.type == "cuda" else "tensor storages",
         "product_rate": flop_of_product / timing.of(of_product).median,
     }
 
 
-def _counted(make: Callable[[], timing.Subject], whole: bool, device: torch.device) -> tuple[int, int] | None:
-    """Peak bytes and flop of a call that is not the first; None where the memory does not suffice.
+def _counted(make: Callable[[], timing.Subject], whole: bool, device: torch.device) -> Found:
+    """Peak bytes and flop of a call that is not the first; empty where the memory does not suffice.
 
     Of a ``whole`` step everything counts, of a loss what it takes beyond its inputs.
     """
@@ -132,9 +124,9 @@ def _counted(make: Callable[[], timing.Subject], whole: bool, device: torch.devi
         subject = make()
         if whole:
             subject()  # makes the optimiser's state
-        memory, flop = timing.count(subject, *subject.holders, device=device)
+        memory, flop = timing.count(subject, device)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            return None
+            return {}
         raise
-    return memory.peak_bytes + (memory.baseline_bytes if whole else 0), flop
+    return {"peak_bytes": memory.peak_bytes + (memory.baseline_bytes if whole else 0), "flop": flop}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,21 +15,21 @@ from benchmark.runtime.clock import quartiles
 from benchmark.runtime.memory import Holder, PeakMemory
 from results.record import Quartiles
 
+T = TypeVar("T")
 # Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, thrice in all.
 BUDGET = 3.0
 LEAST, MOST = 5, 31
 PATIENCE, SLOW = 10.0, 2
 
 
-class Subject(ABC):
+class Subject:
     """One implementation that is measured; called, it takes value and gradient of a loss, or a step."""
 
     inputs: tuple[Tensor, ...]
-    form: str | None = None  # that the last call took
+    form: str  # that the last call took
 
-    @abstractmethod
     def __call__(self) -> None:
-        """Do it once."""
+        raise NotImplementedError
 
     @property
     def holders(self) -> tuple[Holder, ...]:
@@ -41,31 +41,31 @@ class Subject(ABC):
         return {}
 
 
-def count(call: Callable[[], object], *baseline: Holder, device: torch.device) -> tuple[PeakMemory, int]:
+def count(subject: Subject, device: torch.device) -> tuple[PeakMemory, int]:
     """Peak memory and flop (of matrix products and convolutions) of one call, which also serves to warm it up."""
-    with FlopCounterMode(display=False) as flops, PeakMemory(*baseline, device=device) as memory:
-        call()
+    with FlopCounterMode(display=False) as flops, PeakMemory(*subject.holders, device=device) as memory:
+        subject()
     return memory, flops.get_total_flops()
 
 
 def in_turns(calls: Sequence[Callable[[], object]], device: torch.device, budget: float = BUDGET) -> list[list[float]]:
     """Seconds of each call, repeated in turns: (calls, repeats)."""
-    first = [seconds(call, device) for call in calls]
+    first = [timed(call, device)[0] for call in calls]
     slow = max(first) > PATIENCE
     repeats = SLOW if slow else min(MOST, max(LEAST, int(budget / sum(first))))
-    rounds = [[seconds(call, device) for call in calls] for _ in range(repeats)]
+    rounds = [[timed(call, device)[0] for call in calls] for _ in range(repeats)]
     # The first round of slow calls counts: the counting of their memory has warmed them up.
     return [list(column) for column in zip(*([first] if slow else []), *rounds, strict=True)]
 
 
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Wall time of one call, to its last kernel."""
+def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    """Wall time of one call, to its last kernel, and what it gives."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
     wait(device)
     began = time.perf_counter()
-    call()
+    given = call()
     wait(device)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, given
 
 
 def of(taken: Sequence[float]) -> Quartiles:
