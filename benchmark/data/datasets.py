@@ -14,10 +14,20 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmark.data.images import IMAGENET_MEAN, IMAGENET_STD, ImageSet, PixelImages, Points, Stored, channels_first
+from benchmark.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageSet,
+    Indices,
+    PixelImages,
+    Points,
+    Stored,
+    channels_first,
+    stratified,
+)
 from benchmark.data.own import read_tree
-from benchmark.data.splits import first_of_each_class, stratified
 from benchmark.runtime.errors import UserError
 
 DIGITS_TEST_IMAGES = 500
@@ -170,7 +180,7 @@ def _stl10(root: Path, download: bool) -> Stored:
         return PixelImages(torch.from_numpy(images.data), images.labels.astype(np.int64))
 
     train, test, unlabelled = _found("stl10", root, download, lambda: (read("train"), read("test"), read("unlabeled")))
-    return replace(_stored("stl10", train, test), unlabelled=unlabelled)
+    return _stored("stl10", train, test, unlabelled)
 
 
 def _imagenette(root: Path, download: bool) -> Stored:
@@ -185,7 +195,8 @@ def _imagenette(root: Path, download: bool) -> Stored:
 def _imagenet(root: Path, download: bool) -> Stored:
     folder = root / "imagenet"
     if not folder.is_dir():
-        raise _unreadable("imagenet", root, "there is no folder imagenet", f"; get it {SOURCES['imagenet'].how}")
+        reason = f"there is no folder imagenet; get it {SOURCES['imagenet'].how}"
+        raise UserError(f"data set imagenet cannot be read from {root.resolve()}: {reason}")
     return read_tree("imagenet", folder / "train", folder / "val", SOURCES["imagenet"].image_size)
 
 
@@ -194,19 +205,27 @@ def _imagenet20(root: Path, download: bool) -> Stored:
 
     Rank 260, counted from 0, is in neither.
     """
-    whole = _imagenet(root, download)
-    labels, per_class = whole.train.labels, IMAGENET20_PER_CLASS
-    tune = whole.train.subset(first_of_each_class(labels, per_class + 1, 2 * per_class + 1))
+    whole, per_class = _imagenet(root, download), IMAGENET20_PER_CLASS
+    ranks = ranks_in_class(whole.train.labels)
+    tune = whole.train.subset(np.flatnonzero((ranks > per_class) & (ranks <= 2 * per_class)))
     if len(np.unique(tune.labels)) < whole.classes:
         raise UserError(
             f"data set imagenet20 needs more than {per_class + 1} images of every class in {root / 'imagenet'}"
         )
-    return replace(whole, train=whole.train.subset(first_of_each_class(labels, 0, per_class)), tune=tune)
+    return replace(whole, train=whole.train.subset(np.flatnonzero(ranks < per_class)), tune=tune)
 
 
-def _stored(name: str, train: ImageSet, test: ImageSet) -> Stored:
+def ranks_in_class(labels: NDArray[np.int64]) -> Indices:
+    """The place of every image among those of its class, in the order they are stored, from 0."""
+    ranks = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        ranks[labels == label] = np.arange(np.sum(labels == label))
+    return ranks
+
+
+def _stored(name: str, train: ImageSet, test: ImageSet, unlabelled: ImageSet | None = None) -> Stored:
     source = SOURCES[name]
-    return Stored(train, test, source.classes, source.image_size, source.mean, source.std)
+    return Stored(train, test, source.classes, source.image_size, source.mean, source.std, unlabelled)
 
 
 def _found(name: str, root: Path, download: bool, read: Callable[[], T]) -> T:
@@ -216,11 +235,8 @@ def _found(name: str, root: Path, download: bool, read: Callable[[], T]) -> T:
     except Exception as error:
         # torchvision ends with advice about a parameter of its own.
         reason = str(error).split(" You can use")[0].rstrip(".") or type(error).__name__
-        raise _unreadable(name, root, reason, "" if download else "; get it with --download") from error
-
-
-def _unreadable(name: str, root: Path, reason: str, advice: str) -> UserError:
-    return UserError(f"data set {name} cannot be read from {root.resolve()}: {reason}{advice}")
+        advice = "" if download else "; get it with --download"
+        raise UserError(f"data set {name} cannot be read from {root.resolve()}: {reason}{advice}") from error
 
 
 READERS: dict[str, Callable[[Path, bool], Stored]] = {

@@ -1,11 +1,10 @@
-"""How images are held, as one tensor in memory or as paths that are decoded when they are asked for; and data sets."""
+"""How images are held, in memory or as paths that are decoded when asked for; data sets, and a fixed part of one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,45 +14,42 @@ from torch import Tensor
 from benchmark.runtime.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+Indices = NDArray[np.int64]
 
 
-class ImageSet(Protocol):
+class ImageSet(ABC):
     """Images with their labels (int64, -1 where there is none)."""
 
-    @property
-    def labels(self) -> NDArray[np.int64]: ...
+    labels: NDArray[np.int64]
+    pixels: Tensor | None  # all images, uint8 (N, C, H, W); None where they are decoded from files
 
-    @property
-    def pixels(self) -> Tensor | None:
-        """All images, uint8 (N, C, H, W); None where they are decoded from files."""
+    def __len__(self) -> int:
+        return len(self.labels)
 
-    def __len__(self) -> int: ...
-
+    @abstractmethod
     def image(self, index: int) -> Tensor:
         """One image, uint8 (C, H, W). Raises :class:`UserError`, naming the file, where it cannot be read."""
 
-    def subset(self, indices: NDArray[np.int64]) -> ImageSet: ...
+    @abstractmethod
+    def subset(self, indices: Indices) -> ImageSet: ...
 
 
 @dataclass(frozen=True, eq=False)
-class PixelImages:
+class PixelImages(ImageSet):
     """Images in memory."""
 
     pixels: Tensor
     labels: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def image(self, index: int) -> Tensor:
         return self.pixels[index]
 
-    def subset(self, indices: NDArray[np.int64]) -> PixelImages:
+    def subset(self, indices: Indices) -> PixelImages:
         return PixelImages(self.pixels[torch.from_numpy(indices)], self.labels[indices])
 
 
 @dataclass(frozen=True, eq=False)
-class FileImages:
+class FileImages(ImageSet):
     """Images in files, decoded to RGB one by one.
 
     The paths are one array of bytes: a million Python strings would be copied into every loading process, page by
@@ -63,15 +59,6 @@ class FileImages:
     paths: NDArray[np.bytes_]
     labels: NDArray[np.int64]
     pixels: None = None
-
-    @classmethod
-    def of(cls, samples: Sequence[tuple[str, int]]) -> FileImages:
-        """From pairs of path and label."""
-        paths = np.array([os.fsencode(path) for path, _ in samples])
-        return cls(paths, np.array([label for _, label in samples], dtype=np.int64))
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def image(self, index: int) -> Tensor:
         from PIL import Image
@@ -85,25 +72,22 @@ class FileImages:
             raise UserError(f"image {path} cannot be read: {error}") from error
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
-    def subset(self, indices: NDArray[np.int64]) -> FileImages:
+    def subset(self, indices: Indices) -> FileImages:
         return FileImages(self.paths[indices], self.labels[indices])
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class Points(ImageSet):
     """No images but points (N, D), float64: toy data for kernels, which see rows of numbers."""
 
     rows: NDArray[np.float64]
     labels: NDArray[np.int64]
     pixels: None = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def image(self, index: int) -> Tensor:
         raise UserError("points have no images: only kernel methods take them")
 
-    def subset(self, indices: NDArray[np.int64]) -> Points:
+    def subset(self, indices: Indices) -> Points:
         return Points(self.rows[indices], self.labels[indices])
 
 
@@ -161,3 +145,22 @@ def statistics(pixels_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...
         means.append(mean.item())
         deviations.append((share @ (values - mean) ** 2).sqrt().item() or 1.0)
     return tuple(means), tuple(deviations)
+
+
+def stratified(labels: NDArray[np.int64], size: int) -> tuple[Indices, Indices]:
+    """``size`` images with every class in its proportion, and the others; both in ascending order.
+
+    It depends on the labels alone, never on a run's seed. Each class gives the whole part of its share, and the largest
+    remainders one more (ties: the lower label). Which of its images are drawn is a permutation by NumPy's legacy
+    generator, whose stream never changes (NEP 19).
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    shares, remainders = np.divmod(counts * size, counts.sum())
+    shares[np.argsort(-remainders, kind="stable")[: size - shares.sum()]] += 1
+    random = np.random.RandomState(0)
+    chosen = [
+        random.permutation(np.flatnonzero(labels == label))[:share]
+        for label, share in zip(classes, shares, strict=True)
+    ]
+    inside = np.sort(np.concatenate(chosen)).astype(np.int64)
+    return inside, np.setdiff1d(np.arange(len(labels)), inside, assume_unique=True)

@@ -1,12 +1,19 @@
-"""One's own data: arrays in an npz file, or folders of images."""
+"""Data of one's own, arrays in an npz file or folders of images: read, and known by their content.
+
+The same pixels at two paths are one data set, others at one path two. Reading a large folder takes minutes, so its
+digest is kept in the user's cache under the names, sizes and times of its files: any change of one of them reads them
+all again.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,24 +29,23 @@ from benchmark.data.images import (
     statistics,
 )
 from benchmark.runtime.errors import UserError
+from results.record import write_atomically
 
 FOLDER_IMAGE_SIZE = 224
 # Files that torchvision's ImageFolder takes for images.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+SETTLED_NS = 2_000_000_000
 
 
 def read_npz(path: Path) -> Stored:
     """``x_train``, ``y_train``, ``x_test``, ``y_test``; normalised by the mean and deviation of all of ``x_train``."""
     arrays = npz_arrays(path)
-    for split in ("train", "test"):
-        _check_split(path, split, arrays[f"x_{split}"], arrays[f"y_{split}"])
-    _check_agreement(path, arrays)
-    train, test = _images(arrays["x_train"], arrays["y_train"]), _images(arrays["x_test"], arrays["y_test"])
+    _check(path, arrays)
+    train, test = (
+        PixelImages(channels_first(arrays[f"x_{split}"]), arrays[f"y_{split}"].astype(np.int64))
+        for split in ("train", "test")
+    )
     return Stored(train, test, int(train.labels.max()) + 1, min(train.pixels.shape[-2:]), *statistics(train.pixels))
-
-
-def _images(x: NDArray, y: NDArray) -> PixelImages:
-    return PixelImages(channels_first(x), y.astype(np.int64))
 
 
 def npz_arrays(path: Path) -> dict[str, NDArray]:
@@ -57,18 +63,17 @@ def npz_arrays(path: Path) -> dict[str, NDArray]:
         raise UserError(f"{path} is not a readable npz file of plain arrays: {error}") from error
 
 
-def _check_split(path: Path, split: str, x: NDArray, y: NDArray) -> None:
-    """Types, shapes and lengths of one split."""
-    if x.dtype != np.uint8:
-        raise UserError(f"{path}: x_{split} has dtype {x.dtype}, only uint8 (0 to 255) is allowed")
-    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[-1] not in (1, 3)) or 0 in x.shape:
-        raise UserError(f"{path}: x_{split} has shape {x.shape}, allowed are (N, H, W) and (N, H, W, C) with C 1 or 3")
-    if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),):
-        raise UserError(f"{path}: y_{split} has dtype {y.dtype} and shape {y.shape}, it must be {len(x)} integers")
-
-
-def _check_agreement(path: Path, arrays: dict[str, NDArray]) -> None:
-    """Both splits hold images of one shape; labels are 0 to K-1, each in the training set."""
+def _check(path: Path, arrays: dict[str, NDArray]) -> None:
+    """Types, shapes and lengths; images of one shape in both splits; labels 0 to K-1, each in the training set."""
+    for split in ("train", "test"):
+        x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if x.dtype != np.uint8:
+            raise UserError(f"{path}: x_{split} has dtype {x.dtype}, only uint8 (0 to 255) is allowed")
+        if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[-1] not in (1, 3)) or 0 in x.shape:
+            allowed = "(N, H, W) and (N, H, W, C) with C 1 or 3"
+            raise UserError(f"{path}: x_{split} has shape {x.shape}, allowed are {allowed}")
+        if not np.issubdtype(y.dtype, np.integer) or y.shape != (len(x),):
+            raise UserError(f"{path}: y_{split} has dtype {y.dtype} and shape {y.shape}, it must be {len(x)} integers")
     shapes = arrays["x_train"].shape[1:], arrays["x_test"].shape[1:]
     if shapes[0] != shapes[1]:
         raise UserError(f"{path}: images of x_train have shape {shapes[0]}, those of x_test {shapes[1]}")
@@ -86,13 +91,13 @@ def _some(labels: NDArray) -> str:
 
 def read_folder(path: Path) -> Stored:
     """``train`` and ``test`` (or, where there is none, ``val``), one folder a class; normalised as ImageNet is."""
+    return read_tree(f"folder:{path}", *_split_folders(path), FOLDER_IMAGE_SIZE)
+
+
+def _split_folders(path: Path) -> tuple[Path, Path]:
+    """Where the training and the test images of a folder lie."""
     if not path.is_dir():
         raise UserError(f"data.source folder:{path}: there is no such folder")
-    return read_tree(f"folder:{path}", *split_folders(path), FOLDER_IMAGE_SIZE)
-
-
-def split_folders(path: Path) -> tuple[Path, Path]:
-    """Where the training and the test images of a folder lie."""
     return path / "train", path / "test" if (path / "test").is_dir() else path / "val"
 
 
@@ -111,8 +116,8 @@ def _class_folders(name: str, folder: Path) -> tuple[FileImages, list[str]]:
     if lacking or not images:
         reason = lacking or "it holds no folder"
         raise UserError(f"data set {name}: {folder} must hold a folder of images for every class; {reason}")
-    samples = [(path, label) for label, paths in enumerate(images.values()) for path in paths]
-    return FileImages.of(samples), list(images)
+    paths = np.array([os.fsencode(path) for paths in images.values() for path in paths])
+    return FileImages(paths, np.repeat(np.arange(len(images)), list(map(len, images.values())))), list(images)
 
 
 def images_by_class(folder: Path) -> dict[str, list[str]]:
@@ -120,27 +125,93 @@ def images_by_class(folder: Path) -> dict[str, list[str]]:
 
     Raises :class:`UserError` where a folder cannot be read.
     """
-    if not folder.is_dir():
-        return {}
-    with _readable(folder), os.scandir(folder) as entries:
-        classes = sorted(entry.name for entry in entries if entry.is_dir())
-    return {name: _images_within(folder / name) for name in classes}
 
-
-def _images_within(folder: Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise error
 
-    with _readable(folder):
-        walk = sorted(os.walk(folder, onerror=refuse, followlinks=True))
-    return [
-        f"{root}/{name}" for root, _, names in walk for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES)
-    ]
-
-
-@contextmanager
-def _readable(folder: Path) -> Iterator[None]:
+    images: dict[str, list[str]] = {}
+    if not folder.is_dir():
+        return images
     try:
-        yield
+        with os.scandir(folder) as entries:
+            labels = sorted(entry.name for entry in entries if entry.is_dir())
+        for label in labels:
+            walk = sorted(os.walk(folder / label, onerror=refuse, followlinks=True))
+            paths = (f"{root}/{name}" for root, _, names in walk for name in sorted(names))
+            images[label] = [path for path in paths if path.lower().endswith(IMAGE_SUFFIXES)]
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be read: {error.strerror}") from error
+    return images
+
+
+def content_of(source: str) -> str | None:
+    """The digest of ``npz:PATH`` or ``folder:PATH``, 16 hex digits; None of a named data set, known by its name.
+
+    Raises :class:`UserError` where the data are not there or cannot be read.
+    """
+    kind, colon, name = source.partition(":")
+    if not colon:
+        return None
+    path = Path(name)
+    if kind == "npz":
+        return _remembered(path, [str(path)], lambda: _digest_of_arrays(path))
+    files: dict[str, str] = {}
+    # `val` counts as what it stands for, `test`.
+    for split, folder in zip(("train", "test"), _split_folders(path), strict=True):
+        for images in images_by_class(folder).values():
+            files |= {split + image.removeprefix(str(folder)): image for image in images}
+    return _remembered(path, list(files.values()), lambda: _digest_of_files(files))
+
+
+def _digest_of_arrays(path: Path) -> str:
+    """Of names, types, shapes and values of the arrays, however they are compressed."""
+    digest = hashlib.sha256()
+    for name, array in sorted(npz_arrays(path).items()):
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:16]
+
+
+def _digest_of_files(files: dict[str, str]) -> str:
+    """Of the names and bytes of all images.
+
+    A link to nothing counts by its name: reading it is an error where it is needed, and named there. Any other fault is
+    an error here, since it may pass, and the data would then be others.
+    """
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        try:
+            with Path(path).open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        except FileNotFoundError:
+            content = b"missing"
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        digest.update(os.fsencode(name) + b"\0" + content)
+    return digest.hexdigest()[:16]
+
+
+def _remembered(place: Path, files: Sequence[str], read: Callable[[], str]) -> str:
+    """What ``read`` gives of these files, or gave when they were last as they are.
+
+    Not remembered where one of them changed a moment ago: a change in the same tick of its clock would not be seen.
+    """
+    signature, changed_ns = hashlib.sha256(os.fsencode(place.resolve())), 0
+    for path in files:
+        signature.update(b"\0" + os.fsencode(path))
+        with suppress(OSError):
+            found = Path(path).stat()
+            # The time of the last change of any kind, too: programs that copy set the other one back.
+            signature.update(f"\0{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode())
+            changed_ns = max(changed_ns, found.st_ctime_ns)
+    settled = time.time_ns() - changed_ns > SETTLED_NS
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    note = cache / "spherebench" / "content" / signature.hexdigest()
+    with suppress(OSError, ValueError):
+        return note.read_text(encoding="ascii")
+    content = read()
+    if settled:
+        with suppress(OSError):  # a home that cannot be written: it is read again next time
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(note, content.encode())
+    return content

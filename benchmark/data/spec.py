@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from benchmark.data.content import content_of
 from benchmark.data.datasets import READERS, check_source
-from benchmark.data.images import DataSet, ImageSet, Stored
-from benchmark.data.own import read_folder, read_npz
-from benchmark.data.splits import hold_out, stratified
+from benchmark.data.images import DataSet, ImageSet, Indices, stratified
+from benchmark.data.own import content_of, read_folder, read_npz
+from benchmark.runtime.errors import UserError
 from benchmark.runtime.spec import Spec
 
 
@@ -39,12 +39,7 @@ class DataSpec(Spec):
 
     def canonical(self) -> dict[str, Any]:
         """What a digest covers: data of one's own by their content, wherever they lie."""
-        fields = self.model_dump(mode="json")
-        if self.content is None:
-            del fields["content"]
-        else:
-            del fields["source"]
-        return fields
+        return self.model_dump(mode="json", exclude={"content" if self.content is None else "source"})
 
     @property
     def digest(self) -> str:
@@ -59,13 +54,19 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
     has one of its own. Named data sets lie under ``root``; ``limit`` keeps a stratified part of the training images.
     Raises :class:`UserError` where the data is missing (saying where it was looked for and how to get it) or unusable.
     """
-    stored = _read(spec.source, root, download)
-    labelled, tune = _hold_out(stored, spec.tune_fraction)
+    kind, colon, path = spec.source.partition(":")
+    if colon:
+        stored = read_npz(Path(path)) if kind == "npz" else read_folder(Path(path))
+    else:
+        stored = READERS[kind](root, download)
+    labelled, tune = stored.train, stored.tune
+    if tune is None:
+        inside, outside = hold_out(labelled.labels, spec.tune_fraction)
+        labelled, tune = labelled.subset(outside), labelled.subset(inside)
     labelled = _limited(labelled, spec.limit)
-    train = labelled if stored.unlabelled is None else _limited(stored.unlabelled, spec.limit)
     return DataSet(
         name=spec.source,
-        train=train,
+        train=labelled if stored.unlabelled is None else _limited(stored.unlabelled, spec.limit),
         labelled=labelled,
         tune=tune,
         test=stored.test,
@@ -77,21 +78,17 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
     )
 
 
-def _read(source: str, root: Path, download: bool) -> Stored:
-    kind, colon, path = source.partition(":")
-    if not colon:
-        return READERS[source](root, download)
-    return read_npz(Path(path)) if kind == "npz" else read_folder(Path(path))
-
-
-def _hold_out(stored: Stored, fraction: float) -> tuple[ImageSet, ImageSet]:
-    """The labelled training images without the tune split, and the tune split."""
-    if stored.tune is not None:
-        return stored.train, stored.tune
-    if fraction == 0:
-        return stored.train, stored.train.subset(np.empty(0, dtype=np.int64))
-    inside, outside = hold_out(stored.train.labels, fraction)
-    return stored.train.subset(outside), stored.train.subset(inside)
+def hold_out(labels: NDArray[np.int64], fraction: float) -> tuple[Indices, Indices]:
+    """A stratified ``fraction`` of the images, at least one of every class unless it is 0, and the others."""
+    inside, outside = stratified(labels, round(fraction * len(labels)))
+    classes, counts = np.unique(labels, return_counts=True)
+    for part, name in ((inside, "the tune split"), (outside, "training")):
+        if fraction and len(np.unique(labels[part])) < len(classes):
+            raise UserError(
+                f"data.tune_fraction {fraction} leaves a class without an image for {name}: "
+                f"the smallest class has {counts.min()} of {len(labels)} images"
+            )
+    return inside, outside
 
 
 def _limited(images: ImageSet, limit: int | None) -> ImageSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data import DataSpec, content
-from benchmark.data.content import content_of
+from benchmark.data import DataSpec, own
+from benchmark.data.own import content_of
 from benchmark.runtime.errors import UserError
 from benchmark.suite.config import Settings
 from benchmark.suite.run import Run, compose
@@ -22,24 +23,24 @@ from tests.benchmark import layouts
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test alone, where what was just written counts as settled."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(content, "SETTLED_NS", -1)
+    monkeypatch.setattr(own, "SETTLED_NS", -1)
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files whose bytes or arrays were read."""
-    seen: list[Path] = []
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Whenever a file's bytes or arrays were read."""
+    seen: list[object] = []
 
-    def noting(read: Callable[[Path], object]) -> Callable[[Path], object]:
-        def call(path: Path) -> object:
-            seen.append(path)
-            return read(path)
+    def noting(read: Callable[..., object]) -> Callable[..., object]:
+        def call(*of: object) -> object:
+            seen.append(of)
+            return read(*of)
 
         return call
 
-    for name in ("_digest_of_bytes", "npz_arrays"):
-        monkeypatch.setattr(content, name, noting(getattr(content, name)))
+    monkeypatch.setattr(own, "npz_arrays", noting(own.npz_arrays))
+    monkeypatch.setattr("hashlib.file_digest", noting(hashlib.file_digest))
     return seen
 
 
@@ -171,7 +172,7 @@ def test_a_link_to_nothing_is_left_to_whoever_reads_it_and_seen_when_it_goes(tmp
     assert of_folder(path) == before
 
 
-def test_the_second_look_is_the_caches(tmp_path: Path, cache: Path, reads: list[Path]) -> None:
+def test_the_second_look_is_the_caches(tmp_path: Path, cache: Path, reads: list[object]) -> None:
     path, own = folder(tmp_path / "own"), layouts.write_npz(tmp_path / "own.npz")
     first = [of_folder(path), content_of(f"npz:{own}")]
     assert len(reads) == 2 * (3 + 2) + 1
@@ -184,7 +185,7 @@ def test_the_second_look_is_the_caches(tmp_path: Path, cache: Path, reads: list[
 def test_what_changed_a_moment_ago_is_not_remembered(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "SETTLED_NS", 3_600_000_000_000)
+    monkeypatch.setattr(own, "SETTLED_NS", 3_600_000_000_000)
     of_folder(folder(tmp_path / "own"))
     assert not cache.exists()
 

@@ -17,10 +17,10 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
 from benchmark.data import SOURCES, DataSet, DataSpec, Points, datasets_table, load
-from benchmark.data.datasets import check_source
-from benchmark.data.images import statistics
+from benchmark.data.datasets import check_source, ranks_in_class
+from benchmark.data.images import statistics, stratified
 from benchmark.data.own import images_by_class
-from benchmark.data.splits import first_of_each_class, hold_out, stratified
+from benchmark.data.spec import hold_out
 from benchmark.runtime.errors import UserError
 from tests.benchmark import layouts
 
@@ -166,10 +166,8 @@ def test_imagenet20_says_where_there_are_too_few_images(tmp_path: Path) -> None:
         read("imagenet20", tmp_path)
 
 
-def test_first_of_each_class_counts_within_classes() -> None:
-    labels = np.array([1, 0, 1, 0, 1, 0])
-    assert first_of_each_class(labels, 0, 2).tolist() == [0, 1, 2, 3]
-    assert first_of_each_class(labels, 2, 4).tolist() == [4, 5]
+def test_images_are_ranked_within_their_classes() -> None:
+    assert ranks_in_class(np.array([1, 0, 1, 0, 0, 1])).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("source", ["mnist", "fashionmnist", "cifar10", "cifar100", "stl10", "imagenette"])
