@@ -93,15 +93,10 @@ def crop_boxes(operation: recipes.RandomResizedCrop, height: int, width: int, dr
     first = fits_NA.int().argmax(dim=1)
     sides_N2 = sides_NA2[torch.arange(len(first)), first]
     corner_N2 = (draws.uniform(0, 1, 2) * (limits - sides_N2 + 1)).floor().minimum(limits - sides_N2)
-    central = torch.tensor(_central_box(operation, height, width))
+    # The largest central part whose ratio is allowed.
+    tall, wide = min(height, round(width / operation.ratio[0])), min(width, round(height * operation.ratio[1]))
+    central = torch.tensor([(height - tall) // 2, (width - wide) // 2, tall, wide], dtype=torch.float32)
     return torch.where(fits_NA.any(dim=1, keepdim=True), torch.cat([corner_N2, sides_N2], dim=1), central)
-
-
-def _central_box(operation: recipes.RandomResizedCrop, height: int, width: int) -> list[float]:
-    """The largest central part whose ratio is allowed."""
-    wide = min(width, round(height * operation.ratio[1]))
-    tall = min(height, round(width / operation.ratio[0]))
-    return [float((height - tall) // 2), float((width - wide) // 2), float(tall), float(wide)]
 
 
 def _jitter(operation: recipes.ColourJitter, x: Tensor, draws: Draws) -> Tensor:

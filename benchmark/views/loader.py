@@ -8,16 +8,18 @@ mid-epoch changes a view: images in memory by (seed, epoch, step, view) over the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from benchmark.data import ImageSet
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import generator
 from benchmark.views import Recipe, batched
-from benchmark.views.files import Decoder, PlainImages, RandomViews
 from benchmark.views.pixel_ops import Interpolation, central_crop
 
 Views = tuple[Tensor, ...]
@@ -55,16 +57,18 @@ class ViewLoader:
             check_batch(batch_size, len(images), world_size)
         whole, rest = divmod(len(images), batch_size)
         self.sizes = [batch_size] * whole + ([rest] if rest and not drop_last else [])
-        self._images, self._seed, self._rank, self._world_size = len(images), seed, rank, world_size
+        self._images, self._recipe, self._image_size, self._seed = len(images), recipe, image_size, seed
+        self._rank, self._world_size = rank, world_size
         device = torch.device(device)
         self._normalise = _Normalise(mean, std, device)
         self._nothing = tuple(torch.empty(0, len(mean), image_size, image_size, device=device) for _ in recipe.views)
-        self._views: Callable[[int, Schedule], Iterator[Sequence[Tensor]]]
+        self._pixels = None if images.pixels is None else images.pixels.to(device)
         if images.pixels is None:
-            decoder = Decoder(RandomViews(images, recipe, image_size, seed), workers, device)
-            self._views = partial(_views_from_files, decoder)
-        else:
-            self._views = partial(_views_in_memory, images.pixels.to(device), recipe, image_size, seed)
+            # Here, since importing torchvision takes seconds: images in memory do without.
+            from benchmark.views.per_image import random_views, transform
+
+            transforms = [transform(operations, image_size) for operations in recipe.views]
+            self._decoder = _Decoder(partial(random_views, images, transforms, seed), workers, device)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -76,10 +80,10 @@ class ViewLoader:
         order = list(enumerate(self._order(epoch)))[first_step:]
         schedule = [(step, batch_N, self._rows(len(batch_N))) for step, batch_N in order]
         # A batch may be smaller than the number of ranks: some have none of it.
-        filled = [rows.start < rows.stop for _, _, rows in schedule]
-        made = self._views(epoch, [entry for entry, mine in zip(schedule, filled, strict=True) if mine])
-        for mine in filled:
-            yield tuple(self._normalise(view_NCHW) for view_NCHW in next(made)) if mine else self._nothing
+        mine = [entry for entry in schedule if entry[2].start < entry[2].stop]
+        made = self._from_files(epoch, mine) if self._pixels is None else self._in_memory(self._pixels, epoch, mine)
+        for _, _, rows in schedule:
+            yield tuple(map(self._normalise, next(made) if rows.start < rows.stop else self._nothing))
 
     def indices(self, epoch: int) -> list[Tensor]:
         """Which images this rank's views of an epoch are of: (n,) a step, on the CPU."""
@@ -92,6 +96,21 @@ class ViewLoader:
     def _rows(self, size: int) -> slice:
         return slice(self._rank * size // self._world_size, (self._rank + 1) * size // self._world_size)
 
+    def _in_memory(self, pixels: Tensor, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
+        """Whole batches at once, where the pixels lie; float views in [0, 1]."""
+        for step, batch_N, rows in schedule:
+            x_NCHW = pixels[batch_N[rows].to(pixels.device, non_blocking=True)]
+            views = []
+            for view, operations in enumerate(self._recipe.views):
+                draws = batched.Draws(generator(self._seed, "view", epoch, step, view), len(batch_N), rows)
+                views.append(batched.view(operations, x_NCHW, self._image_size, draws))
+            yield views
+
+    def _from_files(self, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
+        """Image by image in the loading processes, which send bytes; float views in [0, 1]."""
+        places = ([(epoch, index) for index in batch_N[rows].tolist()] for _, batch_N, rows in schedule)
+        return ([view_NCHW.float().div_(255) for view_NCHW in views] for views in self._decoder.batches(places))
+
 
 def check_batch(batch_size: int, images: int, world_size: int) -> None:
     """Raise :class:`UserError` where an epoch would hold no whole batch, or a batch does not divide over the ranks."""
@@ -99,42 +118,6 @@ def check_batch(batch_size: int, images: int, world_size: int) -> None:
         raise UserError(f"batch_size is {batch_size}, must be at most the number of training images, which is {images}")
     if batch_size % world_size:
         raise UserError(f"batch_size is {batch_size}, must be a multiple of the number of processes, {world_size}")
-
-
-def _views_in_memory(
-    pixels: Tensor, recipe: Recipe, image_size: int, seed: int, epoch: int, schedule: Schedule
-) -> Iterator[Views]:
-    """Whole batches at once, where the pixels lie; float views in [0, 1]."""
-    for step, batch_N, rows in schedule:
-        x_NCHW = pixels[batch_N[rows].to(pixels.device, non_blocking=True)]
-        views = []
-        for view, operations in enumerate(recipe.views):
-            draws = batched.Draws(generator(seed, "view", epoch, step, view), len(batch_N), rows)
-            views.append(batched.view(operations, x_NCHW, image_size, draws))
-        yield tuple(views)
-
-
-def _views_from_files(decoder: Decoder, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
-    """Image by image in the loading processes, which send bytes; float views in [0, 1]."""
-    places = ([(epoch, index) for index in batch_N[rows].tolist()] for _, batch_N, rows in schedule)
-    for views in decoder.batches(places):
-        yield [view_NCHW.float().div_(255) for view_NCHW in views]
-
-
-class _Normalise:
-    """(x - mean) / std by channel, in place. Grey images become colour before a network for that."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
-        self._std = torch.tensor(std, device=device).view(-1, 1, 1)
-
-    def __call__(self, x_NCHW: Tensor) -> Tensor:
-        images, wanted = x_NCHW.shape[1], len(self._mean)
-        if images not in (1, wanted):
-            raise UserError(f"the images have {images} channels, the network takes images of {wanted}")
-        if images < wanted:
-            x_NCHW = x_NCHW.expand(-1, wanted, -1, -1).clone()
-        return x_NCHW.sub_(self._mean).div_(self._std)
 
 
 def plain_batches(
@@ -156,9 +139,85 @@ def plain_batches(
     normalise = _Normalise(mean, std, device)
     made: Iterable[Tensor]
     if pixels is None:
-        decoder = Decoder(PlainImages(images, image_size, interpolation), workers, device)
+        decoder = _Decoder(partial(_plain_image, images, image_size, interpolation), workers, device)
         made = (x_NCHW for (x_NCHW,) in decoder.batches(numbers_N.tolist() for numbers_N in batches))
     else:
         made = (central_crop(pixels[numbers_N].to(device), image_size, interpolation) for numbers_N in batches)
     for x_NCHW in made:
         yield normalise(x_NCHW.float().div_(255))
+
+
+class _Normalise:
+    """(x - mean) / std by channel, in place. Grey images become colour before a network for that."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
+        self._std = torch.tensor(std, device=device).view(-1, 1, 1)
+
+    def __call__(self, x_NCHW: Tensor) -> Tensor:
+        images, wanted = x_NCHW.shape[1], len(self._mean)
+        if images not in (1, wanted):
+            raise UserError(f"the images have {images} channels, the network takes images of {wanted}")
+        if images < wanted:
+            x_NCHW = x_NCHW.expand(-1, wanted, -1, -1).clone()
+        return x_NCHW.sub_(self._mean).div_(self._std)
+
+
+def _plain_image(images: ImageSet, image_size: int, interpolation: Interpolation, index: int) -> tuple[Tensor]:
+    return (central_crop(images.image(index), image_size, interpolation),)
+
+
+class _Decoder:
+    """Batches of what ``read`` makes of an image in a file, in ``workers`` processes (none: in this one).
+
+    These are kept from pass to pass: a new loader would start them again.
+    """
+
+    def __init__(self, read: Callable[[Any], Sequence[Tensor]], workers: int, device: torch.device) -> None:
+        self._device = device
+        self._schedule = _Schedule()
+        self._loader = DataLoader(
+            _Batches(read),
+            batch_size=None,  # the schedule's items are batches already
+            sampler=self._schedule,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            # The loader draws a seed for its processes, which use none: it must not come from the global generator.
+            generator=torch.Generator(),
+        )
+
+    def batches(self, schedule: Iterable[list[Any]]) -> Iterator[list[Tensor]]:
+        """One list of uint8 tensors (n, C, H, W) on the device for every batch of ``schedule``.
+
+        Raises the :class:`UserError` of the first image that cannot be read.
+        """
+        self._schedule.batches = schedule
+        for made in self._loader:
+            if isinstance(made, UserError):
+                # A new one: this frame would keep `made`, and `made` this frame with its processes.
+                raise UserError(str(made))
+            yield [tensor.to(self._device, non_blocking=True) for tensor in made]
+
+
+@dataclass
+class _Schedule:
+    """What a loader is to make, given anew for every pass."""
+
+    batches: Iterable[list[Any]] = ()
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return iter(self.batches)
+
+
+@dataclass(frozen=True)
+class _Batches(Dataset):
+    """Hands a :class:`UserError` over as a value: raised in a loading process, it would arrive as a traceback."""
+
+    read: Callable[[Any], Sequence[Tensor]]
+
+    def __getitem__(self, places: list[Any]) -> list[Tensor] | UserError:
+        try:
+            return default_collate([self.read(place) for place in places])
+        except UserError as error:
+            return error

@@ -9,10 +9,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from benchmark.data import ImageSet
+from benchmark.runtime.seeds import fork_rng
 from benchmark.views import recipes
 from benchmark.views.pixel_ops import central_crop
-
-BILINEAR = v2.InterpolationMode.BILINEAR
 
 
 def transform(operations: tuple[recipes.Operation, ...], image_size: int) -> v2.Compose:
@@ -20,13 +20,14 @@ def transform(operations: tuple[recipes.Operation, ...], image_size: int) -> v2.
     return v2.Compose([_torchvision(operation, image_size) for operation in operations])
 
 
-def _random_blur(x_CHW: Tensor, blur: recipes.GaussianBlur) -> Tensor:
-    """One axis after the other: a fifth of the time of torchvision's two-dimensional kernel at 224 pixels."""
-    width, drawn = 2 * blur.radius + 1, torch.empty(1).uniform_(*blur.sigma).item()
-    blurred = x_CHW.float()
-    for kernel in ([width, 1], [1, width]):
-        blurred = F.gaussian_blur(blurred, kernel, [drawn, drawn])
-    return blurred.round_().to(torch.uint8)
+def random_views(images: ImageSet, transforms: list[v2.Compose], seed: int, place: tuple[int, int]) -> list[Tensor]:
+    """(epoch, image) to its views, uint8 (C, H, W) each, drawn by (seed, epoch, image, view)."""
+    epoch, index = place
+    image_CHW, views = images.image(index), []
+    for view, transform in enumerate(transforms):
+        with fork_rng(seed, "view", epoch, index, view):
+            views.append(transform(image_CHW))
+    return views
 
 
 def _torchvision(operation: recipes.Operation, image_size: int) -> object:
@@ -47,6 +48,15 @@ def _torchvision(operation: recipes.Operation, image_size: int) -> object:
         case recipes.Solarize(p):
             return v2.RandomSolarize(threshold=128, p=p)
         case recipes.Affine(degrees, shear, translate, zoom):
-            return v2.RandomAffine(
-                degrees, (translate, translate), zoom, shear, interpolation=BILINEAR, fill={torch.Tensor: None}
-            )
+            bilinear = v2.InterpolationMode.BILINEAR
+            shift = (translate, translate)
+            return v2.RandomAffine(degrees, shift, zoom, shear, interpolation=bilinear, fill={torch.Tensor: None})
+
+
+def _random_blur(x_CHW: Tensor, blur: recipes.GaussianBlur) -> Tensor:
+    """One axis after the other: a fifth of the time of torchvision's two-dimensional kernel at 224 pixels."""
+    width, drawn = 2 * blur.radius + 1, torch.empty(1).uniform_(*blur.sigma).item()
+    blurred = x_CHW.float()
+    for kernel in ([width, 1], [1, width]):
+        blurred = F.gaussian_blur(blurred, kernel, [drawn, drawn])
+    return blurred.round_().to(torch.uint8)

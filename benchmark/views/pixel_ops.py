@@ -65,19 +65,15 @@ def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
     red, green, blue = x_NCHW.split(1, dim=1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    sixths = _hue_in_sixths(red, green, blue, value, chroma) + 6 * _broadcast(shift_N)
-    offset = torch.tensor([5.0, 3.0, 1.0], device=x_NCHW.device).view(1, 3, 1, 1)
-    k_NCHW = (sixths + offset).remainder_(6)
-    weight = torch.minimum(k_NCHW, 4 - k_NCHW).clamp_(0, 1)
-    return torch.addcmul(value, weight, chroma, value=-1)
-
-
-def _hue_in_sixths(red: Tensor, green: Tensor, blue: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
     is_red, is_green = value == red, value == green
     difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
     side = torch.where(is_green, 2.0, 4.0).masked_fill_(is_red, 0.0)
     # A grey pixel has no hue: its differences are all zero, whatever they are divided by.
-    return difference / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + side
+    sixths = difference / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + side + 6 * _broadcast(shift_N)
+    offset = torch.tensor([5.0, 3.0, 1.0], device=x_NCHW.device).view(1, 3, 1, 1)
+    k_NCHW = (sixths + offset).remainder_(6)
+    weight = torch.minimum(k_NCHW, 4 - k_NCHW).clamp_(0, 1)
+    return torch.addcmul(value, weight, chroma, value=-1)
 
 
 def _blend(base: Tensor, x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
@@ -149,16 +145,13 @@ def affine(x_NCHW: Tensor, degrees_N: Tensor, shear_N: Tensor, shift_N2: Tensor,
     Angles in degrees. The map from output to input is M^-1 (q - shift) with M = zoom R(degrees) [1, -tan(shear); 0, 1].
     """
     height, width = x_NCHW.shape[-2:]
-    inverse_N22 = _inverse_linear(torch.deg2rad(degrees_N), torch.deg2rad(shear_N), zoom_N)
+    angle_N = torch.deg2rad(degrees_N)
+    cos, sin, tan = angle_N.cos(), angle_N.sin(), torch.deg2rad(shear_N).tan()
+    rows = torch.stack([cos - sin * tan, sin + cos * tan, -sin, cos], dim=-1)
+    inverse_N22 = (rows / zoom_N.unsqueeze(-1)).view(-1, 2, 2)
     half = torch.tensor([width / 2, height / 2], device=x_NCHW.device)
     shifted = -(inverse_N22 @ shift_N2.unsqueeze(-1))
     # affine_grid works in units of half a side.
     theta = torch.cat([inverse_N22 * half, shifted], dim=-1) / half.unsqueeze(-1)
     grid = F.affine_grid(theta, list(x_NCHW.shape), align_corners=False)
     return F.grid_sample(x_NCHW, grid, align_corners=False)
-
-
-def _inverse_linear(angle_N: Tensor, shear_N: Tensor, zoom_N: Tensor) -> Tensor:
-    cos, sin, tan = angle_N.cos(), angle_N.sin(), shear_N.tan()
-    rows = torch.stack([cos - sin * tan, sin + cos * tan, -sin, cos], dim=-1)
-    return (rows / zoom_N.unsqueeze(-1)).view(-1, 2, 2)
