@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from benchmark.cli import main
 from benchmark.cost import losses
-from benchmark.cost.cell import Cell
+from benchmark.cost.sweep import Cell
 from benchmark.networks.step import AUTOCAST
 from benchmark.networks.trained import LARGEST_ERROR, Trained, doubt
 from benchmark.suite.expand import load_suite

@@ -58,8 +58,7 @@ _DEFAULTS = {
 @format_option
 def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: Any) -> None:
     """Measure time, memory and flop of losses or training steps, each cell in a process of its own; or errors."""
-    from benchmark.cost.cell import cells
-    from benchmark.cost.sweep import sweep
+    from benchmark.cost.sweep import cells, sweep
     from benchmark.runtime.process import resolve_device
     from results.cell import line, render
     from results.report import write_cells

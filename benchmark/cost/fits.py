@@ -21,7 +21,7 @@ from results.cell import Measurement
 from results.record import Quartiles
 
 if TYPE_CHECKING:  # it loads torch, which is not what a fit takes
-    from benchmark.cost.cell import Cell
+    from benchmark.cost.sweep import Cell
 
 GAMMA = 0.02
 RIDGE = 1e-2

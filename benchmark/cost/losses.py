@@ -1,28 +1,41 @@
-"""What a loss costs alone: time, peak memory and flop of its value and gradient, and how exact they are."""
+"""What a loss costs alone: time, peak memory and flop of its value and gradient, and how exact they are.
+
+Several calls are timed in turns, so that a busy moment falls on all of them alike.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost import timing
-from benchmark.cost.cell import Cell
 from benchmark.networks.step import AUTOCAST
 from benchmark.networks.trained import Trained
+from benchmark.runtime.clock import quartiles
+from benchmark.runtime.memory import Holder, PeakMemory
 from benchmark.runtime.seeds import generator
 from methods import registry
 from methods.losses.base import Loss
 from results.record import Quartiles
 
+if TYPE_CHECKING:  # which builds on this module
+    from benchmark.cost.sweep import Cell
+
+T = TypeVar("T")
 Views = tuple[Tensor, Tensor]
+# Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, thrice in all.
+BUDGET = 3.0
+LEAST, MOST = 5, 31
+PATIENCE, SLOW = 10.0, 2
 LOSS_SCALE = 2.0**16  # where torch's GradScaler begins
 # A peer where it is installed: its losses as they come, by our names, with the defaults of their own.
 PEER = "lightly"
@@ -47,12 +60,41 @@ def draw_views(count: int, dim: int, dtype: torch.dtype, device: torch.device) -
     return first, second
 
 
+def count(call: Callable[[], object], *baseline: Holder, device: torch.device) -> tuple[PeakMemory, int]:
+    """Peak memory and flop (of matrix products and convolutions) of one call, which also serves to warm it up."""
+    with FlopCounterMode(display=False) as flops, PeakMemory(*baseline, device=device) as memory:
+        call()
+    return memory, flops.get_total_flops()
+
+
+def in_turns(calls: Sequence[Callable[[], object]], device: torch.device, budget: float = BUDGET) -> list[Quartiles]:
+    """Seconds of each call, repeated in turns."""
+    first = [timed(call, device)[0] for call in calls]
+    slow = max(first) > PATIENCE
+    repeats = SLOW if slow else min(MOST, max(LEAST, int(budget / sum(first))))
+    rounds = [[timed(call, device)[0] for call in calls] for _ in range(repeats)]
+    # The first round of slow calls counts: the counting of their memory has warmed them up.
+    taken = zip(*([first] if slow else []), *rounds, strict=True)
+    return [found for seconds in taken if (found := quartiles(list(seconds)))]
+
+
+def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
+    """Wall time of one call, to its last kernel, and what it gives."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
+    wait(device)
+    began = time.perf_counter()
+    given = call()
+    wait(device)
+    return time.perf_counter() - began, given
+
+
 @dataclass
-class LossCall(timing.Subject):
+class LossCall:
     """A loss of two views and its gradient; called, it takes both and lets the gradient go."""
 
     loss: Callable[[Views], Loss]
     inputs: Views
+    form: str | None = None  # that the last call took
 
     def __call__(self) -> None:
         loss = self.loss(self.inputs)
@@ -94,8 +136,8 @@ def measure(network: Trained, device: torch.device) -> tuple[Quartiles, int]:
     """Seconds, and peak bytes beyond the two embeddings, of a network's loss and its gradient on one process."""
     views = draw_views(network.batch_size, network.embedding_dim, AUTOCAST[network.precision], device)
     call = LossCall(partial(registry.get(network.method).loss, form=network.form, **network.loss), views)
-    memory, _ = timing.count(call, device)
-    return timing.of(timing.in_turns([call], device, budget=0.0)[0]), memory.peak_bytes
+    memory, _ = count(call, *views, device=device)
+    return in_turns([call], device, budget=0.0)[0], memory.peak_bytes
 
 
 def errors(cell: Cell, device: torch.device) -> dict[str, Any]:

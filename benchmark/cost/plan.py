@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost.cell import no_such_form
 from benchmark.cost.steps import side_of, source_of
+from benchmark.cost.sweep import no_such_form
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.probes.knn import SIMILARITIES
@@ -157,15 +157,11 @@ def largest_dimension(network: Trained, gpus: int, memory_bytes: float) -> int |
         return plan(network.model_copy(update={"embedding_dim": dim}), gpus).peak_bytes <= memory_bytes
 
     dim = network.embedding_dim
-    if fits(dim):
-        while fits(2 * dim):
-            dim *= 2
-        return dim
-    while dim >= 4:
+    while dim >= 2 and not fits(dim):
         dim //= 2
-        if fits(dim):
-            return dim
-    return None
+    while dim >= 2 and fits(2 * dim):
+        dim *= 2
+    return dim if dim >= 2 else None
 
 
 def predict(suite: Suite, gpus: int, report: Callable[[str], None]) -> list[Plan]:

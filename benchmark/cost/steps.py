@@ -12,27 +12,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
 from statistics import median
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.cost.cell import Cell
-from benchmark.cost.losses import textbook
-from benchmark.cost.timing import Subject, timed
+from benchmark.cost.losses import textbook, timed
 from benchmark.data import PixelImages
 from benchmark.data.datasets import SOURCES, Source
 from benchmark.networks.optimizers import LARS
 from benchmark.networks.step import AUTOCAST, TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.memory import Holder
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader
 from methods.losses.base import Loss
+
+if TYPE_CHECKING:  # which builds on this module
+    from benchmark.cost.sweep import Cell
 
 T = TypeVar("T")
 # Of noise: batches of images that views are made of, and batches of views that are waited for.
@@ -40,7 +40,7 @@ BATCHES, DATA_BATCHES = 2, 5
 
 
 @dataclass
-class TimedStep(Subject):
+class TimedStep:
     """A step on given views, each of its parts timed to its last kernel.
 
     With a ``feed``, batches of views without end, it also tells how long it would wait for the next one.
@@ -51,10 +51,7 @@ class TimedStep(Subject):
     device: torch.device
     feed: Iterator[tuple[Tensor, ...]] | None = None
     taken: dict[str, list[float]] = field(default_factory=dict)
-
-    @property
-    def holders(self) -> tuple[Holder, ...]:
-        return (self.step.encoder, self.step.optimizer, *self.inputs)
+    form: str | None = None  # of the loss, that the last call took
 
     def __call__(self) -> None:
         loss = self._timed("forward", partial(self.step.forward, self.inputs))

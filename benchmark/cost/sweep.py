@@ -1,27 +1,122 @@
-"""A cost sweep: each cell measured in a process of its own, and recorded as soon as it is."""
+"""A cost sweep: its cells, each measured in a process of its own, and recorded as soon as it is."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 
-from benchmark.cost import fits, losses, steps, timing
-from benchmark.cost.cell import Cell
+from benchmark.cost import fits, losses, steps
 from benchmark.cost.runner import alone
 from benchmark.networks.step import AUTOCAST
-from benchmark.runtime.errors import full_disk_told
+from benchmark.networks.trained import Form, Precision, Trained
+from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.memory import is_out_of_memory
 from benchmark.runtime.process import Process, resolve_device
 from benchmark.runtime.provenance import now, provenance
+from benchmark.runtime.spec import SettingError, Spec
+from benchmark.suite.config import validated
+from benchmark.suite.expand import load_suite
 from methods import registry
-from results.cell import CELLS_FOLDER, CostCell, Measurement
+from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
 from results.record import write_atomically
 
 Found = dict[str, Any]  # fields of a CostCell
+Subject = losses.LossCall | steps.TimedStep
+
+
+class Cell(Spec):
+    """What is measured in one process: a loss and its gradient, the errors of both, a training step or a fit.
+
+    Of a fit ``batch_size`` is the number of rows and ``embedding_dim`` that of components.
+    """
+
+    scope: Scope = "loss"
+    method: str
+    form: Form = "auto"
+    embedding_dim: int = Field(ge=2)
+    batch_size: int = Field(ge=2)
+    precision: Precision = "fp32"
+    device: str = "auto"
+    suite: str = Field("cifar10", description="of a step: where network, optimiser and size of images come from")
+    settings: tuple[str, ...] = Field((), description="of a step: what is overridden in the suite, KEY=VALUE")
+    reference: bool = Field(False, description="measure the textbook form, and installed peers, too")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The loss's options: the method's defaults at this dimension."""
+        return registry.get(self.method).resolve({}, self.embedding_dim)
+
+    @property
+    def compared(self) -> bool:
+        """Whether a textbook form is measured beside: `mmd`, which takes any kernel, has none."""
+        return self.reference and registry.get(self.method).textbook is not None
+
+    @property
+    def id(self) -> str:
+        """The name of its record: readable first, then enough of a digest of everything that was asked for."""
+        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        shape = f"d{self.embedding_dim}-n{self.batch_size}"
+        return f"{self.scope}-{self.method}-{self.form}-{shape}-{self.precision}-{digest}"
+
+    def network(self) -> Trained:
+        """Of a step: the network whose step is measured. Raises :class:`UserError` where the suite has none."""
+        own = {name: getattr(self, name) for name in ("method", "form", "embedding_dim", "batch_size", "precision")}
+        suite = load_suite(self.suite, [*self.settings, "seed=0", *(f"{key}={value}" for key, value in own.items())])
+        for cell in suite.cells:
+            if isinstance(cell.run.network, Trained) and cell.run.network.method == self.method:
+                return cell.run.network
+        raise UserError(f"--suite {self.suite}: leaves out {self.method} with these settings")
+
+
+def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> tuple[list[Cell], list[str]]:
+    """The product of ``axes``, all checked before the first is measured; and the forms that are skipped, with reasons.
+
+    Raises :class:`UserError` for a value that is not allowed, and where nothing is left to measure.
+    """
+    chosen, skipped = [], []
+    for values in itertools.product(*axes.values()):
+        cell = _valid(common | dict(zip(axes, values, strict=True)))
+        if cell.scope != "fit" and (reason := no_such_form(cell.method, cell.form)):
+            skipped.append(f"{cell.method}: {reason}")
+        else:
+            chosen.append(cell)
+    if not chosen:
+        raise UserError(f"--form: nothing is left to measure: {skipped[0]}")
+    return chosen, list(dict.fromkeys(skipped))
+
+
+def _valid(asked: dict[str, Any]) -> Cell:
+    try:
+        cell = validated(Cell, asked)
+    except SettingError as error:
+        raise UserError(f"--{error.key.replace('_', '-')}: {error}") from error
+    known = tuple(fits.REFERENCES) if cell.scope == "fit" else registry.names()
+    if cell.method not in known:
+        raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
+    if cell.scope == "fit" and (cell.precision, cell.form) != ("fp32", "auto"):
+        raise UserError("--precision and --form are for losses: a fit has float64 and one form; leave them out")
+    if cell.scope == "step":
+        cell.network()
+    elif cell.settings:
+        raise UserError(f"--set {cell.settings[0]}: settings of a suite are for --scope step, not {cell.scope}")
+    return cell
+
+
+def no_such_form(method: str, form: str) -> str | None:
+    """Why a method cannot be computed in this form; None where it can."""
+    try:
+        registry.get(method)([torch.eye(4, 8)] * 2, form=form)  # this shape is as good as any
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def sweep(cells: Iterable[Cell], folder: Path | None, report: Callable[[CostCell], None]) -> list[CostCell]:
@@ -90,16 +185,20 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
 
 def _costs(cell: Cell, device: torch.device) -> Found:
     """Memory and flop of each implementation alone, then the time of all in turns."""
-    whole = cell.scope == "step"
-    factories: dict[str, Callable[[], timing.Subject]] = dict((steps if whole else losses).subjects(cell, device))
-    counts = {name: _counted(make, whole, device) for name, make in factories.items()}
+    factories: dict[str, Callable[[], Subject]] = dict(
+        (steps if cell.scope == "step" else losses).subjects(cell, device)
+    )
+    counts = {name: _counted(make, device) for name, make in factories.items()}
     subjects = {name: factories[name]() for name, count in counts.items() if count}
-    product, flop_of_product = timing.square_product(AUTOCAST[cell.precision], device)
-    *taken, of_product = timing.in_turns([*subjects.values(), product], device)
-    measured = {
-        name: Measurement(seconds=timing.of(seconds), **counts[name], phases=subject.parts(len(seconds)))
-        for (name, subject), seconds in zip(subjects.items(), taken, strict=True)
-    }
+    # The rate of a large square matrix product, against which a device's other work is held.
+    side = 8192 if device.type == "cuda" else 2048
+    factor = torch.randn(side, side).to(device, AUTOCAST[cell.precision])
+    product = partial(torch.mm, factor, factor, out=torch.empty_like(factor))
+    *taken, of_product = losses.in_turns([*subjects.values(), product], device)
+    measured = {}
+    for (name, subject), seconds in zip(subjects.items(), taken, strict=True):
+        phases = subject.parts(seconds.n) if isinstance(subject, steps.TimedStep) else {}
+        measured[name] = Measurement(seconds=seconds, **counts[name], phases=phases)
     ours = subjects.get("ours")
     reference_status = "done" if "reference" in subjects else "out-of-memory"
     return {
@@ -111,22 +210,25 @@ def _costs(cell: Cell, device: torch.device) -> Found:
         "reference_status": reference_status if cell.compared else None,
         "peers": measured,  # what is left
         "memory_counter": "cuda allocator" if device.type == "cuda" else "tensor storages",
-        "product_rate": flop_of_product / timing.of(of_product).median,
+        "product_rate": 2 * side**3 / of_product.median,
     }
 
 
-def _counted(make: Callable[[], timing.Subject], whole: bool, device: torch.device) -> Found:
+def _counted(make: Callable[[], Subject], device: torch.device) -> Found:
     """Peak bytes and flop of a call that is not the first; empty where the memory does not suffice.
 
-    Of a ``whole`` step everything counts, of a loss what it takes beyond its inputs.
+    Of a step everything counts, of a loss what it takes beyond its inputs.
     """
     try:
         subject = make()
-        if whole:
-            subject()  # makes the optimiser's state
-        memory, flop = timing.count(subject, device)
+        if isinstance(subject, losses.LossCall):
+            memory, flop = losses.count(subject, *subject.inputs, device=device)
+            return {"peak_bytes": memory.peak_bytes, "flop": flop}
+        subject()  # makes the optimiser's state
+        step = subject.step
+        memory, flop = losses.count(subject, step.encoder, step.optimizer, *subject.inputs, device=device)
+        return {"peak_bytes": memory.baseline_bytes + memory.peak_bytes, "flop": flop}
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             return {}
         raise
-    return {"peak_bytes": memory.peak_bytes + (memory.baseline_bytes if whole else 0), "flop": flop}

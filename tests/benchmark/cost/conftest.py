@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.cost import timing
+from benchmark.cost import losses
 
 
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "MOST", timing.LEAST)
+    monkeypatch.setattr(losses, "MOST", losses.LEAST)

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.cost import losses, runner, sweep, timing
-from benchmark.cost.cell import Cell
+from benchmark.cost import losses, runner, sweep
 from benchmark.cost.steps import PlainStep, TimedStep
-from benchmark.cost.sweep import in_json, measure
+from benchmark.cost.sweep import Cell, cells, in_json, measure
 from benchmark.networks.step import TrainingStep
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
@@ -186,8 +185,6 @@ def test_a_method_without_a_textbook_form_is_measured_alone() -> None:
 
 
 def test_a_form_that_a_method_has_not_is_skipped_with_its_reason() -> None:
-    from benchmark.cost.cell import cells
-
     axes = {"method": ["sfrik_l3", "vicreg"], "form": ["primal"], "embedding_dim": [16], "batch_size": [8]}
     chosen, skipped = cells(axes, {})
     assert [cell.method for cell in chosen] == ["vicreg"]
@@ -196,9 +193,9 @@ def test_a_form_that_a_method_has_not_is_skipped_with_its_reason() -> None:
 
 def test_calls_are_made_in_turns() -> None:
     made: list[str] = []
-    taken = timing.in_turns([lambda: made.append("a"), lambda: made.append("b")], CPU, budget=0.0)
-    assert made == ["a", "b"] * (timing.LEAST + 1)
-    assert [len(own) for own in taken] == [timing.LEAST, timing.LEAST]
+    taken = losses.in_turns([lambda: made.append("a"), lambda: made.append("b")], CPU, budget=0.0)
+    assert made == ["a", "b"] * (losses.LEAST + 1)
+    assert [own.n for own in taken] == [losses.LEAST, losses.LEAST]
 
 
 def test_the_step_of_a_cell_is_the_suites() -> None:

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from benchmark.cost import fits
-from benchmark.cost.cell import Cell
 from benchmark.cost.fits import REFERENCES, SyntheticImages, fit
 from benchmark.cost.runner import Ended, alone
-from benchmark.cost.sweep import measured
+from benchmark.cost.sweep import Cell, measured
 from results.cell import line, render
 
 SMALL = {"n_views": 4, "side": 8, "basis_size": 40, "n_components": 4}
