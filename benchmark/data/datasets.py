@@ -16,17 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.data.images import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ImageSet,
-    Indices,
-    PixelImages,
-    Points,
-    Stored,
-    channels_first,
-    stratified,
-)
+from benchmark.data.images import OF_IMAGENET, ImageSet, PixelImages, Points, Stored, channels_first, stratified
 from benchmark.data.own import read_tree
 from benchmark.runtime.errors import UserError
 
@@ -81,7 +71,6 @@ _IMAGENET = "by hand: DATA_ROOT/imagenet/train/CLASS/*.JPEG and DATA_ROOT/imagen
 _CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _CIFAR100 = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 _STL10 = (0.441, 0.428, 0.387), (0.268, 0.261, 0.269)
-_OF_IMAGENET = IMAGENET_MEAN, IMAGENET_STD
 _IN20 = 1000 * IMAGENET20_PER_CLASS
 
 # Mean and standard deviation of the training pixels in [0, 1]: as published, for digits as counted.
@@ -94,9 +83,9 @@ SOURCES = {
         Source("cifar10", 50_000, 10_000, 10, 32, "180 MB", _DOWNLOAD, *_CIFAR10),
         Source("cifar100", 50_000, 10_000, 100, 32, "180 MB", _DOWNLOAD, *_CIFAR100),
         Source("stl10", 5000, 8000, 10, 96, "3.1 GB", _DOWNLOAD, *_STL10, unlabelled_images=100_000),
-        Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *_OF_IMAGENET),
-        Source("imagenet", 1_281_167, 50_000, 1000, 224, "150 GB", _IMAGENET, *_OF_IMAGENET),
-        Source("imagenet20", _IN20, 50_000, 1000, 224, "as imagenet", _IMAGENET, *_OF_IMAGENET, tune_images=_IN20),
+        Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *OF_IMAGENET),
+        Source("imagenet", 1_281_167, 50_000, 1000, 224, "150 GB", _IMAGENET, *OF_IMAGENET),
+        Source("imagenet20", _IN20, 50_000, 1000, 224, "as imagenet", _IMAGENET, *OF_IMAGENET, tune_images=_IN20),
         Source("spirals", 375, 375, 3, 0, "0 (generated)", "nothing to get; for kernel methods", (), ()),
     )
 }
@@ -215,7 +204,7 @@ def _imagenet20(root: Path, download: bool) -> Stored:
     return replace(whole, train=whole.train.subset(np.flatnonzero(ranks < per_class)), tune=tune)
 
 
-def ranks_in_class(labels: NDArray[np.int64]) -> Indices:
+def ranks_in_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """The place of every image among those of its class, in the order they are stored, from 0."""
     ranks = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):

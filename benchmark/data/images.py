@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.runtime.errors import UserError
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OF_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation
 Indices = NDArray[np.int64]
 
 

@@ -19,15 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.images import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    FileImages,
-    PixelImages,
-    Stored,
-    channels_first,
-    statistics,
-)
+from benchmark.data.images import OF_IMAGENET, FileImages, PixelImages, Stored, channels_first, statistics
 from benchmark.runtime.errors import UserError
 from results.record import write_atomically
 
@@ -107,7 +99,7 @@ def read_tree(name: str, train: Path, test: Path, image_size: int) -> Stored:
     if classes != test_classes:
         odd = sorted(set(classes) ^ set(test_classes))[0]
         raise UserError(f"data set {name}: class {odd} is in only one of {train} and {test}")
-    return Stored(train_images, test_images, len(classes), image_size, IMAGENET_MEAN, IMAGENET_STD)
+    return Stored(train_images, test_images, len(classes), image_size, *OF_IMAGENET)
 
 
 def _class_folders(name: str, folder: Path) -> tuple[FileImages, list[str]]:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from benchmark.data import DataSet
-from benchmark.data.images import IMAGENET_MEAN, IMAGENET_STD
+from benchmark.data.images import OF_IMAGENET
 from benchmark.networks.base import FrozenModule, Input, Network, need_images
 from benchmark.networks.layouts import Branch, build, read_backbone
 from benchmark.runtime.errors import UserError
@@ -71,7 +71,7 @@ class Weights(Network):
 
     def _input(self, channels: int, data: DataSet) -> Input:
         """Grey images are repeated for a network of colours; other channels than the file's are an error."""
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if self.normalise == "imagenet" else (data.mean, data.std)
+        mean, std = OF_IMAGENET if self.normalise == "imagenet" else (data.mean, data.std)
         if len(mean) == 1:
             mean, std = mean * channels, std * channels
         if len(mean) != channels:

@@ -29,7 +29,7 @@ from benchmark.runtime.seeds import key
 from benchmark.runtime.signals import Interrupted, Requests
 from benchmark.views import Recipe
 from benchmark.views.loader import ViewLoader, plain_batches
-from benchmark.views.pixel_ops import Interpolation
+from benchmark.views.recipes import Interpolation
 from results.record import ProtocolValue
 
 _VIEWS_SEED = key("evaluation")

@@ -1,20 +1,28 @@
 """A whole batch of tensors at once, with a draw of its own for every image: for images that lie in memory.
 
 Every operation draws for the global batch on the CPU and keeps the rows of this process, so that neither the number
-of processes nor the device changes a draw; the pixels are worked on wherever they lie.
+of processes nor the device changes a draw; the pixels, float in [0, 1], are worked on wherever they lie.
+
+Formulas and constants of colour are torchvision's (``torchvision.transforms.v2.functional``), so that both executors
+agree. Images of one channel are their own grey: saturation and hue leave them as they are. Cropping with resize and
+blurring are separable and linear: a matrix for the rows and one for the columns of each image, so that a batch is two
+batched matrix products. They equal torchvision's operations up to rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from math import log
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark.views import pixel_ops, recipes
+from benchmark.views import recipes
 
+RESIZE_OVER_CROP = 256 / 224
 CROP_ATTEMPTS = 10
 
 
@@ -47,21 +55,29 @@ def view(operations: tuple[recipes.Operation, ...], x_NCHW: Tensor, image_size: 
 def _apply(operation: recipes.Operation, x: Tensor, image_size: int, draws: Draws) -> Tensor:
     match operation:
         case recipes.CentralCrop():
-            return pixel_ops.central_crop(x, image_size).clamp_(0, 1)
-        case recipes.RandomResizedCrop():
-            return _crop(operation, x, image_size, draws)
+            return central_crop(x, image_size).clamp_(0, 1)
+        case recipes.RandomResizedCrop(interpolation=interpolation):
+            height, width = x.shape[-2:]
+            boxes_N4 = crop_boxes(operation, height, width, draws).to(x.device, non_blocking=True)
+            top, left, tall, wide = boxes_N4.unbind(1)
+            rows = crop_matrix(top, tall, height, image_size, interpolation)
+            columns = crop_matrix(left, wide, width, image_size, interpolation)
+            return separable(x, rows, columns).clamp_(0, 1)
         case recipes.HorizontalFlip(p):
             return _on_some(x, draws.chosen(p), lambda x: x.flip(-1))
         case recipes.ColourJitter():
             return _jitter(operation, x, draws)
         case recipes.Grayscale(p):
-            return _on_some(x, draws.chosen(p), lambda x: pixel_ops.grey(x).expand_as(x))
-        case recipes.GaussianBlur():
-            return _blur(operation, x, draws)
+            return _on_some(x, draws.chosen(p), lambda x: grey(x).expand_as(x))
+        case recipes.GaussianBlur(p, sigma):
+            return _on_some(x, draws.chosen(p), partial(_blur, radius=operation.radius), draws.uniform(*sigma))
         case recipes.Solarize(p):
             return _on_some(x, draws.chosen(p), lambda x: torch.where(x < 0.5, x, 1 - x))
-        case recipes.Affine():
-            return _affine(operation, x, draws)
+        case recipes.Affine(degrees, shear, translate, zoom):
+            turns, shears = draws.uniform(-degrees, degrees), draws.uniform(-shear, shear)
+            reach = translate * x.shape[-1]
+            parameters = turns, shears, draws.uniform(-reach, reach, 2).round(), draws.uniform(*zoom)
+            return affine(x, *(parameter.to(x.device, non_blocking=True) for parameter in parameters))
 
 
 def _on_some(x: Tensor, chosen_N: Tensor, change: Callable[..., Tensor], *parameters_N: Tensor) -> Tensor:
@@ -74,13 +90,16 @@ def _on_some(x: Tensor, chosen_N: Tensor, change: Callable[..., Tensor], *parame
     return x.index_copy_(0, rows, change(x[rows], *here))
 
 
-def _crop(operation: recipes.RandomResizedCrop, x: Tensor, image_size: int, draws: Draws) -> Tensor:
-    height, width = x.shape[-2:]
-    boxes_N4 = crop_boxes(operation, height, width, draws).to(x.device, non_blocking=True)
-    top, left, tall, wide = boxes_N4.unbind(1)
-    rows = pixel_ops.crop_matrix(top, tall, height, image_size, operation.interpolation)
-    columns = pixel_ops.crop_matrix(left, wide, width, image_size, operation.interpolation)
-    return pixel_ops.separable(x, rows, columns).clamp_(0, 1)
+def central_crop(x_CHW: Tensor, image_size: int, interpolation: recipes.Interpolation = "bicubic") -> Tensor:
+    """The centre of images (..., C, H, W), uint8 too: see :class:`~benchmark.views.recipes.CentralCrop`."""
+    if tuple(x_CHW.shape[-2:]) == (image_size, image_size):
+        return x_CHW
+    # Here, since importing torchvision takes seconds, and images of the view's size need nothing of it.
+    from torchvision.transforms import v2
+
+    short = [round(image_size * RESIZE_OVER_CROP)]
+    resized = v2.functional.resize(x_CHW, short, interpolation=v2.InterpolationMode(interpolation), antialias=True)
+    return v2.functional.center_crop(resized, [image_size, image_size])
 
 
 def crop_boxes(operation: recipes.RandomResizedCrop, height: int, width: int, draws: Draws) -> Tensor:
@@ -103,10 +122,10 @@ def _jitter(operation: recipes.ColourJitter, x: Tensor, draws: Draws) -> Tensor:
     chosen_N = draws.chosen(operation.p)
     order_N4 = draws.uniform(0, 1, 4).argsort(dim=1)
     changes = (
-        (operation.brightness, pixel_ops.adjust_brightness, draws.uniform(*_around_one(operation.brightness))),
-        (operation.contrast, pixel_ops.adjust_contrast, draws.uniform(*_around_one(operation.contrast))),
-        (operation.saturation, pixel_ops.adjust_saturation, draws.uniform(*_around_one(operation.saturation))),
-        (operation.hue, pixel_ops.adjust_hue, draws.uniform(-operation.hue, operation.hue)),
+        (operation.brightness, adjust_brightness, draws.uniform(*_around_one(operation.brightness))),
+        (operation.contrast, adjust_contrast, draws.uniform(*_around_one(operation.contrast))),
+        (operation.saturation, adjust_saturation, draws.uniform(*_around_one(operation.saturation))),
+        (operation.hue, adjust_hue, draws.uniform(-operation.hue, operation.hue)),
     )
     for place in range(4):
         for which, (strength, change, factor_N) in enumerate(changes):
@@ -119,20 +138,131 @@ def _around_one(strength: float) -> tuple[float, float]:
     return max(0.0, 1 - strength), 1 + strength
 
 
-def _blur(operation: recipes.GaussianBlur, x: Tensor, draws: Draws) -> Tensor:
-    def blur(x: Tensor, sigma_N: Tensor) -> Tensor:
-        matrix = pixel_ops.blur_matrix(sigma_N, x.shape[-1], operation.radius)
-        return pixel_ops.separable(x, matrix, matrix).clamp_(max=1)
+def grey(x_NCHW: Tensor) -> Tensor:
+    """Luma (N, 1, H, W) = 0.2989 R + 0.587 G + 0.114 B."""
+    if x_NCHW.shape[1] == 1:
+        return x_NCHW
+    red, green, blue = x_NCHW.split(1, dim=1)
+    return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
-    return _on_some(x, draws.chosen(operation.p), blur, draws.uniform(*operation.sigma))
+
+def adjust_brightness(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    return (x_NCHW * _broadcast(factor_N)).clamp_(0, 1)
 
 
-def _affine(operation: recipes.Affine, x: Tensor, draws: Draws) -> Tensor:
-    reach = operation.translate * x.shape[-1]
-    parameters = (
-        draws.uniform(-operation.degrees, operation.degrees),
-        draws.uniform(-operation.shear, operation.shear),
-        draws.uniform(-reach, reach, 2).round(),
-        draws.uniform(*operation.zoom),
-    )
-    return pixel_ops.affine(x, *(parameter.to(x.device, non_blocking=True) for parameter in parameters))
+def adjust_contrast(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    """Away from the mean of the image's luma."""
+    return _blend(grey(x_NCHW).mean(dim=(1, 2, 3), keepdim=True), x_NCHW, factor_N)
+
+
+def adjust_saturation(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    """Away from every pixel's luma."""
+    return _blend(grey(x_NCHW), x_NCHW, factor_N)
+
+
+def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
+    """Turn the hue by ``shift`` turns at constant value and saturation (HSV).
+
+    With V the largest channel, m the least and h the hue in sixths of a turn, a colour is
+    V - (V - m) clamp(min(k, 4 - k), 0, 1), where k = (h + 5, 3, 1) mod 6 for red, green and blue.
+    """
+    if x_NCHW.shape[1] == 1:
+        return x_NCHW
+    red, green, blue = x_NCHW.split(1, dim=1)
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    is_red, is_green = value == red, value == green
+    difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
+    side = torch.where(is_green, 2.0, 4.0).masked_fill_(is_red, 0.0)
+    # A grey pixel has no hue: its differences are all zero, whatever they are divided by.
+    sixths = difference / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + side + 6 * _broadcast(shift_N)
+    offset = torch.tensor([5.0, 3.0, 1.0], device=x_NCHW.device).view(1, 3, 1, 1)
+    k_NCHW = (sixths + offset).remainder_(6)
+    weight = torch.minimum(k_NCHW, 4 - k_NCHW).clamp_(0, 1)
+    return torch.addcmul(value, weight, chroma, value=-1)
+
+
+def _blend(base: Tensor, x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
+    return torch.lerp(base, x_NCHW, _broadcast(factor_N)).clamp_(0, 1)
+
+
+def _broadcast(factor_N: Tensor) -> Tensor:
+    return factor_N.view(-1, 1, 1, 1)
+
+
+def separable(x_NCHW: Tensor, rows_NOH: Tensor, columns_NOW: Tensor) -> Tensor:
+    """Apply ``rows @ image @ columns^T`` to every channel of every image: (N, C, O, O)."""
+    n, channels, height, width = x_NCHW.shape
+    wide = torch.bmm(x_NCHW.reshape(n, channels * height, width), columns_NOW.mT)
+    return torch.matmul(rows_NOH.unsqueeze(1), wide.view(n, channels, height, -1))
+
+
+def crop_matrix(
+    start_N: Tensor, length_N: Tensor, size: int, out: int, interpolation: recipes.Interpolation = "bicubic"
+) -> Tensor:
+    """Weights (N, out, size) that crop [start, start + length) and resize it to ``out`` pixels.
+
+    Antialiased as in Pillow and ``torch.nn.functional.interpolate(mode=interpolation, antialias=True)``: the cubic
+    convolution kernel with a = -1/2, or the triangle, stretched by length/out where that shrinks, cut at the borders.
+    """
+    scale = (length_N / out).view(-1, 1, 1)
+    centre = scale * (torch.arange(out, device=start_N.device).view(1, -1, 1) + 0.5)
+    place = torch.arange(size, device=start_N.device).view(1, 1, -1) - start_N.view(-1, 1, 1)
+    kernel = {"bicubic": _cubic, "bilinear": _triangle}[interpolation]
+    weights = kernel((place + 0.5 - centre) / scale.clamp(min=1))
+    weights = weights * ((place >= 0) & (place < length_N.view(-1, 1, 1)))
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def _triangle(t: Tensor) -> Tensor:
+    """1 − |t|, of support |t| < 1."""
+    return (1 - t.abs()).clamp_(min=0)
+
+
+def _cubic(t: Tensor) -> Tensor:
+    """The cubic convolution kernel with a = -1/2 (Keys 1981): its support is |t| < 2."""
+    t = t.abs().clamp_(max=2)
+    near = (1.5 * t - 2.5).mul_(t).mul_(t).add_(1)
+    far = (2.5 - 0.5 * t).mul_(t).sub_(4).mul_(t).add_(2)
+    return torch.where(t < 1, near, far)
+
+
+def _blur(x_NCHW: Tensor, sigma_N: Tensor, radius: int) -> Tensor:
+    matrix = blur_matrix(sigma_N, x_NCHW.shape[-1], radius)
+    return separable(x_NCHW, matrix, matrix).clamp_(max=1)
+
+
+def blur_matrix(sigma_N: Tensor, size: int, radius: int) -> Tensor:
+    """Weights (N, size, size) of a Gaussian blur cut at ``radius`` < size pixels, the borders reflected."""
+    offset = torch.arange(-radius, radius + 1, device=sigma_N.device)
+    kernel_NK = torch.softmax(-0.5 * (offset / sigma_N.unsqueeze(1)) ** 2, dim=1)
+    return (kernel_NK @ _reflected_shifts(size, radius, sigma_N.device).flatten(1)).view(-1, size, size)
+
+
+@lru_cache(maxsize=16)
+def _reflected_shifts(size: int, radius: int, device: torch.device) -> Tensor:
+    """(2 radius + 1, size, size): matrix k reads, for every pixel, the one k - radius further, reflected at the ends.
+
+    The pixel beyond either end is the last but one, as with ``padding_mode="reflect"``.
+    """
+    source = torch.arange(size) + torch.arange(-radius, radius + 1).unsqueeze(1)
+    source = (size - 1 - (source.abs() - (size - 1)).abs()).unsqueeze(-1)
+    return (source == torch.arange(size)).float().to(device)
+
+
+def affine(x_NCHW: Tensor, degrees_N: Tensor, shear_N: Tensor, shift_N2: Tensor, zoom_N: Tensor) -> Tensor:
+    """Rotate, shear along x, zoom about the centre and shift by pixels (x, y); bilinear, zero outside.
+
+    Angles in degrees. The map from output to input is M^-1 (q - shift) with M = zoom R(degrees) [1, -tan(shear); 0, 1].
+    """
+    height, width = x_NCHW.shape[-2:]
+    angle_N = torch.deg2rad(degrees_N)
+    cos, sin, tan = angle_N.cos(), angle_N.sin(), torch.deg2rad(shear_N).tan()
+    rows = torch.stack([cos - sin * tan, sin + cos * tan, -sin, cos], dim=-1)
+    inverse_N22 = (rows / zoom_N.unsqueeze(-1)).view(-1, 2, 2)
+    half = torch.tensor([width / 2, height / 2], device=x_NCHW.device)
+    shifted = -(inverse_N22 @ shift_N2.unsqueeze(-1))
+    # affine_grid works in units of half a side.
+    theta = torch.cat([inverse_N22 * half, shifted], dim=-1) / half.unsqueeze(-1)
+    grid = F.affine_grid(theta, list(x_NCHW.shape), align_corners=False)
+    return F.grid_sample(x_NCHW, grid, align_corners=False)

@@ -20,7 +20,8 @@ from benchmark.data import ImageSet
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import generator
 from benchmark.views import Recipe, batched
-from benchmark.views.pixel_ops import Interpolation, central_crop
+from benchmark.views.batched import central_crop
+from benchmark.views.recipes import Interpolation
 
 Views = tuple[Tensor, ...]
 # Of every step: its number in the epoch, the global batch's images, and this rank's rows of it.

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as F
 from benchmark.data import ImageSet
 from benchmark.runtime.seeds import fork_rng
 from benchmark.views import recipes
-from benchmark.views.pixel_ops import central_crop
+from benchmark.views.batched import central_crop
 
 
 def transform(operations: tuple[recipes.Operation, ...], image_size: int) -> v2.Compose:

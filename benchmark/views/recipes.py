@@ -6,9 +6,11 @@ Pixels lie in [0, 1]. Nothing here depends on the image's size: the side of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmark.runtime.errors import UserError
-from benchmark.views.pixel_ops import Interpolation
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
@@ -94,20 +96,17 @@ class Recipe:
     views: tuple[tuple[Operation, ...], ...]
 
 
+_CROP_AND_FLIP = (RandomResizedCrop(), HorizontalFlip())
+
+
 def _vicreg_view(blur: float, solarize: float) -> tuple[Operation, ...]:
     jitter = ColourJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
-    return (RandomResizedCrop(), HorizontalFlip(), jitter, Grayscale(), GaussianBlur(blur), Solarize(solarize))
+    return (*_CROP_AND_FLIP, jitter, Grayscale(), GaussianBlur(blur), Solarize(solarize))
 
 
-_SIMCLR_VIEW = (
-    RandomResizedCrop(),
-    HorizontalFlip(),
-    ColourJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
-    Grayscale(),
-    GaussianBlur(0.5),
-)
-_SIMCLR_SMALL_VIEW = (RandomResizedCrop(), HorizontalFlip(), ColourJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grayscale())
-_AUH_VIEW = (RandomResizedCrop(), HorizontalFlip(), ColourJitter(0.4, 0.4, 0.4, 0.4), Grayscale())
+_SIMCLR_VIEW = (*_CROP_AND_FLIP, ColourJitter(0.8, 0.8, 0.8, 0.2, p=0.8), Grayscale(), GaussianBlur(0.5))
+_SIMCLR_SMALL_VIEW = (*_CROP_AND_FLIP, ColourJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grayscale())
+_AUH_VIEW = (*_CROP_AND_FLIP, ColourJitter(0.4, 0.4, 0.4, 0.4), Grayscale())
 _GREY_VIEW = (
     CentralCrop(),
     Affine(degrees=15, shear=10, translate=0.1, zoom=(0.8, 1.2)),

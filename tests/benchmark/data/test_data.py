@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
-from benchmark.data import SOURCES, DataSet, DataSpec, Points, datasets_table, load
-from benchmark.data.datasets import check_source, ranks_in_class
+from benchmark.data import DataSet, DataSpec, Points, datasets_table, load
+from benchmark.data.datasets import SOURCES, check_source, ranks_in_class
 from benchmark.data.images import statistics, stratified
 from benchmark.data.own import images_by_class
 from benchmark.data.spec import hold_out

@@ -15,10 +15,10 @@ from torchvision.transforms.v2 import functional as F
 
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import fork_rng, generator
-from benchmark.views import PROBE_CROPS, RECIPES, pixel_ops, recipe
+from benchmark.views import PROBE_CROPS, RECIPES, recipe
 from benchmark.views import batched as batch
 from benchmark.views import per_image as sample
-from benchmark.views.pixel_ops import Interpolation, central_crop
+from benchmark.views.batched import central_crop
 from benchmark.views.recipes import (
     Affine,
     CentralCrop,
@@ -26,6 +26,7 @@ from benchmark.views.recipes import (
     GaussianBlur,
     Grayscale,
     HorizontalFlip,
+    Interpolation,
     Operation,
     RandomResizedCrop,
     Solarize,
@@ -72,12 +73,12 @@ def test_an_unknown_recipe_lists_what_there_is() -> None:
 def test_a_crop_is_pillows(interpolation: Interpolation, top: int, left: int, tall: int, wide: int, out: int) -> None:
     tall, wide = min(tall, 31 - top), min(wide, 31 - left)
     x_CHW = torch.rand(3, 31, 31, generator=generator("crop"))
-    rows = pixel_ops.crop_matrix(torch.tensor([float(top)]), torch.tensor([float(tall)]), 31, out, interpolation)
-    columns = pixel_ops.crop_matrix(torch.tensor([float(left)]), torch.tensor([float(wide)]), 31, out, interpolation)
+    rows = batch.crop_matrix(torch.tensor([float(top)]), torch.tensor([float(tall)]), 31, out, interpolation)
+    columns = batch.crop_matrix(torch.tensor([float(left)]), torch.tensor([float(wide)]), 31, out, interpolation)
     expected = F.resized_crop(
         x_CHW, top, left, tall, wide, [out, out], interpolation=InterpolationMode(interpolation), antialias=True
     )
-    torch.testing.assert_close(pixel_ops.separable(x_CHW[None], rows, columns)[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.separable(x_CHW[None], rows, columns)[0], expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -107,8 +108,8 @@ def test_the_crops_of_the_linear_probe_are_bilinear_and_those_of_pretraining_bic
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 def test_a_blur_is_torchvisions(sigma: float, side: int) -> None:
     x_NCHW = torch.rand(2, 3, side, side, generator=generator("blur"))
-    matrix = pixel_ops.blur_matrix(torch.tensor([sigma, 1.0]), side, radius=6)
-    blurred = pixel_ops.separable(x_NCHW, matrix, matrix)
+    matrix = batch.blur_matrix(torch.tensor([sigma, 1.0]), side, radius=6)
+    blurred = batch.separable(x_NCHW, matrix, matrix)
     torch.testing.assert_close(blurred[0], F.gaussian_blur(x_NCHW[0], 13, sigma), atol=1e-6, rtol=0)
     torch.testing.assert_close(blurred[1], F.gaussian_blur(x_NCHW[1], 13, 1.0), atol=1e-6, rtol=0)
 
@@ -123,10 +124,10 @@ def test_a_blur_axis_by_axis_is_a_blur_up_to_rounding() -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs", "factors"),
     [
-        (pixel_ops.adjust_brightness, F.adjust_brightness, (0.2, 1.0, 1.8)),
-        (pixel_ops.adjust_contrast, F.adjust_contrast, (0.2, 1.0, 1.8)),
-        (pixel_ops.adjust_saturation, F.adjust_saturation, (0.2, 1.0, 1.8)),
-        (pixel_ops.adjust_hue, F.adjust_hue, (-0.5, -0.1, 0.3)),
+        (batch.adjust_brightness, F.adjust_brightness, (0.2, 1.0, 1.8)),
+        (batch.adjust_contrast, F.adjust_contrast, (0.2, 1.0, 1.8)),
+        (batch.adjust_saturation, F.adjust_saturation, (0.2, 1.0, 1.8)),
+        (batch.adjust_hue, F.adjust_hue, (-0.5, -0.1, 0.3)),
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
@@ -148,7 +149,7 @@ def test_a_colour_change_is_torchvisions(
 def test_an_affine_map_is_torchvisions(degrees: float, shear: float, right: int, down: int, zoom: float) -> None:
     x_CHW = torch.rand(2, 17, 17, generator=generator("affine"))
     shift = torch.tensor([[right, down]], dtype=torch.float32)
-    ours = pixel_ops.affine(
+    ours = batch.affine(
         x_CHW[None], *(torch.tensor([value]) for value in (degrees, shear)), shift, torch.tensor([zoom])
     )
     theirs = F.affine(x_CHW, degrees, [right, down], zoom, [shear, 0.0], interpolation=InterpolationMode.BILINEAR)

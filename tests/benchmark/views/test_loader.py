@@ -15,8 +15,8 @@ from torch import Tensor
 from benchmark.data import DataSet, DataSpec, ImageSet, load
 from benchmark.runtime.errors import UserError
 from benchmark.views import PROBE_CROPS, Recipe, recipe
+from benchmark.views.batched import central_crop
 from benchmark.views.loader import ViewLoader, plain_batches
-from benchmark.views.pixel_ops import central_crop
 from tests.benchmark import layouts
 
 Epoch = list[tuple[Tensor, ...]]
