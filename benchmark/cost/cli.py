@@ -34,12 +34,16 @@ def size(text: str) -> int:
 _NAMES: dict[str, Any] = {"type": names, "metavar": "A,B,..."}
 _NUMBERS: dict[str, Any] = {"type": numbers, "metavar": "N,N,..."}
 _SCOPES = "A loss and its gradient; their errors against float64; a training step; a fit in the kernel regime."
-_LOSSES = {"method": "sfrik_l3,auh,simclr,vicreg,barlow_twins", "batch_size": "1024", "embedding_dim": "512,2048,8192"}
+_LOSSES: dict[str, tuple[Any, ...]] = {
+    "method": ("sfrik_l3", "auh", "simclr", "vicreg", "barlow_twins"),
+    "batch_size": (1024,),
+    "embedding_dim": (512, 2048, 8192),
+}
 _DEFAULTS = {
     "loss": _LOSSES,
     "errors": _LOSSES,
-    "step": _LOSSES | {"batch_size": "256"},
-    "fit": {"method": "exact,streaming", "batch_size": "1000,2000,4000", "embedding_dim": "64"},
+    "step": _LOSSES | {"batch_size": (256,)},
+    "fit": {"method": ("exact", "streaming"), "batch_size": (1000, 2000, 4000), "embedding_dim": (64,)},
 }
 
 
@@ -65,8 +69,7 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
 
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
-    for name, text in _DEFAULTS[asked["scope"]].items():
-        axes[name] = axes[name] or (names if name == "method" else numbers)(text)
+    axes |= {name: axes[name] or default for name, default in _DEFAULTS[asked["scope"]].items()}
     chosen, skipped = cells(axes, {**asked, "settings": assignments})
     for sentence in skipped:
         click.echo(f"skipped {sentence}", err=True)

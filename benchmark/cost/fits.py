@@ -1,7 +1,6 @@
-"""A cell of scope ``fit``: the kernel regime's estimators over the number of rows, beside scikit-learn's nearest.
+"""The kernel regime's estimators over the number of rows, beside scikit-learn's nearest: what a fit's process does.
 
-Each fit runs in a process of its own, so that its peak memory is its own. Images are synthetic and made block by block,
-as a data source larger than memory would give them.
+Images are synthetic and made block by block, as a data source larger than memory would give them.
 """
 
 from __future__ import annotations
@@ -11,52 +10,25 @@ import sys
 import time
 import tracemalloc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.cost.runner import Ended, alone
-from results.cell import Measurement
-from results.record import Quartiles
-
-if TYPE_CHECKING:  # it loads torch, which is not what a fit takes
-    from benchmark.cost.sweep import Cell
-
 GAMMA = 0.02
 RIDGE = 1e-2
-PRECISION = "fp64"
 # Fits that are measured, by the cell's method, and scikit-learn's nearest to each.
 TITLES = {"exact": "Kernel spectral, exact", "streaming": "Kernel spectral, streamed on landmarks"}
 REFERENCES = {"exact": "sklearn_kernel_pca", "streaming": "sklearn_nystroem_pca"}
 
 
-def costs(cell: Cell) -> dict[str, Any]:
-    """The figures of a cell of scope ``fit``: N rows, D components; where asked for, scikit-learn's beside them."""
-    ours = alone(fit, method=cell.method, n=cell.batch_size, n_components=cell.embedding_dim)
-    found: dict[str, Any] = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
-    found["measured"] = _measurement(ours)
-    if cell.reference:
-        theirs = alone(fit, method=REFERENCES[cell.method], n=cell.batch_size, n_components=cell.embedding_dim)
-        found |= {"reference": _measurement(theirs), "reference_status": theirs.status}
-    return found
-
-
-def _measurement(ended: Ended) -> Measurement | None:
-    if ended.status != "done":
-        return None
-    seconds = ended.result["seconds"]
-    once = Quartiles(median=seconds, q1=seconds, q3=seconds, n=1)
-    return Measurement(**ended.result | {"seconds": once})
-
-
 def fit(
     method: str, n: int, n_components: int, n_views: int = 16, side: int = 32, basis_size: int = 2000
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Fit ``method``, of ``TITLES`` or ``REFERENCES``, on ``n`` rows: views of images of ``side``² pixels.
 
-    Returns ``seconds`` of fitting alone, without making the rows; ``peak_bytes`` of NumPy's arrays beyond the rows that
-    were there before, and ``peak_rss_bytes`` of the whole process.
+    Returns the fields of a Measurement: ``seconds`` of fitting alone, without making the rows; ``peak_bytes`` of
+    NumPy's arrays beyond the rows that were there before, and ``peak_rss_bytes`` of the whole process.
     """
     from methods.regime import Affine, iter_views
 
@@ -83,7 +55,8 @@ def fit(
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"seconds": seconds, "peak_bytes": peak_bytes, "peak_rss_bytes": rss}
+    once = {"median": seconds, "q1": seconds, "q3": seconds, "n": 1}
+    return {"seconds": once, "peak_bytes": peak_bytes, "peak_rss_bytes": rss}
 
 
 def _estimator(method: str, n_components: int, basis_size: int) -> Any:

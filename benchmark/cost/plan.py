@@ -98,8 +98,7 @@ def _planned(dumped: str, gpus: int) -> Plan:
             step.optimizer.zero_grad(set_to_none=True)
             loss = step.forward(views)
             step.backward(loss)
-    held_out = 0.0 if source.trained_whole else network.data.tune_fraction
-    train_images = int(source.train_images * (1 - held_out))
+    train_images = source.train_images(network.data.tune_fraction)
     parameter_bytes = sum(param.numel() * param.element_size() for param in params)
     # What probes hold: float32 features of the bank and of the test images, kNN's tile, the weights.
     bank = min(source.labelled_images, limit or source.labelled_images)

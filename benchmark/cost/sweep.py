@@ -145,7 +145,7 @@ def measured(cell: Cell) -> CostCell:
         return measure(cell)
     started = now()
     if cell.scope == "fit":
-        return _record(cell, fits.costs(cell), started)
+        return _record(cell, _fits(cell), started)
     ended = alone(in_json, cell=cell.model_dump_json())
     if ended.status == "done":
         return CostCell.model_validate(ended.result)
@@ -154,6 +154,18 @@ def measured(cell: Cell) -> CostCell:
         without = measured(cell.model_copy(update={"reference": False}))
         return without.model_copy(update={"reference_status": "out-of-memory"})
     return _record(cell, {"status": ended.status, "message": ended.message}, started)
+
+
+def _fits(cell: Cell) -> Found:
+    """Of N rows to D components; where asked for, scikit-learn's fit beside ours, in a process of its own, too."""
+    shape = {"n": cell.batch_size, "n_components": cell.embedding_dim}
+    ours = alone(fits.fit, method=cell.method, **shape)
+    found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
+    found["measured"] = ours.result or None
+    if cell.reference:
+        theirs = alone(fits.fit, method=fits.REFERENCES[cell.method], **shape)
+        found |= {"reference": theirs.result or None, "reference_status": theirs.status}
+    return found
 
 
 def in_json(cell: str) -> Found:
@@ -172,7 +184,7 @@ def measure(cell: Cell) -> CostCell:
 def _record(cell: Cell, found: Found, started: str) -> CostCell:
     asked = cell.model_dump(include={"scope", "method", "embedding_dim", "batch_size", "precision"})
     if cell.scope == "fit":
-        asked |= {"title": fits.TITLES[cell.method], "precision": fits.PRECISION}
+        asked |= {"title": fits.TITLES[cell.method], "precision": "fp64"}
     else:
         asked |= {"title": registry.get(cell.method).title}
     if cell.scope == "step":
@@ -185,9 +197,8 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
 
 def _costs(cell: Cell, device: torch.device) -> Found:
     """Memory and flop of each implementation alone, then the time of all in turns."""
-    factories: dict[str, Callable[[], Subject]] = dict(
-        (steps if cell.scope == "step" else losses).subjects(cell, device)
-    )
+    subjects_of = steps.subjects if cell.scope == "step" else losses.subjects
+    factories: dict[str, Callable[[], Subject]] = dict(subjects_of(cell, device))
     counts = {name: _counted(make, device) for name, make in factories.items()}
     subjects = {name: factories[name]() for name, count in counts.items() if count}
     # The rate of a large square matrix product, against which a device's other work is held.

@@ -48,15 +48,10 @@ class Source:
     unlabelled_images: int = 0
     tune_images: int = 0
 
-    @property
-    def train_images(self) -> int:
-        """Images to train on, before any are held out."""
-        return self.unlabelled_images or self.labelled_images
-
-    @property
-    def trained_whole(self) -> bool:
-        """Whether the tune split is not taken from the images that are trained on."""
-        return bool(self.unlabelled_images or self.tune_images)
+    def train_images(self, tune_fraction: float = 0.0) -> int:
+        """Images to train on, less the tune split where it is taken from them."""
+        held_out = 0.0 if self.unlabelled_images or self.tune_images else tune_fraction
+        return int((self.unlabelled_images or self.labelled_images) * (1 - held_out))
 
     @property
     def images(self) -> str:

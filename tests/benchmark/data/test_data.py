@@ -352,14 +352,17 @@ def test_the_numbers_of_images_are_the_data_sets_own() -> None:
         "imagenet20": (260_000, 260_000, 50_000),
         "spirals": (375, 375, 375),
     }
-    found = {name: (own.train_images, own.labelled_images, own.test_images) for name, own in SOURCES.items()}
+    found = {name: (own.train_images(), own.labelled_images, own.test_images) for name, own in SOURCES.items()}
     assert found == expected
     told = {row["name"]: row["images"] for row in datasets_table()}
     assert told["digits"] == "1,297 + 500"
     assert told["stl10"] == "100,000 unlabelled, 5,000 + 8,000"
     assert told["imagenet20"] == "260,000 + 50,000, and 260,000 for tuning"
     assert told["spirals"] == "375 + 375 points"
-    assert {name for name, own in SOURCES.items() if own.trained_whole} == {"stl10", "imagenet20"}
+    assert {name for name, own in SOURCES.items() if own.train_images(0.1) == own.train_images()} == {
+        "stl10",
+        "imagenet20",
+    }
     for name in ("digits", "spirals"):
         data = read(name, tune_fraction=0.0)
         assert (len(data.train), len(data.labelled), len(data.test)) == expected[name]
