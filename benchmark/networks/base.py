@@ -28,6 +28,7 @@ from results.record import Cost
 
 # Raised whenever a change of the code changes the weights of an unchanged network: part of every digest.
 PROTOCOL_VERSION = 2
+WEIGHTS_NAME = "weights.safetensors"
 
 
 class Diverged(Exception):
@@ -114,6 +115,7 @@ class Network(Spec):
 
     def check(self, data: DataSet, process: Process) -> None:
         """Raise :class:`UserError` where it cannot be made of these data: cheap, before anything runs."""
+        need_images(data, self.method)
 
     def make(self, data: DataSet, job: Job) -> Made:
         """Train or fit it and leave its weights in the job's folder, on all processes; nothing where it has none.

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec, ImageSet, Points
-from benchmark.networks.base import Batches, Frozen, Job, Made, Network
+from benchmark.networks.base import WEIGHTS_NAME, Batches, Frozen, Job, Made, Network
 from benchmark.networks.regime import (
     Basis,
     Eigenmaps,
@@ -34,7 +34,6 @@ from benchmark.networks.regime import (
     kernel_title,
     resolve_loss,
 )
-from benchmark.networks.store import WEIGHTS_NAME
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import key

@@ -2,8 +2,8 @@
 
 A published checkpoint is a state dict inside some container (``state_dict``, ``model``, ``teacher``, ...), its keys
 behind some prefix (``module.encoder_q.``, ``backbone.``, ...), beside projectors, heads and optimizers. Here the
-container is opened, the prefix is stripped, everything else is left out and named, and the architecture is read from
-the shapes. Nothing is guessed: a backbone with a key missing, a key too many or a shape that does not fit is refused,
+container is opened, the prefix is stripped, everything else is left out, and the architecture is read from the shapes.
+Nothing is guessed: a backbone with a key missing, a key too many or a shape that does not fit is refused,
 since a loader that skips such keys leaves random weights where they should be.
 """
 
@@ -45,16 +45,6 @@ class Architecture:
     width: int  # channels out of the first convolution
     channels: int  # channels of the images
     feature_dim: int
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A backbone from a file: ``state`` has torchvision's names, no prefix and no ``fc``; float32, on the CPU."""
-
-    state: dict[str, Tensor]
-    architecture: Architecture
-    container: str  # where in the file it was, in words
-    dropped: tuple[str, ...]  # groups of tensors that the file also holds, sorted
 
 
 @dataclass(frozen=True)
@@ -109,39 +99,34 @@ _AVERAGES: Final = (
 )
 
 
-def read_backbone(path: Path, branch: Branch = "teacher") -> Loaded:
-    """The backbone in a checkpoint file: ``.safetensors``, or what ``torch.save`` wrote.
+def read_backbone(path: Path, branch: Branch = "teacher") -> tuple[Architecture, dict[str, Tensor]]:
+    """The backbone in a checkpoint file, ``.safetensors`` or what ``torch.save`` wrote: its architecture and its state.
 
-    The state dict is looked for in VISSL's path, in the entry of the branch, in ``state_dict``, ``model``, ``network``,
-    ``encoder``, and in the file itself. ``branch`` concerns files that hold a teacher and a student by these names. Of
-    a network and its moving average (MoCo, OBoW, ...) the network is taken.
+    The state has torchvision's names, no prefix and no ``fc``; float32, on the CPU. It is looked for in VISSL's path,
+    in the entry of the branch, in ``state_dict``, ``model``, ``network``, ``encoder``, and in the file itself.
+    ``branch`` concerns files that hold a teacher and a student by these names. Of a network and its moving average
+    (MoCo, OBoW, ...) the network is taken.
 
     No code of the file is run. Raises :class:`UserError` where the file cannot be read as tensors, holds no backbone or
     several, or one that is incomplete, of unknown architecture, or not finite.
     """
-    content = _tensors_of_file(path)
-    route, found, siblings = _unwrapped(content, branch, path)
+    route, found = _unwrapped(_tensors_of_file(path), branch, path)
     entry = f"entry {'.'.join(route)}" if route else "the file itself"
     prefix, naming = _site(found, branch, f"{path} ({entry})")
-    container = f"{entry}, {f'prefix {prefix}' if prefix else 'no prefix'}, {naming}"
-
-    state: dict[str, Tensor] = {}
-    dropped = set(siblings)
-    for key, tensor in found.items():
-        name = _renamed(key, prefix, _NAMINGS[naming])
-        if name is None:
-            dropped.add(_group(key, prefix))
-        else:
-            state[name] = tensor
-    architecture, whole = _checked(state, f"{path} ({container})")
-    return Loaded(whole, architecture, container, tuple(sorted(dropped)))
+    state = {
+        ours + key.removeprefix(prefix + theirs): tensor
+        for key, tensor in found.items()
+        for theirs, ours in _NAMINGS[naming].items()
+        if key.startswith(f"{prefix}{theirs}.")
+    }
+    return _checked(state, f"{path} ({entry}, {f'prefix {prefix}' if prefix else 'no prefix'}, {naming})")
 
 
 def build(architecture: Architecture) -> nn.Module:
     """Images (N, channels, H, W) to features (N, feature_dim), on torch's default device.
 
-    It takes ``Loaded.state`` strictly. Until then its weights are NaN: no random numbers are drawn, and a forgotten
-    load cannot go unseen.
+    It takes a state of :func:`read_backbone` strictly. Until then its weights are NaN: no random numbers are drawn, and
+    a forgotten load cannot go unseen.
     """
     device = torch.get_default_device()
     with torch.device("meta"):
@@ -205,17 +190,14 @@ def _tensors_of_file(path: Path) -> Any:
         ) from error
 
 
-def _unwrapped(content: Any, branch: Branch, path: Path) -> tuple[tuple[str, ...], dict[str, Tensor], set[str]]:
-    """The way to the state dict, its tensors, and the names of what else holds tensors on that way."""
+def _unwrapped(content: Any, branch: Branch, path: Path) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """The way to the state dict, and its tensors."""
     for route in (_VISSL, (branch,), *((entry,) for entry in _ENTRIES), ()):
-        inner, siblings = content, set()
+        inner = content
         for step in route:
-            if not isinstance(inner, Mapping):
-                break
-            siblings |= {str(key) for key, value in inner.items() if key != step and _holds_tensors(value)}
-            inner = inner.get(step)
+            inner = inner.get(step) if isinstance(inner, Mapping) else None
         if found := _tensors(inner):
-            return route, found, siblings
+            return route, found
     other = _OTHER[branch]
     if isinstance(content, Mapping) and _tensors(content.get(other)):
         raise UserError(f"{path}: has an entry {other} but no {branch}; with branch {other} it can be read")
@@ -228,12 +210,6 @@ def _tensors(value: Any) -> dict[str, Tensor]:
     """The tensors by name in a state dict; empty for everything else."""
     entries = value.items() if isinstance(value, Mapping) else ()
     return {key: tensor for key, tensor in entries if isinstance(key, str) and isinstance(tensor, Tensor)}
-
-
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    return any(map(_holds_tensors, value)) if isinstance(value, list | tuple) else isinstance(value, Tensor)
 
 
 def _site(found: Mapping[str, Tensor], branch: Branch, where: str) -> tuple[str, str]:
@@ -292,22 +268,6 @@ def _of_average(prefix: str) -> set[str]:
     }
 
 
-def _renamed(key: str, prefix: str, groups: Mapping[str, str]) -> str | None:
-    """A key's name in the backbone; None where it is of something else."""
-    for theirs, ours in groups.items():
-        if key.startswith(f"{prefix}{theirs}."):
-            return ours + key[len(prefix + theirs) :]
-    return None
-
-
-def _group(key: str, prefix: str) -> str:
-    """What a key outside the backbone belongs to: its first part that is not on the way to the backbone."""
-    steps, way = key.split("."), prefix.split(".")
-    while len(steps) > 1 and steps[0] == way[0]:
-        steps, way = steps[1:], way[1:]
-    return steps[0]
-
-
 def _some(names: Mapping[Any, Any] | set[str]) -> str:
     listed = sorted(map(str, names))
     return ", ".join(listed[:6]) + (", ..." if len(listed) > 6 else "") or "nothing"
@@ -333,7 +293,7 @@ def _checked(state: Mapping[str, Tensor], where: str) -> tuple[Architecture, dic
         if tensor.shape != wanted.shape:
             refused(f"key {key} has shape {tuple(tensor.shape)}, where {tuple(wanted.shape)} is that of a")
         if tensor.is_floating_point() != wanted.is_floating_point():
-            refused(f"key {key} is {_dtype(tensor)}, where {_dtype(wanted)} is needed in a")
+            refused(f"key {key} is {tensor.dtype}, where {wanted.dtype} is needed in a".replace("torch.", ""))
         if tensor.layout != torch.strided or tensor.is_meta:
             refused(f"key {key} is a sparse tensor or has no values, where a dense one is needed in a")
         whole[key] = tensor.to(wanted.dtype)
@@ -341,10 +301,6 @@ def _checked(state: Mapping[str, Tensor], where: str) -> tuple[Architecture, dic
         if wanted.is_floating_point() and not all(end.isfinite() for end in whole[key].aminmax()):
             refused(f"key {key} holds NaN or infinity, where finite weights are needed in a")
     return architecture, whole
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _architecture(state: Mapping[str, Tensor], where: str) -> Architecture:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data import DataSpec
-from benchmark.networks.kinds import parse_network
-from benchmark.networks.weights import Weights
+from benchmark.networks.kinds import Weights, parse_network
 from benchmark.running.folder import listed_measurements, read_record, read_suite_note
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from benchmark.data import DataSet, DataSpec
-from benchmark.networks.base import FrozenModule, Job, Network
-from benchmark.networks.store import drop_weights, keep_backbone
-from benchmark.networks.trained import Trained
+from benchmark.networks.base import WEIGHTS_NAME, FrozenModule, Job, Network
+from benchmark.networks.trained import Trained, keep_backbone
 from benchmark.probes.base import Found, Measurement, Split
 from benchmark.probes.kept import Kept
 from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, OtherFailed, Subject
@@ -161,6 +160,6 @@ def finish(folder: Path, network: Network, keep: Keep) -> None:
     """Everything listed is measured: drop what was kept for it, and of the weights what shall not be kept."""
     shutil.rmtree(folder / SCRATCH_NAME, ignore_errors=True)
     if keep == "none" and network.is_kept(folder):
-        drop_weights(folder)
+        (folder / WEIGHTS_NAME).unlink(missing_ok=True)
     elif keep == "backbone" and isinstance(network, Trained) and network.is_kept(folder):
         keep_backbone(folder)

@@ -21,8 +21,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from benchmark.data import DataSpec
-from benchmark.networks.kinds import kind_of, method_names
-from benchmark.networks.weights import Weights
+from benchmark.networks.kinds import Weights, kind_of, method_names
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.spec import SettingError, Spec

@@ -12,9 +12,8 @@ from pydantic import BaseModel, Field, create_model, field_validator
 from benchmark.data import DataSpec
 from benchmark.networks.base import Network
 from benchmark.networks.kernel import KernelNetwork
-from benchmark.networks.kinds import KINDS, kind_of
+from benchmark.networks.kinds import KINDS, Weights, kind_of
 from benchmark.networks.regime import ALL_KEYS
-from benchmark.networks.weights import Weights
 from benchmark.probes.base import Measurement, Precision, Split, probes
 from benchmark.runtime.spec import SettingError, Spec
 from benchmark.suite.config import Settings, holds, unknown, validated

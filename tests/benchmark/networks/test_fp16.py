@@ -12,8 +12,7 @@ import torch
 from benchmark.data import load
 from benchmark.networks.base import Job
 from benchmark.networks.pretraining import Pretraining
-from benchmark.networks.store import load_weights
-from benchmark.networks.trained import Trained
+from benchmark.networks.trained import Trained, load_weights
 from benchmark.runtime import checkpoints
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.signals import Interrupted, Requests

@@ -13,14 +13,12 @@ from torch import Tensor, nn
 from torchvision import models
 
 from benchmark.data import DataSet, DataSpec, ImageSet, load
-from benchmark.networks import store
-from benchmark.networks.base import Diverged, FrozenModule, Input, Job, Network, frozen
-from benchmark.networks.kinds import KINDS, kind_of, method_names, parse_network
+from benchmark.networks.base import WEIGHTS_NAME, Diverged, FrozenModule, Input, Job, Network, frozen
+from benchmark.networks.kinds import KINDS, Weights, kind_of, method_names, parse_network
 from benchmark.networks.layouts import write_backbone
 from benchmark.networks.pretraining import Pretraining
 from benchmark.networks.regime import KERNEL_METHODS
-from benchmark.networks.trained import Trained
-from benchmark.networks.weights import Weights
+from benchmark.networks.trained import Trained, keep_backbone, load_weights, part_of
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
@@ -231,13 +229,13 @@ def test_a_network_is_measured_with_the_statistics_that_it_was_trained_with(
 
 
 def test_keeping_the_backbone_drops_the_projector(finished: tuple[Path, Tensor, Tensor], tmp_path: Path) -> None:
-    shutil.copy(finished[0] / store.WEIGHTS_NAME, tmp_path)
-    size = (tmp_path / store.WEIGHTS_NAME).stat().st_size
-    store.keep_backbone(tmp_path)
-    content = (tmp_path / store.WEIGHTS_NAME).read_bytes()
+    shutil.copy(finished[0] / WEIGHTS_NAME, tmp_path)
+    size = (tmp_path / WEIGHTS_NAME).stat().st_size
+    keep_backbone(tmp_path)
+    content = (tmp_path / WEIGHTS_NAME).read_bytes()
     assert len(content) < size
-    store.keep_backbone(tmp_path)
-    assert (tmp_path / store.WEIGHTS_NAME).read_bytes() == content
+    keep_backbone(tmp_path)
+    assert (tmp_path / WEIGHTS_NAME).read_bytes() == content
     made = trained()
     data = data_of(made)
     loaded = made.load(tmp_path, data, CPU)
@@ -253,14 +251,11 @@ def test_weights_that_are_gone_or_damaged_are_one_sentence(
     assert not made.is_kept(tmp_path)
     with pytest.raises(UserError, match=r"weights\.safetensors: there is no such file; its weights were not kept"):
         made.load(tmp_path, data, CPU)
-    content = (finished[0] / store.WEIGHTS_NAME).read_bytes()
+    content = (finished[0] / WEIGHTS_NAME).read_bytes()
     for damaged in (content[:50], content[:-7], b""):
-        (tmp_path / store.WEIGHTS_NAME).write_bytes(damaged)
+        (tmp_path / WEIGHTS_NAME).write_bytes(damaged)
         with pytest.raises(UserError, match=r"weights\.safetensors: is damaged"):
             made.load(tmp_path, data, CPU)
-    store.drop_weights(tmp_path)
-    store.drop_weights(tmp_path)
-    assert not made.is_kept(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["backbone.0.weight", "backbone.1.running_var", "projector.3.weight"])
@@ -375,8 +370,8 @@ def test_a_trained_resnet_is_torchvisions_but_for_the_classifier(tmp_path: Path)
     made = trained(backbone={"name": "resnet18", "stem": "imagenet"}, epochs=1, data__limit=32, data__image_size=16)
     data = data_of(made)
     made.make(data, job(tmp_path))
-    state, input = store.load_weights(tmp_path)
-    write_backbone(store.part_of(state, "backbone."), tmp_path / "backbone.pth")
+    state, input = load_weights(tmp_path)
+    write_backbone(part_of(state, "backbone."), tmp_path / "backbone.pth")
     theirs = models.resnet18()
     theirs.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)
     missing, unexpected = theirs.load_state_dict(torch.load(tmp_path / "backbone.pth", weights_only=True), strict=False)

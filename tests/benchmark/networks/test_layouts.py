@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision import models
 
-from benchmark.networks.layouts import Architecture, Branch, Loaded, build, read_backbone, write_backbone
+from benchmark.networks.layouts import Architecture, Branch, build, read_backbone, write_backbone
 from benchmark.runtime.errors import UserError
 
 State = dict[str, Tensor]
+Loaded = tuple[Architecture, State]
 OBOW = {"conv1": "0.Conv", "bn1": "0.bn", "layer1": "1", "layer2": "2", "layer3": "3", "layer4": "4"}
 CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 HEAD = {"0.weight": torch.ones(8, 4), "1.weight": torch.ones(8), "1.bias": torch.zeros(8), "3.weight": torch.ones(8, 8)}
@@ -82,17 +83,18 @@ def read(checkpoint: Any, folder: Path, branch: Branch = "teacher") -> Loaded:
 
 def assert_same(loaded: Loaded, made: nn.Module, channels: int = 3) -> None:
     """The state is the network's, and so are the features of the network built for it."""
+    architecture, state = loaded
     expected = backbone(made)
-    assert loaded.state.keys() == expected.keys()
+    assert state.keys() == expected.keys()
     for key, tensor in expected.items():
-        assert loaded.state[key].dtype == tensor.dtype
-        assert torch.equal(loaded.state[key], tensor), key
-    built = build(loaded.architecture)
-    built.load_state_dict(loaded.state, strict=True)
+        assert state[key].dtype == tensor.dtype
+        assert torch.equal(state[key], tensor), key
+    built = build(architecture)
+    built.load_state_dict(state, strict=True)
     with torch.no_grad():
         images = torch.linspace(-1, 1, 2 * channels * 48 * 48).reshape(2, channels, 48, 48).sin()
         assert torch.equal(built.eval()(images), features(made, images))
-    assert loaded.architecture.feature_dim == features(made, images).shape[1]
+    assert architecture.feature_dim == features(made, images).shape[1]
 
 
 @torch.no_grad()
@@ -106,8 +108,8 @@ def features(made: nn.Module, images: Tensor) -> Tensor:
     return seen[0]
 
 
-def layouts(ours: State, others: State) -> dict[str, tuple[Any, str, tuple[str, ...]]]:
-    """By source: a checkpoint, where the backbone is in it, and what else there is."""
+def layouts(ours: State, others: State) -> dict[str, tuple[Any, str]]:
+    """By source: a checkpoint, and where the backbone is in it."""
     full = {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(2)}
     encoders = under("module.encoder_k.", others | full) | under("module.encoder_q.", ours | full)
     head, optimizer = under("module.projector.", HEAD), {"epoch": 3, "optimizer": OPTIMIZER}
@@ -115,17 +117,15 @@ def layouts(ours: State, others: State) -> dict[str, tuple[Any, str, tuple[str, 
     extractors = under("feature_extractor._feature_blocks.", renamed(ours, OBOW))
     extractors |= under("feature_extractor_teacher._feature_blocks.", renamed(others, OBOW))
     return {
-        "SFRIK, VICReg: backbone": (ours, "the file itself, no prefix", ()),
-        "torchvision with fc": (ours | full, "the file itself, no prefix", ("fc",)),
+        "SFRIK, VICReg: backbone": (ours, "the file itself, no prefix"),
+        "torchvision with fc": (ours | full, "the file itself, no prefix"),
         "SFRIK, VICReg: checkpoint": (
             {"model": under("module.backbone.", ours) | head, **optimizer},
             "entry model, prefix module.backbone.",
-            ("optimizer", "projector"),
         ),
         "VICReg: linear probe": (
             {"model": under("module.0.", ours) | under("module.1.", {"weight": torch.ones(2, 3)})},
             "entry model, prefix module.0.",
-            ("1",),
         ),
         "Barlow Twins: checkpoint": (
             {
@@ -133,17 +133,14 @@ def layouts(ours: State, others: State) -> dict[str, tuple[Any, str, tuple[str, 
                 **optimizer,
             },
             "entry model, prefix module.backbone.",
-            ("bn", "optimizer", "projector"),
         ),
         "SwAV: weights": (
             under("module.", ours | under("projection_head.", HEAD) | {"prototypes.weight": torch.ones(3, 4)}),
             "the file itself, prefix module.",
-            ("projection_head", "prototypes"),
         ),
         "SwAV: checkpoint": (
             {"state_dict": under("module.", ours | {"prototypes.weight": torch.ones(3, 4)}), **optimizer},
             "entry state_dict, prefix module.",
-            ("optimizer", "prototypes"),
         ),
         "DINO": (
             {
@@ -154,52 +151,42 @@ def layouts(ours: State, others: State) -> dict[str, tuple[Any, str, tuple[str, 
                 **optimizer,
             },
             "entry teacher, prefix backbone.",
-            ("dino_loss", "head", "optimizer", "student"),
         ),
         "MoCo": (
             {"state_dict": encoders | {"module.queue": torch.ones(4, 3)}, **optimizer},
             "entry state_dict, prefix module.encoder_q.",
-            ("encoder_k", "fc", "optimizer", "queue"),
         ),
         "SimSiam": (
             {"state_dict": under("module.encoder.", ours | full) | under("module.predictor.", HEAD)},
             "entry state_dict, prefix module.encoder.",
-            ("fc", "predictor"),
         ),
         "solo-learn": (
             {"state_dict": under("backbone.", ours) | under("projector.", HEAD), "optimizer_states": [OPTIMIZER]},
             "entry state_dict, prefix backbone.",
-            ("optimizer_states", "projector"),
         ),
         "solo-learn, first releases": (
             {"state_dict": under("encoder.", ours) | under("momentum_encoder.", others)},
             "entry state_dict, prefix encoder.",
-            ("momentum_encoder",),
         ),
         "solo-learn with momentum": (
             {"state_dict": under("momentum_backbone.", others) | under("backbone.", ours)},
             "entry state_dict, prefix backbone.",
-            ("momentum_backbone",),
         ),
         "lightly": (
             {"state_dict": under("backbone.", renamed(ours, CHILDREN)) | under("projection_head.layers.", HEAD)},
             "entry state_dict, prefix backbone.",
-            ("projection_head",),
         ),
         "VISSL": (
             {"classy_state_dict": trunk, "phase_idx": 3},
             "entry classy_state_dict.base_model.model.trunk, prefix _feature_blocks.",
-            ("heads", "optimizer"),
         ),
         "OBoW": (
             {"network": under("_feature_blocks.", renamed(ours, OBOW)), "epoch": 3, "meters": None},
             "entry network, prefix _feature_blocks.",
-            (),
         ),
         "OBoW: checkpoint": (
             {"network": extractors | {"bow_extractor.dictionary": torch.ones(4, 3)}},
             "entry network, prefix feature_extractor._feature_blocks.",
-            ("bow_extractor", "feature_extractor_teacher"),
         ),
     }
 
@@ -207,12 +194,12 @@ def layouts(ours: State, others: State) -> dict[str, tuple[Any, str, tuple[str, 
 @pytest.mark.parametrize("source", layouts({}, {}))
 def test_every_published_layout_comes_back_bit_for_bit(source: str, tmp_path: Path) -> None:
     ours, others = network(), network(seed=1)
-    checkpoint, where, dropped = layouts(backbone(ours), backbone(others))[source]
+    checkpoint, where = layouts(backbone(ours), backbone(others))[source]
     loaded = read(checkpoint, tmp_path)
     assert_same(loaded, ours)
-    assert loaded.architecture == Architecture("resnet18", "imagenet", 64, 3, 512)
-    assert loaded.container.startswith(where + ",")
-    assert loaded.dropped == dropped
+    assert loaded[0] == Architecture("resnet18", "imagenet", 64, 3, 512)
+    damaged = {**backbone(ours), "layer4.1.bn2.bias": torch.full((512,), torch.nan)}
+    assert f"({where}, " in refusal(layouts(damaged, backbone(others))[source][0], tmp_path)
 
 
 def test_the_branch_asked_for_is_taken(tmp_path: Path) -> None:
@@ -242,7 +229,7 @@ def test_the_architecture_is_read_from_the_shapes(
 ) -> None:
     made = network(name, channels=channels, stem=stem)
     loaded = read({"state_dict": under("backbone.", backbone(made))}, tmp_path)
-    assert loaded.architecture == Architecture(name, stem, 64, channels, feature_dim)
+    assert loaded[0] == Architecture(name, stem, 64, channels, feature_dim)
     assert_same(loaded, made, channels)
 
 
@@ -250,8 +237,7 @@ def test_the_small_cnn_is_read_from_this_projects_checkpoints(tmp_path: Path) ->
     made = small_cnn()
     state = under("backbone.", made.state_dict()) | under("projector.", HEAD)
     loaded = read({"encoder": state, "optimizer": OPTIMIZER}, tmp_path)
-    assert loaded.architecture == Architecture("small_cnn", "small", 6, 1, 24)
-    assert loaded.dropped == ("optimizer", "projector")
+    assert loaded[0] == Architecture("small_cnn", "small", 6, 1, 24)
     assert_same(loaded, made, channels=1)
     assert_same(read(made.state_dict(), tmp_path), made, channels=1)
 
@@ -261,21 +247,21 @@ def test_large_networks_of_torchvision(name: str, tmp_path: Path) -> None:
     with torch.device("meta"):
         expected = backbone(getattr(models, name)())
     loaded = read(expanded(expected), tmp_path)
-    assert loaded.architecture == Architecture(name, "imagenet", 64, 3, 2048)
+    assert loaded[0] == Architecture(name, "imagenet", 64, 3, 2048)
     loads_strictly(loaded)
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("resnet50x2", (3, 4, 6, 3)), ("resnet200x2", (3, 24, 36, 3))])
 def test_the_doubled_networks_of_vicreg(name: str, blocks: tuple[int, ...], tmp_path: Path) -> None:
     loaded = read(expanded(doubled(blocks)), tmp_path)
-    assert loaded.architecture == Architecture(name, "imagenet", 128, 3, 4096)
+    assert loaded[0] == Architecture(name, "imagenet", 128, 3, 4096)
     assert (
-        tuple(1 + max(int(key.split(".")[1]) for key in loaded.state if key[:6] == f"layer{n}") for n in (1, 2, 3, 4))
+        tuple(1 + max(int(key.split(".")[1]) for key in loaded[1] if key[:6] == f"layer{n}") for n in (1, 2, 3, 4))
         == blocks
     )
     loads_strictly(loaded)
     with torch.device("meta"):
-        assert build(loaded.architecture)(torch.empty(2, 3, 224, 224)).shape == (2, 4096)
+        assert build(loaded[0])(torch.empty(2, 3, 224, 224)).shape == (2, 4096)
 
 
 def doubled(blocks: tuple[int, ...]) -> State:
@@ -307,8 +293,8 @@ def expanded(shapes: Mapping[str, Tensor]) -> State:
 
 def loads_strictly(loaded: Loaded) -> None:
     with torch.device("meta"):
-        built = build(loaded.architecture)
-    built.load_state_dict(loaded.state, strict=True, assign=True)
+        built = build(loaded[0])
+    built.load_state_dict(loaded[1], strict=True, assign=True)
 
 
 def test_a_built_network_draws_nothing_and_shows_a_forgotten_load() -> None:
@@ -321,9 +307,9 @@ def test_a_built_network_draws_nothing_and_shows_a_forgotten_load() -> None:
 def test_counters_may_be_missing_and_half_precision_is_widened(tmp_path: Path) -> None:
     state = {key: tensor.half() for key, tensor in backbone(network()).items() if "num_batches" not in key}
     loaded = read(state, tmp_path)
-    assert loaded.state.keys() == backbone(network()).keys()
-    assert all(torch.equal(loaded.state[key], tensor.float()) for key, tensor in state.items())
-    assert int(loaded.state["bn1.num_batches_tracked"]) == 0
+    assert loaded[1].keys() == backbone(network()).keys()
+    assert all(torch.equal(loaded[1][key], tensor.float()) for key, tensor in state.items())
+    assert int(loaded[1]["bn1.num_batches_tracked"]) == 0
 
 
 def test_safetensors_and_old_files_are_read(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from torch import Tensor
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import Job
 from benchmark.networks.pretraining import Pretraining
-from benchmark.networks.store import load_weights
-from benchmark.networks.trained import Trained
+from benchmark.networks.trained import Trained, load_weights
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests

@@ -14,12 +14,11 @@ from click.testing import Result
 
 from benchmark.data import DataSet, DataSpec, ImageSet, load
 from benchmark.networks import kernel_maps
-from benchmark.networks.base import Job, Network
+from benchmark.networks.base import WEIGHTS_NAME, Job, Network
 from benchmark.networks.kernel import FrozenKernel, KernelNetwork, plain_rows, views_of
 from benchmark.networks.kernel_maps import KernelMap
 from benchmark.networks.kinds import parse_network
 from benchmark.networks.regime import CLOSED_FORMS, KERNEL_METHODS, KernelSpec, OnViews, kernel_methods_table
-from benchmark.networks.store import WEIGHTS_NAME
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process

@@ -21,8 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmark.networks.base import Network
-from benchmark.networks.store import WEIGHTS_NAME
+from benchmark.networks.base import WEIGHTS_NAME, Network
 from benchmark.probes.base import Measurement
 from benchmark.running import attempts, measuring
 from benchmark.running.runner import execute_suite
