@@ -1,11 +1,18 @@
-"""One training step, the same for a training run, for measuring its cost, and for predicting it without a device."""
+"""One training step, the same for a training run, for measuring its cost, and for predicting it without a device.
+
+Over several processes: all views in one call, batch statistics over all processes, averaged gradients.
+"""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import inspect
+from typing import Any
 
-from benchmark.networks.ddp import embed_views
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
 from benchmark.networks.optimizers import build_optimizer
 from benchmark.networks.trained import Trained
 from benchmark.runtime.process import Process
@@ -55,3 +62,102 @@ class TrainingStep:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+
+
+class Views(nn.Module):
+    """The embeddings of several views in one call: one forward pass a view as published, or one joint pass.
+
+    One call, because DistributedDataParallel expects one forward pass before each backward pass.
+    """
+
+    def __init__(self, encoder: nn.Module, joint: bool) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.joint = joint
+
+    def forward(self, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Embeddings (n, D) of each view (n, C, H, W)."""
+        if self.joint:
+            _, embeddings = self.encoder(torch.cat(views))
+            return embeddings.chunk(len(views))
+        return tuple(self.encoder(view)[1] for view in views)
+
+
+def embed_views(encoder: nn.Module, joint: bool, process: Process) -> nn.Module:
+    """The module to train: all views in one call, its gradients averaged over the processes where there are several."""
+    if process.group is None:
+        return Views(encoder, joint)
+    views = Views(synchronise_batch_norm(encoder, process.device), joint)
+    devices = [process.device] if process.device.type == "cuda" else None
+    # Every process computes the same running statistics: there is nothing to broadcast before a forward pass. Newer
+    # versions of torch give it the first name, and warn of the old one.
+    known = inspect.signature(DistributedDataParallel).parameters
+    broadcast = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"device_ids": devices, "gradient_as_bucket_view": True, broadcast: False}
+    return DistributedDataParallel(views, **options)
+
+
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
+    """Replace every batch normalisation in ``module`` by one over all processes, with the same parameters."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            synchronised = SyncBatchNormCPU(child.num_features, child.eps, child.momentum)
+            synchronised.load_state_dict(child.state_dict())
+            setattr(module, name, synchronised)
+        else:
+            synchronise_batch_norm(child, device)
+    return module
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """y = Σ_r x_r, on every process. Every process's loss depends on y, so that dL/dx_r = Σ_s dL_s/dy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return sum_over_processes(*gradients)
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum of all processes' ``x``, of one shape on all of them; carries gradients, once."""
+    total: Tensor = _SumOverProcesses.apply(x)
+    return total
+
+
+class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
+    """Batch normalisation over the batches of all processes, on the CPU, where torch's SyncBatchNorm does not run.
+
+    Mean and variance come from the all-reduced sums of x and (x − mean)²; the all-reduce carries gradients.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"expected at least 2 dimensions, got {input.dim()}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``input`` (N, C, ...) over all dimensions but C, of all processes."""
+        if not self.training:
+            return super().forward(input)
+        axes = [axis for axis in range(input.dim()) if axis != 1]
+        by_channel = [1, -1, *[1] * (input.dim() - 2)]
+        x = input.float() if input.dtype in {torch.float16, torch.bfloat16} else input
+        count = x.numel() // x.shape[1] * dist.get_world_size()
+        mean = sum_over_processes(x.sum(axes)) / count
+        centred = x - mean.view(by_channel)
+        variance = sum_over_processes(centred.square().sum(axes)) / count
+        unbiased = variance.detach() * count / (count - 1)
+        for running, found in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
+            assert running is not None
+            assert self.momentum is not None
+            running.lerp_(found.to(running.dtype), self.momentum)
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return (centred * scale.view(by_channel) + self.bias.view(by_channel)).to(input.dtype)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmark.networks.ddp import sum_over_processes, synchronise_batch_norm
+from benchmark.networks.step import sum_over_processes, synchronise_batch_norm
 from benchmark.runtime.process import Process
 
 ROWS = 3
