@@ -50,7 +50,14 @@ def build_backbone(spec: BackboneSpec, channels: int, seed: int) -> tuple[nn.Mod
     Its initial weights are drawn by the seed alone: they are the same for all methods, projectors and dimensions.
     """
     with fork_rng(seed, "init", "backbone"):
-        network, feature_dim = small_cnn(spec.width, channels) if spec.name == "small_cnn" else _resnet(spec, channels)
+        if spec.name == "small_cnn":
+            network, feature_dim = small_cnn(spec.width, channels)
+        else:
+            from torchvision import models
+
+            network = getattr(models, spec.name)(zero_init_residual=spec.zero_init_residual)
+            feature_dim = network.fc.in_features
+            become_backbone(network, spec.stem, channels)
     # Convolutions are faster with the channels last, on the CPU as on tensor cores; the input follows the weights. Not
     # Module.to, which cannot convert fake tensors; and cloned, since weights of one input channel are contiguous in
     # both formats, while their strides decide which one the convolution's output has.
@@ -65,17 +72,13 @@ def build_encoder(
 ) -> Encoder:
     """The network that is trained, on the CPU."""
     network, feature_dim = build_backbone(backbone, channels, seed)
+    widths = [feature_dim, *[projector.hidden] * projector.layers]
+    layers: list[nn.Module] = []
     with fork_rng(seed, "init", "projector"):
-        return Encoder(network, _projector(projector, feature_dim, embedding_dim), feature_dim)
-
-
-def _resnet(spec: BackboneSpec, channels: int) -> tuple[nn.Module, int]:
-    from torchvision import models
-
-    network = getattr(models, spec.name)(zero_init_residual=spec.zero_init_residual)
-    feature_dim = network.fc.in_features
-    become_backbone(network, spec.stem, channels)
-    return network, feature_dim
+        for wide_in, wide_out in pairwise(widths):
+            layers += [nn.Linear(wide_in, wide_out), nn.BatchNorm1d(wide_out), nn.ReLU(inplace=True)]
+        layers.append(nn.Linear(widths[-1], embedding_dim, bias=False))
+    return Encoder(network, nn.Sequential(*layers), feature_dim)
 
 
 def become_backbone(resnet: nn.Module, stem: str, channels: int) -> None:
@@ -99,12 +102,3 @@ def small_cnn(width: int, channels: int) -> tuple[nn.Module, int]:
         convolution = nn.Conv2d(wide_in, wide_out, 3, stride, padding=1, bias=False)
         layers += [convolution, nn.BatchNorm2d(wide_out), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
-
-
-def _projector(spec: ProjectorSpec, feature_dim: int, embedding_dim: int) -> nn.Module:
-    """hidden-...-hidden-D: Linear, BatchNorm and ReLU for every hidden layer, then a Linear without bias."""
-    widths = [feature_dim, *[spec.hidden] * spec.layers]
-    layers: list[nn.Module] = []
-    for wide_in, wide_out in pairwise(widths):
-        layers += [nn.Linear(wide_in, wide_out), nn.BatchNorm1d(wide_out), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], embedding_dim, bias=False))

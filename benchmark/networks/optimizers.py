@@ -67,17 +67,14 @@ class LARS(Optimizer):
         """Update all parameters that have a gradient."""
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
-            if params:
-                self._update(params, group)
-
-    def _update(self, params: list[Tensor], group: dict[str, Any]) -> None:
-        weights = [param for param in params if param.ndim > 1]
-        if weights:
-            _scale_gradients(weights, group["weight_decay"], group["trust_coefficient"])
-        momenta = [self._momentum(param) for param in params]
-        torch._foreach_mul_(momenta, group["momentum"])
-        torch._foreach_add_(momenta, _gradients(params))
-        torch._foreach_add_(params, momenta, alpha=-group["lr"])
+            if not params:
+                continue
+            if weights := [param for param in params if param.ndim > 1]:
+                _scale_gradients(weights, group["weight_decay"], group["trust_coefficient"])
+            momenta = [self._momentum(param) for param in params]
+            torch._foreach_mul_(momenta, group["momentum"])
+            torch._foreach_add_(momenta, [param.grad for param in params])
+            torch._foreach_add_(params, momenta, alpha=-group["lr"])
 
     def _momentum(self, param: Tensor) -> Tensor:
         state = self.state[param]
@@ -88,7 +85,7 @@ class LARS(Optimizer):
 
 def _scale_gradients(weights: list[Tensor], weight_decay: float, trust_coefficient: float) -> None:
     """g ← trust_coefficient · ‖w‖/‖u‖ · u with u = g + weight_decay · w, all tensors in few launches."""
-    grads = _gradients(weights)
+    grads = [param.grad for param in weights if param.grad is not None]
     torch._foreach_add_(grads, weights, alpha=weight_decay)
     weight_norms = torch.stack(torch._foreach_norm(weights))
     update_norms = torch.stack(torch._foreach_norm(grads))
@@ -97,20 +94,11 @@ def _scale_gradients(weights: list[Tensor], weight_decay: float, trust_coefficie
     torch._foreach_mul_(grads, ratios.unbind())
 
 
-def _gradients(params: list[Tensor]) -> list[Tensor]:
-    return [param.grad for param in params if param.grad is not None]
-
-
 def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> Optimizer:
     """The optimiser of ``spec``; parameters of one dimension get no weight decay. Its lr is for the schedule to set."""
     if spec.name == "lars":
-        return LARS(
-            module.parameters(),
-            spec.base_lr,
-            momentum=spec.momentum,
-            weight_decay=spec.weight_decay,
-            trust_coefficient=spec.trust_coefficient,
-        )
+        own = {name: getattr(spec, name) for name in ("momentum", "weight_decay", "trust_coefficient")}
+        return LARS(module.parameters(), spec.base_lr, **own)
     params = list(module.parameters())
     groups: list[dict[str, Any]] = [
         {"params": [param for param in params if param.ndim > 1], "weight_decay": spec.weight_decay},

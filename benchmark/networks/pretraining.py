@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +103,10 @@ class Pretraining:
             ends_epoch = self.state.step % self.steps_per_epoch == 0
             if ends_epoch or self.state.step % self.job.execution.log_every == 0:
                 self._log(epoch, loss, progress, ends_epoch)
-            wanted = self._wanted(self.job.requests.run_must_end, ends_epoch)
+            interval = self.job.execution.checkpoint_seconds * (_DUE_AT_EPOCH_END if ends_epoch else 1)
+            due = self.process.is_main and time.perf_counter() - self._saved > interval
+            asked = _STOP if self.job.requests.run_must_end else _SAVE if due else _GO_ON
+            wanted = self.process.all_reduce_max(asked)  # the most that any process wants, told in one collective
             if wanted != _GO_ON:
                 self._pause_clock()
                 self.save()
@@ -114,12 +114,6 @@ class Pretraining:
             if wanted == _STOP:
                 raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
         self._pause_clock()
-
-    def _wanted(self, asked: bool, ends_epoch: bool) -> int:
-        """What happens after this step: the most that any process wants, told in one collective."""
-        interval = self.job.execution.checkpoint_seconds * (_DUE_AT_EPOCH_END if ends_epoch else 1)
-        due = self.process.is_main and time.perf_counter() - self._saved > interval
-        return self.process.all_reduce_max(_STOP if asked else _SAVE if due else _GO_ON)
 
     def _counted_step(self, views: tuple[Tensor, ...]) -> Loss:
         """One step; the second one of a run under the memory counter."""
@@ -151,7 +145,8 @@ class Pretraining:
         if not self.process.is_main:
             return
         terms = {name: value.item() for name, value in loss.terms.items()}
-        speed = self._images_per_second()
+        (step_then, time_then), self._logged = self._logged, (self.state.step, time.perf_counter())
+        speed = (self.state.step - step_then) * self.network.batch_size / (self._logged[1] - time_then)
         line = {
             "epoch": epoch,
             "step": self.state.step,
@@ -167,12 +162,6 @@ class Pretraining:
         if ends_epoch:
             left = (self.total_steps - self.state.step) * self.network.batch_size / speed
             progress.end_epoch(epoch, terms, speed, left)
-
-    def _images_per_second(self) -> float:
-        """Since the last line of the log."""
-        step, time_then = self._logged
-        self._logged = (self.state.step, time.perf_counter())
-        return (self.state.step - step) * self.network.batch_size / (self._logged[1] - time_then)
 
     def _pause_clock(self) -> None:
         self.clock.pause()
@@ -206,17 +195,13 @@ class Pretraining:
             _cut_log(self.folder / METRICS_NAME, self.state.step)
 
 
-def _cut_log(path: Path, step: int) -> None:
+def _cut_log(path: Path, last_step: int) -> None:
     """Drop the lines of steps that were lost with a kill, and a line that a kill cut short."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _logged_step(line) <= step]
-    write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-
-
-def _logged_step(line: str) -> float:
-    try:
-        entry: Mapping[str, Any] = json.loads(line)
-        return float(entry["step"])
-    except (ValueError, KeyError):
-        return math.inf
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError, KeyError):
+            if json.loads(line)["step"] <= last_step:
+                kept.append(f"{line}\n")
+    write_atomically(path, "".join(kept).encode())
