@@ -187,7 +187,7 @@ def suites(format_: str) -> None:
 @format_option
 def methods(format_: str) -> None:
     """List the methods, their defaults and where they come from."""
-    from benchmark.networks.regime import kernel_methods_table
+    from benchmark.networks.kernel import kernel_methods_table
     from methods import registry
     from results.formats import format_table
 

@@ -76,6 +76,7 @@ class Network(Spec):
     # What a probe may need of it: ``features`` of every image; ``rows`` to learn from, several of an image maybe; an
     # ``embedding`` that a loss saw; a ``backbone``, a module that can be trained on; a ``kernel``.
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows"})
+    leaves_weights: ClassVar[bool] = False  # under WEIGHTS_NAME, once it is made
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:
@@ -126,7 +127,7 @@ class Network(Spec):
 
     def is_kept(self, folder: Path) -> bool:
         """Whether it can be measured with what lies in ``folder``."""
-        return True
+        return not self.leaves_weights or (folder / WEIGHTS_NAME).exists()
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> Frozen:
         """The network, to be measured on ``data``. Raises :class:`UserError` where its weights are not there."""

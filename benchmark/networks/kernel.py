@@ -1,93 +1,146 @@
 """The kind ``kernel``: embeddings solved in closed form for a fixed kernel, and what they are held against.
 
 Fitted on the training images' rows, or views of them; labels are not looked at. Views are made before the clock starts.
-The maps are in :mod:`benchmark.networks.kernel_maps`, which loads scikit-learn: seconds that a suite without kernels
-does not need.
+Views and maps are in :mod:`benchmark.networks.kernel_maps`, which loads scikit-learn: seconds that a suite without
+kernels does not need.
 """
 
 from __future__ import annotations
 
 import time
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec, ImageSet, Points
 from benchmark.networks.base import WEIGHTS_NAME, Batches, Frozen, Job, Made, Network
-from benchmark.networks.regime import (
-    Basis,
-    Eigenmaps,
-    OnViews,
-    Regime,
-    RelatedNeighbours,
-    RelatedViews,
-    kernel_title,
-    resolve_loss,
-)
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
-from benchmark.runtime.seeds import key
 from benchmark.runtime.signals import Interrupted
-from benchmark.runtime.spec import SettingError
+from benchmark.runtime.spec import SettingError, Spec
 from results.record import Cost, write_atomically
 
 if TYPE_CHECKING:
     from benchmark.networks.kernel_maps import KernelMap
-    from methods.regime.views import Augmentation
 
 Rows = NDArray[np.float64]
 
-# Strengths in parts of the images' side, so that they mean the same on 8 and on 28 pixels.
-TRANSLATION, BLUR = 1 / 8, 1 / 16
-ROTATION_DEGREES, ZOOM = 15.0, 1.1
+# Methods with a loss, and the loss's own options; behind the prefix, the estimator in methods.regime.ESTIMATORS.
+CLOSED_FORMS: dict[str, dict[str, Any]] = {
+    "kernel_spectral": {"target": "adjacency"},
+    "kernel_vicreg": {"beta": 0.05},
+    "kernel_barlow_twins": {},
+    "kernel_simclr": {"tol": 1e-4, "max_iter": 200, "n_init": 1},
+}
+# Every method and its name in tables. The last four are rows to compare with, which learn nothing from the relation
+# among views; the first two of them fit nothing at all.
+KERNEL_METHODS = {
+    "kernel_spectral": "Kernel spectral contrastive",
+    "kernel_vicreg": "Kernel VICReg",
+    "kernel_barlow_twins": "Kernel Barlow Twins",
+    "kernel_simclr": "Kernel SimCLR",
+    "base_kernel": "Base kernel",
+    "base_kernel_augmented": "Base kernel, labelled views",
+    "kernel_pca": "Kernel PCA",
+    "laplacian_eigenmaps": "Laplacian eigenmaps",
+}
+_PARAMETERS = {"rbf": {"gamma"}, "laplacian": {"gamma"}, "polynomial": {"gamma", "degree"}, "ntk": {"depth"}}
+
+
+class KernelSpec(Spec):
+    """The base kernel. ``gamma`` None: 1 / (D · variance of the pixels), for the polynomial kernel 1 / D."""
+
+    name: Literal["rbf", "laplacian", "polynomial", "ntk"] = "rbf"
+    gamma: float | None = Field(None, gt=0)
+    degree: int | None = Field(None, ge=1, description="of the polynomial; None: 3")
+    depth: int | None = Field(None, ge=1, description="hidden layers of the NTK's network; None: 3")
+
+    @model_validator(mode="after")
+    def _own_parameters(self) -> KernelSpec:
+        for parameter in ("gamma", "degree", "depth"):
+            if getattr(self, parameter) is not None and parameter not in _PARAMETERS[self.name]:
+                raise ValueError(f"{parameter} is no parameter of the kernel {self.name}")
+        return self
+
+    def resolved(self) -> KernelSpec:
+        """With the defaults that are plain numbers filled in."""
+        own = _PARAMETERS[self.name] & {"degree", "depth"}
+        return self.model_copy(update={name: 3 for name in own if getattr(self, name) is None})
+
+
+class Basis(Spec):
+    """A base kernel and the basis that its features are taken on: all that a base kernel has."""
+
+    kernel: KernelSpec = KernelSpec()
+    basis: Literal["exact", "uniform", "k-means++", "rpcholesky", "fourier"] = "rpcholesky"
+    basis_size: int | None = Field(500, ge=1, description="landmarks or random features; none with basis exact")
+
+    def resolved(self) -> Self:
+        """With defaults filled in. Raises :class:`SettingError` where something is missing or not allowed."""
+        if self.basis != "exact" and self.basis_size is None:
+            raise SettingError("regime.basis_size", f"must be given for basis {self.basis}")
+        size = None if self.basis == "exact" else self.basis_size
+        return self.model_copy(update={"kernel": self.kernel.resolved(), "basis_size": size})
+
+
+class OnViews(Basis):
+    """Of views: their number and how they are made."""
+
+    n_views: int = Field(16, ge=1, description="views of each image, all related to each other")
+    augmentation: Literal["none", "translation", "rotation", "zoom", "blur", "affine", "mixed"] = "affine"
+
+
+class Ridged(Spec):
+    """The two ridges of a loss, and whether its embedding is centred."""
+
+    ridge: float = Field(1e-2, ge=0, lt=1, description="of the RKHS norm, relative: see methods.regime")
+    extension_ridge: float = Field(0.0, ge=0)
+    center: bool = True
+
+
+class RelatedViews(OnViews, Ridged):
+    """A loss over the views of an image."""
+
+    relation: Literal["views"] = "views"
+
+
+class RelatedNeighbours(Basis, Ridged):
+    """A loss over each row's nearest neighbours."""
+
+    relation: Literal["neighbours"] = "neighbours"
+    n_neighbors: int = Field(ge=1, description="of a row in the graph of neighbours")
+
+
+class Eigenmaps(Basis):
+    """Laplacian eigenmaps: a graph of neighbours, and the ridge of their extension."""
+
+    n_neighbors: int = Field(ge=1, description="of a row in the graph of neighbours")
+    extension_ridge: float = Field(0.0, ge=0)
+
+
+Regime = RelatedViews | RelatedNeighbours | Eigenmaps | OnViews | Basis
+ALL_KEYS = frozenset(name for kind in get_args(Regime) for name in kind.model_fields)
 
 
 def plain_rows(images: ImageSet) -> Rows:
     """Every image as one row: pixels in [0, 1], or the points as they are."""
     if isinstance(images, Points):
         return images.rows
-    pixels = _images(images)
+    pixels = image_stack(images)
     return pixels.reshape(len(pixels), -1)
 
 
-def views_of(images: ImageSet, regime: OnViews, seed: int) -> tuple[Rows, NDArray[np.int64]]:
-    """(views, image number of each): ``n_views`` of every image, drawn by the seed; without augmentation its copies."""
-    if regime.augmentation == "none":
-        rows = plain_rows(images)
-        return np.repeat(rows, regime.n_views, axis=0), np.repeat(np.arange(len(rows)), regime.n_views)
-    from methods.regime import make_views
-
-    stack = _images(images)
-    augmentation = _augmentation(regime.augmentation, stack.shape[1])
-    return make_views(stack, augmentation, regime.n_views, seed=key(seed, "kernel regime", "views"))
-
-
-def _augmentation(name: str, side: int) -> Augmentation:
-    from methods.regime import Affine, Blur, Compose
-
-    affine = Affine(TRANSLATION * side, ROTATION_DEGREES, ZOOM)
-    known: dict[str, Augmentation] = {
-        "translation": Affine(translation=TRANSLATION * side),
-        "rotation": Affine(rotation=ROTATION_DEGREES),
-        "zoom": Affine(zoom=ZOOM),
-        "blur": Blur(BLUR * side),
-        "affine": affine,
-        "mixed": Compose((affine, Blur(BLUR * side))),
-    }
-    return known[name]
-
-
-def _images(images: ImageSet) -> Rows:
+def image_stack(images: ImageSet) -> Rows:
     """(N, H, W) of grey images, (N, H, W, C) of others, in [0, 1]."""
     if images.pixels is None:
         raise UserError("images lie in files; kernel methods need data that is held in memory")
@@ -104,19 +157,14 @@ class KernelNetwork(Network):
     regime: Regime
 
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "kernel"})  # the inner products of its features
+    leaves_weights: ClassVar[bool] = True
     trained: ClassVar[int] = 1  # a closed form sees the data once
     # The settings that concern it: of views, and where a graph of neighbours is asked for.
     regimes: ClassVar[tuple[type[Basis], type[Basis]]]
 
-    @classmethod
-    def regime_class(cls, settings: Mapping[str, Any]) -> type[Basis]:
-        """The settings that concern it, by the relation that is asked for."""
-        of_views, of_neighbours = cls.regimes
-        return of_neighbours if settings.get("relation") == "neighbours" else of_views
-
     @property
     def title(self) -> str:
-        return kernel_title(self.method)
+        return KERNEL_METHODS[self.method]
 
     def resolved(self) -> Self:
         return self.model_copy(update={"regime": self.regime.resolved()})
@@ -155,36 +203,17 @@ class KernelNetwork(Network):
         return Made(cost)
 
     def _fitted(self, data: DataSet) -> tuple[KernelMap, Cost]:
-        rows_ND, image_N = self.rows(data.train)
+        from benchmark.networks import kernel_maps
+
+        rows_ND, image_N = kernel_maps.rows_of(data.train, self.regime, self.seed)
         tracemalloc.start()
         began = time.perf_counter()
         try:
-            fitted = self.fit(rows_ND, image_N)
+            fitted = kernel_maps.fit(self, rows_ND, image_N)
             seconds, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
         return fitted, Cost(peak_bytes_step=peak, memory_counter="numpy arrays", train_seconds=seconds)
-
-    def rows(self, images: ImageSet) -> tuple[Rows, NDArray[np.int64]]:
-        """What it is fitted on: the images' views, or their rows as they are, and the image of each."""
-        if isinstance(self.regime, OnViews):
-            return views_of(images, self.regime, self.seed)
-        rows_ND = plain_rows(images)
-        return rows_ND, np.arange(len(rows_ND))
-
-    def fit(self, rows_ND: Rows, image_N: NDArray[np.int64]) -> KernelMap:
-        """The map from rows to embeddings."""
-        from benchmark.networks import kernel_maps
-
-        return kernel_maps.fit(self, rows_ND, image_N)
-
-    @property
-    def random_state(self) -> int:
-        """Of the basis."""
-        return key(self.seed, "kernel regime", "basis") % 2**32
-
-    def is_kept(self, folder: Path) -> bool:
-        return (folder / WEIGHTS_NAME).exists()
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenKernel:
         from benchmark.networks import kernel_maps
@@ -209,9 +238,22 @@ class ClosedForm(KernelNetwork):
     regimes = (RelatedViews, RelatedNeighbours)
 
     def resolved(self) -> Self:
+        """Raises ``ValueError`` for an option that is not the loss's own, or a value that is not allowed."""
         if self.method == "kernel_simclr" and self.regime.ridge == 0:
             raise SettingError("regime.ridge", "is 0.0, must be positive for kernel_simclr: without it z grows forever")
-        return super().resolved().model_copy(update={"loss": resolve_loss(self.method, self.loss)})
+        made, defaults = super().resolved(), CLOSED_FORMS[self.method]
+        for name, value in self.loss.items():
+            if name not in defaults:
+                allowed = ", ".join(defaults) or "none"
+                raise ValueError(f"option {name!r} is not known to {self.method}; allowed are {allowed}")
+            if name == "target":
+                if value not in ("adjacency", "normalised"):
+                    raise ValueError(f"target is {value!r}, must be adjacency or normalised")
+            elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise ValueError(f"{name} is {value!r}, must be a number of at least 0")
+            elif name in ("max_iter", "n_init") and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name} is {value!r}, must be a whole number of at least 1")
+        return made.model_copy(update={"loss": {**defaults, **self.loss}})
 
 
 class KernelPCA(KernelNetwork):
@@ -257,8 +299,10 @@ class AugmentedBaseKernel(KernelNetwork):
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenKernel:
         """With the views of labelled images."""
-        fitted = super().load(folder, data, device)
-        return replace(fitted, views=self.regime.n_views, learned_from=lambda images: self.rows(images)[0])
+        from benchmark.networks.kernel_maps import rows_of
+
+        fitted, regime = super().load(folder, data, device), self.regime
+        return replace(fitted, views=regime.n_views, learned_from=lambda images: rows_of(images, regime, self.seed)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,3 +328,16 @@ class FrozenKernel(Frozen):
         if rows_ND.shape[1] != numbers:
             raise UserError(f"its kernel is of rows of {numbers} numbers, these images have {rows_ND.shape[1]}")
         return torch.from_numpy(self.map.transform(rows_ND))
+
+
+def kernel_methods_table() -> list[dict[str, str]]:
+    """One row a method of the kernel regime, as `spherebench methods` lists the others."""
+    return [
+        {
+            "method": method,
+            "title": title,
+            "defaults": ", ".join(f"{name}={value}" for name, value in CLOSED_FORMS.get(method, {}).items()),
+            "source": "Kiani et al. 2022, section regime of a suite",
+        }
+        for method, title in KERNEL_METHODS.items()
+    ]

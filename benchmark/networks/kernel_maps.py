@@ -1,4 +1,4 @@
-"""Maps z(x), linear in the features of a base kernel, as arrays; and the ones that learn no relation among views.
+"""Views of images, and maps z(x), linear in the features of a base kernel, as arrays.
 
 Kernel PCA, Laplacian eigenmaps and the base kernel itself are the rows that the closed forms are held against.
 """
@@ -15,13 +15,53 @@ from scipy.linalg import cho_factor, cho_solve, eigh
 from scipy.sparse.linalg import eigsh
 from sklearn.utils import check_random_state, gen_batches
 
-from benchmark.networks.kernel import ClosedForm, KernelNetwork, KernelPCA, LaplacianEigenmaps, Rows
-from benchmark.networks.regime import CLOSED_FORMS, Eigenmaps, KernelSpec, RelatedViews
-from methods.regime import ESTIMATORS, NTK, RBF, Laplacian, Polynomial
+from benchmark.data import ImageSet
+from benchmark.networks.kernel import (
+    Basis,
+    ClosedForm,
+    KernelNetwork,
+    KernelPCA,
+    KernelSpec,
+    LaplacianEigenmaps,
+    OnViews,
+    RelatedViews,
+    Rows,
+    image_stack,
+    plain_rows,
+)
+from benchmark.runtime.seeds import key
+from methods.regime import ESTIMATORS, NTK, RBF, Affine, Blur, Compose, Laplacian, Polynomial, make_views
 from methods.regime.base import ROWS
 from methods.regime.features import Features, FourierFeatures, Landmarks, exact_features, make_features
 from methods.regime.graphs import knn_graph, normalised_adjacency
 from methods.regime.kernels import Kernel
+from methods.regime.views import Augmentation
+
+# Strengths in parts of the images' side, so that they mean the same on 8 and on 28 pixels.
+TRANSLATION, BLUR = 1 / 8, 1 / 16
+ROTATION_DEGREES, ZOOM = 15.0, 1.1
+
+
+def rows_of(images: ImageSet, regime: Basis, seed: int) -> tuple[Rows, NDArray[np.int64]]:
+    """(rows, image number of each): what a network is fitted on.
+
+    Of views ``n_views`` of every image, drawn by the seed; without augmentation its copies. Otherwise each image once.
+    """
+    if not isinstance(regime, OnViews) or regime.augmentation == "none":
+        rows, copies = plain_rows(images), regime.n_views if isinstance(regime, OnViews) else 1
+        return np.repeat(rows, copies, axis=0), np.repeat(np.arange(len(rows)), copies)
+    stack = image_stack(images)
+    side = stack.shape[1]
+    affine, blur = Affine(TRANSLATION * side, ROTATION_DEGREES, ZOOM), Blur(BLUR * side)
+    known: dict[str, Augmentation] = {
+        "translation": Affine(translation=TRANSLATION * side),
+        "rotation": Affine(rotation=ROTATION_DEGREES),
+        "zoom": Affine(zoom=ZOOM),
+        "blur": blur,
+        "affine": affine,
+        "mixed": Compose((affine, blur)),
+    }
+    return make_views(stack, known[regime.augmentation], regime.n_views, seed=key(seed, "kernel regime", "views"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +119,11 @@ class KernelMap:
         return cls(Landmarks(bound, np.arange(len(landmarks)), landmarks), arrays["readout"], arrays["shift"])
 
 
+def random_state(network: KernelNetwork) -> int:
+    """Of the basis."""
+    return key(network.seed, "kernel regime", "basis") % 2**32
+
+
 def make_kernel(spec: KernelSpec) -> Kernel:
     """The base kernel that the settings name, not yet bound to data."""
     if spec.name == "ntk":
@@ -93,9 +138,9 @@ def fit(network: KernelNetwork, rows_ND: Rows, image_N: NDArray[np.int64]) -> Ke
     if isinstance(network, ClosedForm):
         return closed_form(network, rows_ND, image_N)
     if isinstance(network, KernelPCA):
-        return kernel_pca(base_features(network, rows_ND), rows_ND, network.embedding_dim)
+        return kernel_pca(network, rows_ND)
     if isinstance(network, LaplacianEigenmaps):
-        return laplacian_eigenmaps(base_features(network, rows_ND), rows_ND, network.embedding_dim, network.regime)
+        return laplacian_eigenmaps(network, rows_ND)
     return base_map(network, rows_ND)
 
 
@@ -106,7 +151,7 @@ def base_features(network: KernelNetwork, rows_ND: Rows) -> Features:
     if regime.basis == "exact":
         return exact_features(bound, rows_ND)[0]
     assert regime.basis_size is not None
-    return make_features(regime.basis, bound, rows_ND, regime.basis_size, check_random_state(network.random_state))
+    return make_features(regime.basis, bound, rows_ND, regime.basis_size, check_random_state(random_state(network)))
 
 
 def base_map(network: KernelNetwork, rows_ND: Rows) -> KernelMap:
@@ -118,14 +163,14 @@ def base_map(network: KernelNetwork, rows_ND: Rows) -> KernelMap:
 def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) -> KernelMap:
     """An estimator's map, fitted on rows that are related by their image, or by a graph of neighbours."""
     regime = network.regime
-    learner = ESTIMATORS[CLOSED_FORMS[network.method][1]](
+    learner = ESTIMATORS[network.method.removeprefix("kernel_")](
         network.embedding_dim,
         base_kernel=make_kernel(regime.kernel),
         basis=regime.basis,
         ridge=regime.ridge,
         extension_ridge=regime.extension_ridge,
         center=regime.center,
-        random_state=network.random_state,
+        random_state=random_state(network),
         **({} if regime.basis_size is None else {"basis_size": regime.basis_size}),
         **network.loss,
     )
@@ -137,34 +182,36 @@ def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) 
     return KernelMap(source, np.ascontiguousarray(readout_Pd), shift_d)
 
 
-def kernel_pca(features: Features, rows_ND: Rows, dim: int) -> KernelMap:
-    """The ``dim`` leading principal components of φ over all rows: kernel PCA (Schölkopf et al., 1998) on the basis."""
-    phi_NP, mean_P = _centred(features, rows_ND)
+def kernel_pca(network: KernelPCA, rows_ND: Rows) -> KernelMap:
+    """The leading principal components of φ over all rows: kernel PCA (Schölkopf et al., 1998) on the basis."""
+    features, phi_NP, mean_P = _centred(network, rows_ND)
     size = phi_NP.shape[1]
-    _, U_Pd = eigh(phi_NP.T @ phi_NP, subset_by_index=(max(0, size - dim), size - 1))
+    _, U_Pd = eigh(phi_NP.T @ phi_NP, subset_by_index=(max(0, size - network.embedding_dim), size - 1))
     return KernelMap.linear(features, U_Pd[:, ::-1].T, mean_P)
 
 
-def laplacian_eigenmaps(features: Features, rows_ND: Rows, dim: int, regime: Eigenmaps) -> KernelMap:
+def laplacian_eigenmaps(network: LaplacianEigenmaps, rows_ND: Rows) -> KernelMap:
     """Laplacian eigenmaps (Belkin & Niyogi, 2003), carried to new rows by kernel ridge regression.
 
-    In-sample: the ``dim`` leading eigenvectors of D^−½ A D^−½ but the first, A the graph of nearest neighbours, as rows
+    In-sample: the d leading eigenvectors of D^−½ A D^−½ but the first, A the graph of nearest neighbours, as rows
     of squared norm one on average. ``extension_ridge`` is relative to the largest eigenvalue of ΦᵀΦ.
     """
+    regime, dim = network.regime, network.embedding_dim
     A_NN = normalised_adjacency(knn_graph(rows_ND, regime.n_neighbors))
     start_N = np.random.RandomState(0).uniform(size=len(rows_ND))
     mu_k, V_Nk = eigsh(A_NN, k=dim + 1, which="LA", v0=start_N)
     z_Nd = np.sqrt(len(rows_ND) / dim) * V_Nk[:, np.argsort(-mu_k)][:, 1:]
-    phi_NP, mean_P = _centred(features, rows_ND)
+    features, phi_NP, mean_P = _centred(network, rows_ND)
     S_PP = phi_NP.T @ phi_NP
     S_PP.flat[:: len(S_PP) + 1] += regime.extension_ridge * np.linalg.norm(S_PP, 2)
     W_Pd = cho_solve(cho_factor(S_PP, overwrite_a=True), phi_NP.T @ z_Nd)
     return KernelMap.linear(features, W_Pd.T, mean_P)
 
 
-def _centred(features: Features, rows_ND: Rows) -> tuple[Rows, Rows]:
-    """φ − its mean over the rows, and the mean."""
+def _centred(network: KernelNetwork, rows_ND: Rows) -> tuple[Features, Rows, Rows]:
+    """The base kernel's features, φ − its mean over the rows, and the mean."""
+    features = base_features(network, rows_ND)
     phi_NP = features.transform(rows_ND)
     mean_P = phi_NP.mean(axis=0)
     phi_NP -= mean_P
-    return phi_NP, mean_P
+    return features, phi_NP, mean_P

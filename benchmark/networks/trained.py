@@ -54,6 +54,7 @@ class Trained(Network):
     optimizer: OptimizerSpec
 
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "embedding", "backbone"})
+    leaves_weights: ClassVar[bool] = True
 
     @field_validator("augmentation")
     @classmethod
@@ -102,9 +103,6 @@ class Trained(Network):
             train_seconds=state.elapsed,
         )
         return Made(cost, state.form)
-
-    def is_kept(self, folder: Path) -> bool:
-        return (folder / WEIGHTS_NAME).exists()
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
         """The encoder, with its projector where that was kept."""

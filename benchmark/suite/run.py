@@ -11,16 +11,13 @@ from pydantic import BaseModel, Field, create_model, field_validator
 
 from benchmark.data import DataSpec
 from benchmark.networks.base import Network
-from benchmark.networks.kernel import KernelNetwork
+from benchmark.networks.kernel import ALL_KEYS, KernelNetwork
 from benchmark.networks.kinds import KINDS, Weights, kind_of
-from benchmark.networks.regime import ALL_KEYS
 from benchmark.probes.base import Measurement, Precision, Split, probes
 from benchmark.runtime.spec import SettingError, Spec
 from benchmark.suite.config import Settings, holds, unknown, validated
 
 Identify = Callable[[DataSpec], DataSpec]
-# What is read off the data themselves, by which they are known.
-_FILLED_IN = ("data.content",)
 
 
 @dataclass(frozen=True)
@@ -145,16 +142,16 @@ def of_weights(weights: Weights, evaluation: Mapping[str, Any], data: DataSpec) 
 
 def check_not_filled_in(settings: Settings) -> None:
     """Raise :class:`SettingError` for a key that the program fills in: what people gave would be overwritten."""
-    for key in _FILLED_IN:
-        if holds(settings, key):
-            raise SettingError(key, "is filled in from the data themselves, and cannot be given; leave it out")
+    if holds(settings, "data.content"):
+        raise SettingError("data.content", "is filled in from the data themselves, and cannot be given; leave it out")
 
 
 def _regime(kind: type[KernelNetwork], own: Settings) -> Spec:
     if "regime" not in own:
         raise SettingError("regime", f"must be given for {own['method']}")
     given: Settings = own["regime"]
-    schema = kind.regime_class(given)
+    of_views, of_neighbours = kind.regimes
+    schema = of_neighbours if given.get("relation") == "neighbours" else of_views
     if "n_neighbors" in schema.model_fields and given.get("n_neighbors") is None:
         raise SettingError("regime.n_neighbors", "must be given for a graph of neighbours")
     return validated(schema, {name: value for name, value in given.items() if name in schema.model_fields}, "regime")

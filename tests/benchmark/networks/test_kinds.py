@@ -14,10 +14,10 @@ from torchvision import models
 
 from benchmark.data import DataSet, DataSpec, ImageSet, load
 from benchmark.networks.base import WEIGHTS_NAME, Diverged, FrozenModule, Input, Job, Network, frozen
+from benchmark.networks.kernel import KERNEL_METHODS
 from benchmark.networks.kinds import KINDS, Weights, kind_of, method_names, parse_network
 from benchmark.networks.layouts import write_backbone
 from benchmark.networks.pretraining import Pretraining
-from benchmark.networks.regime import KERNEL_METHODS
 from benchmark.networks.trained import Trained, keep_backbone, load_weights, part_of
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution

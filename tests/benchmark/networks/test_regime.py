@@ -15,10 +15,18 @@ from click.testing import Result
 from benchmark.data import DataSet, DataSpec, ImageSet, load
 from benchmark.networks import kernel_maps
 from benchmark.networks.base import WEIGHTS_NAME, Job, Network
-from benchmark.networks.kernel import FrozenKernel, KernelNetwork, plain_rows, views_of
-from benchmark.networks.kernel_maps import KernelMap
+from benchmark.networks.kernel import (
+    CLOSED_FORMS,
+    KERNEL_METHODS,
+    FrozenKernel,
+    KernelNetwork,
+    KernelSpec,
+    OnViews,
+    kernel_methods_table,
+    plain_rows,
+)
+from benchmark.networks.kernel_maps import KernelMap, rows_of
 from benchmark.networks.kinds import parse_network
-from benchmark.networks.regime import CLOSED_FORMS, KERNEL_METHODS, KernelSpec, OnViews, kernel_methods_table
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
@@ -80,7 +88,7 @@ def job(folder: Path) -> Job:
 
 
 def fitted(made: KernelNetwork, data: DataSet) -> KernelMap:
-    return made.fit(*made.rows(data.train))
+    return kernel_maps.fit(made, *rows_of(data.train, made.regime, made.seed))
 
 
 def test_what_a_network_would_train_with_enters_no_closed_form(suite_file: Path) -> None:
@@ -211,7 +219,7 @@ def test_labelled_views_are_learned_from_and_images_measured(suite_file: Path, d
     bank = loaded.bank(data.labelled, lambda *_: torch.empty(0))
     assert loaded.views == 4
     assert len(bank) == 4 * len(data.labelled)
-    views, image_N = made.rows(data.labelled)
+    views, image_N = rows_of(data.labelled, made.regime, made.seed)
     assert image_N.tolist() == [number for number in range(len(data.labelled)) for _ in range(4)]
     assert torch.equal(bank, torch.from_numpy(loaded.map.transform(views)))
     assert len(loaded.extract(data.test, lambda *_: torch.empty(0))) == len(data.test)
@@ -252,7 +260,7 @@ def test_the_same_network_twice_is_the_same(suite_file: Path, data: DataSet, tmp
 def test_the_seed_changes_views_and_landmarks(suite_file: Path, data: DataSet) -> None:
     first, second = (kernel_network(suite_file, "kernel_spectral", f"seed={seed}") for seed in (0, 1))
     assert isinstance(first.regime, OnViews)
-    assert not np.array_equal(views_of(data.train, first.regime, 0)[0], views_of(data.train, first.regime, 1)[0])
+    assert not np.array_equal(rows_of(data.train, first.regime, 0)[0], rows_of(data.train, first.regime, 1)[0])
     rows = plain_rows(data.test)[:5]
     assert not np.allclose(fitted(first, data).transform(rows), fitted(second, data).transform(rows))
     base = [kernel_network(suite_file, "base_kernel", f"seed={seed}") for seed in (0, 1)]
@@ -264,7 +272,7 @@ def test_the_seed_changes_views_and_landmarks(suite_file: Path, data: DataSet) -
 def test_views_are_of_their_images(data: DataSet, augmentation: Any) -> None:
     regime = OnViews(n_views=3, augmentation=augmentation)
     some = data.train.subset(np.arange(6))
-    rows, image_N = views_of(some, regime, 0)
+    rows, image_N = rows_of(some, regime, 0)
     assert rows.shape == (18, 64)
     assert image_N.tolist() == [number for number in range(6) for _ in range(3)]
     assert -1e-9 <= rows.min() <= rows.max() <= 1 + 1e-9
