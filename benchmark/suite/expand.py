@@ -22,11 +22,12 @@ from pydantic import Field
 
 from benchmark.data import DataSpec
 from benchmark.networks.kinds import Weights, kind_of, method_names
+from benchmark.networks.layouts import Branch
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.spec import SettingError, Spec
 from benchmark.suite.config import Settings, given_in, holds, lookup, merge, nest, parse_yaml, read_yaml, validated
-from benchmark.suite.run import Identify, Run, check_not_filled_in, compose, of_weights
+from benchmark.suite.run import Run, check_not_filled_in, compose, of_weights
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -53,7 +54,7 @@ class WeightsRow(Spec):
     file: str = Field(description="its name in DATA_ROOT/weights, or its path")
     title: str
     get: str = Field(description="where to get it, for people who have it not")
-    branch: Literal["teacher", "student"] = "teacher"
+    branch: Branch = "teacher"
     normalise: Literal["data", "imagenet"] = "data"
 
 
@@ -160,20 +161,31 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     for method in (*file.methods, *grid.get("method", ()), *file.baselines):
         if method not in method_names():
             raise UserError(f"{where}: method {method!r} is not known; there are {', '.join(method_names())}")
-    layers = Layers(where, file, scalars, cache(DataSpec.identified))
-    cells, skipped = [], []
-    for axes in product(grid):
-        if reason := _skip_reason(file.skip, layers.settings(axes)):
+    identify = cache(DataSpec.identified)  # once a data set: a folder's digest takes a look at all its files
+    cells: list[Cell] = []
+    skipped: list[tuple[dict[str, Any], str]] = []
+    asked = [(axes, file.skip) for axes in product(grid)]
+    asked += [(axes, []) for axes in _baseline_axes(file.baselines, grid)]
+    for axes, skips in asked:
+        layers = _layers(file, scalars, axes, where)
+        settings = reduce(merge, layers.values())
+        if reason := _skip_reason(skips, settings):
             skipped.append((axes, reason))
-        else:
-            cells.append(Cell(layers.run(axes), axes))
-    cells += [Cell(layers.run(axes), axes) for axes in _baseline_axes(file.baselines, grid)]
-    for row in file.weights:
+            continue
+        with _placed(layers, where):
+            cells.append(Cell(compose(settings, identify), axes))
+    layers = _layers(file, scalars, {}, where)
+    settings = reduce(merge, layers.values())
+    for row in file.weights:  # measured as the suite's own networks are, on the suite's data
         path = execution.weights_root / row.file
-        if path.exists():
-            cells.append(Cell(layers.weights(row, path), {"method": "weights"}))
-        else:
+        if not path.exists():
             skipped.append(({"weights": row.file}, f"is not in {execution.weights_root}; get it from {row.get}"))
+            continue
+        weights = Weights(name=row.title, path=str(path), branch=row.branch, normalise=row.normalise).resolved()
+        with _placed(layers, where):
+            check_not_filled_in(settings)
+            data = identify(validated(DataSpec, settings.get("data", {}), "data"))
+            cells.append(Cell(of_weights(weights, settings.get("evaluation", {}), data), {"method": "weights"}))
     protocol = {
         "name": name,
         "axes": sorted(_of_networks(grid)),
@@ -246,50 +258,24 @@ def _skip_reason(skips: Sequence[Skip], settings: Settings) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Layers:
-    """Where a Run's settings come from, in order: defaults, the method's, the cell's, ``--set``."""
+def _layers(file: SuiteFile, scalars: Settings, axes: Settings, where: str) -> dict[str, Settings]:
+    """Where one cell's settings come from, each layer under the name a message gives it; later ones win."""
+    method = axes.get("method", scalars.get("method", file.defaults.get("method")))
+    return {
+        f"{where}: defaults.": nest(file.defaults),
+        f"{where}: methods.{method}.": nest(file.methods.get(str(method), {})),
+        f"{where}: grid.": nest(axes),
+        "--set ": nest(scalars),
+    }
 
-    where: str
-    file: SuiteFile
-    scalars: Settings
-    identify: Identify  # once a data set: a folder's digest takes a look at all its files
 
-    def of(self, axes: Settings) -> dict[str, Settings]:
-        """The layers of one cell, each under the name a message gives it."""
-        method = axes.get("method", self.scalars.get("method", self.file.defaults.get("method")))
-        return {
-            f"{self.where}: defaults.": nest(self.file.defaults),
-            f"{self.where}: methods.{method}.": nest(self.file.methods.get(str(method), {})),
-            f"{self.where}: grid.": nest(axes),
-            "--set ": nest(self.scalars),
-        }
-
-    def settings(self, axes: Settings) -> Settings:
-        """One cell's settings, merged."""
-        return reduce(merge, self.of(axes).values())
-
-    def run(self, axes: Settings) -> Run:
-        """One cell's Run. Raises :class:`UserError` naming the layer, the key, and what is allowed."""
-        with self._placed(axes):
-            return compose(self.settings(axes), self.identify)
-
-    def weights(self, row: WeightsRow, path: Path) -> Run:
-        """The Run of a file of weights: what the suite measures, on the suite's data."""
-        settings = self.settings({})
-        weights = Weights(name=row.title, path=str(path), branch=row.branch, normalise=row.normalise).resolved()
-        with self._placed({}):
-            check_not_filled_in(settings)
-            data = self.identify(validated(DataSpec, settings.get("data", {}), "data"))
-            return of_weights(weights, settings.get("evaluation", {}), data)
-
-    @contextmanager
-    def _placed(self, axes: Settings) -> Iterator[None]:
-        """Of a setting at fault, tell the last layer that sets it: the one to change."""
-        try:
-            yield
-        except SettingError as error:
-            for name, layer in reversed(self.of(axes).items()):
-                if error.key and holds(layer, error.key):
-                    raise UserError(f"{name}{error.key}: {error}") from error
-            raise UserError(f"{self.where}: {error.key or 'grid'}: {error}") from error
+@contextmanager
+def _placed(layers: dict[str, Settings], where: str) -> Iterator[None]:
+    """Of a setting at fault, tell the last layer that sets it: the one to change."""
+    try:
+        yield
+    except SettingError as error:
+        for name, layer in reversed(layers.items()):
+            if error.key and holds(layer, error.key):
+                raise UserError(f"{name}{error.key}: {error}") from error
+        raise UserError(f"{where}: {error.key or 'grid'}: {error}") from error

@@ -35,26 +35,23 @@ def tuning_suite(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: s
         if method not in candidates:
             raise UserError(f"--set method: is {method!r}, which has no candidates; there are {', '.join(candidates)}")
     others = {key: values for key, values in overrides.items() if key != "method"}
-    files = [_candidates_of(file, file.tune, method) for method in methods]
-    suites = [expand(one, others, name=f"{name}-tune", where=where) for one in files]
+    suites = []
+    for method in methods:
+        grid = {
+            "method": [method],
+            "embedding_dim": [file.tune.embedding_dim],
+            **candidates[method],
+            "seed": file.tune.seeds,
+            "evaluation.split": ["tune"],
+        }
+        alone = file.model_copy(update={"grid": grid, "baselines": [], "skip": []})
+        suites.append(expand(alone, others, name=f"{name}-tune", where=where))
     cells = tuple(cell for suite in suites for cell in suite.cells)
     if any(measurement.split != "tune" for cell in cells for measurement in cell.run.measurements):
         raise UserError("--set evaluation.split: tuning looks at the tune split only; leave it out")
     # The choice is written into the suite's `methods`: that must not make the folder of candidates another suite's.
     protocol = {**suites[0].protocol, "axes": [], "methods": {}, "tune": file.tune.metric}
     return replace(suites[0], cells=cells, protocol=protocol)
-
-
-def _candidates_of(file: SuiteFile, tuning: Tuning, method: str) -> SuiteFile:
-    """The suite file whose grid is one method's candidates, evaluated on the tune split."""
-    grid = {
-        "method": [method],
-        "embedding_dim": [tuning.embedding_dim],
-        **tuning.candidates[method],
-        "seed": tuning.seeds,
-        "evaluation.split": ["tune"],
-    }
-    return file.model_copy(update={"grid": grid, "baselines": [], "skip": []})
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,8 @@ def choose(found: Sequence[Score]) -> dict[str, dict[str, Any]]:
     """The best candidate of each method, as the ``methods`` section of a suite."""
     best: dict[str, dict[str, Any]] = {}
     for score in found:
-        if score.value is not None and score.method not in best:
-            best[score.method] = nest(score.candidate)
+        if score.value is not None:
+            best.setdefault(score.method, nest(score.candidate))
     return best
 
 
