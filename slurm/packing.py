@@ -27,7 +27,6 @@ def suite_of(submission: Submission) -> Suite:
     """The suite of a manifest. Raises :class:`UserError` where this code would give anything in it another id."""
     return Suite(
         name=submission.suite,
-        description="",
         cells=tuple(_cell_of(entry, submission) for entry in submission.entries),
         skipped=submission.skipped,
         execution=Execution.model_validate(submission.execution),

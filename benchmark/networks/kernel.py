@@ -171,16 +171,16 @@ class KernelNetwork(Network):
 
     def check(self, data: DataSet, process: Process) -> None:
         """Rows in memory, of points only where no views are made of them."""
-        points, pixels = isinstance(data.train, Points), data.train.pixels
-        if pixels is None and not points:
-            raise UserError(f"data.source {data.name}: lies in files; kernel methods need data that is held in memory")
-        if points and isinstance(self.regime, OnViews) and self.regime.augmentation != "none":
-            raise UserError(
-                f"regime.relation: is views, and data.source {data.name} holds points, of which no views are made; "
-                "give relation neighbours"
-            )
         size = self.data.image_size
-        if size is not None and pixels is not None and size != pixels.shape[-1]:
+        if isinstance(data.train, Points):
+            if isinstance(self.regime, OnViews) and self.regime.augmentation != "none":
+                raise UserError(
+                    f"regime.relation: is views, and data.source {data.name} holds points, of which no views are made; "
+                    "give relation neighbours"
+                )
+        elif data.train.pixels is None:
+            raise UserError(f"data.source {data.name}: lies in files; kernel methods need data that is held in memory")
+        elif size not in (None, data.train.pixels.shape[-1]):
             raise UserError(f"data.image_size: is {size}, kernel methods see the images as they are stored")
         neighbours = getattr(self.regime, "n_neighbors", None)
         if neighbours is not None and neighbours >= len(data.train):

@@ -166,12 +166,8 @@ def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) 
     learner = ESTIMATORS[network.method.removeprefix("kernel_")](
         network.embedding_dim,
         base_kernel=make_kernel(regime.kernel),
-        basis=regime.basis,
-        ridge=regime.ridge,
-        extension_ridge=regime.extension_ridge,
-        center=regime.center,
         random_state=random_state(network),
-        **({} if regime.basis_size is None else {"basis_size": regime.basis_size}),
+        **regime.model_dump(include={"basis", "basis_size", "ridge", "extension_ridge", "center"}, exclude_none=True),
         **network.loss,
     )
     if isinstance(regime, RelatedViews):

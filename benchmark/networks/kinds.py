@@ -33,9 +33,7 @@ class Pixels(Network):
     method: Literal["raw_pixels"]
     data: DataSpec
 
-    @property
-    def title(self) -> str:
-        return "Raw pixels"
+    title: ClassVar[str] = "Raw pixels"
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
         size = data.channels * data.image_size**2
@@ -51,11 +49,8 @@ class RandomInit(Network):
     seed: int = Field(0, ge=0)
     backbone: BackboneSpec
 
+    title: ClassVar[str] = "Untrained network"
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "backbone"})
-
-    @property
-    def title(self) -> str:
-        return "Untrained network"
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
         """Drawn anew: nothing of it is kept."""

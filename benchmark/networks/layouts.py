@@ -317,12 +317,8 @@ def _architecture(state: Mapping[str, Tensor], where: str) -> Architecture:
     if tall != wide or tall not in _STEMS:
         raise UserError(f"{where}: conv1.weight is {tall} x {wide}; a stem of 7 x 7 or 3 x 3 can be read")
 
-    blocks = [0, 0, 0, 0]
-    for key in state:
-        if block := re.match(r"layer([1-4])\.(\d+)\.", key):
-            layer = int(block[1]) - 1
-            blocks[layer] = max(blocks[layer], int(block[2]) + 1)
-    one, two, three, four = blocks
+    found = [block.groups() for key in state if (block := re.match(r"layer([1-4])\.(\d+)\.", key))]
+    one, two, three, four = (max((int(block) + 1 for n, block in found if n == layer), default=0) for layer in "1234")
     bottleneck = "layer1.0.conv3.weight" in state
     block_conv = state.get("layer1.0.conv1.weight")
     inner = 0 if block_conv is None or block_conv.ndim != 4 else block_conv.shape[0]

@@ -42,7 +42,7 @@ def suite_of_folder(folder: Path, source: str | None, assignments: Sequence[str]
         found = {measurement.id: measurement for measurement in (*listed, *more)}
         cells.append(Cell(Run(network, tuple(found.values())), record.axes))
     skipped = tuple((entry["axes"], entry["reason"]) for entry in note.get("skipped", ()))
-    return Suite(note["suite"], "", tuple(cells), skipped, execution, note["protocol"])
+    return Suite(note["suite"], tuple(cells), skipped, execution, note["protocol"])
 
 
 def suite_of_weights(path: Path, source: str | None, assignments: Sequence[str]) -> Suite:
@@ -55,7 +55,7 @@ def suite_of_weights(path: Path, source: str | None, assignments: Sequence[str])
         network = validated(Weights, {"name": path.stem, "path": str(path.resolve()), **options}).resolved()
         data = _data(source, changes, None)
         run = of_weights(network, evaluation, data)
-    return Suite("weights", "", (Cell(run, {"method": "weights"}),), (), execution, {"name": "weights"})
+    return Suite("weights", (Cell(run, {"method": "weights"}),), (), execution, {"name": "weights"})
 
 
 def _asked(assignments: Sequence[str]) -> tuple[Execution, dict[str, Any], dict[str, Any]]:

@@ -117,15 +117,14 @@ def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     # A key that is not known often leaves one that must be given: the misspelt one is what to tell.
     first = min(error.errors(), key=lambda found: found["type"] == "missing")
     path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        return ".".join(path), unknown(path[-1], _allowed(model, path[:-1]))
+        return key, unknown(path[-1], _allowed(model, path[:-1]))
     if first["type"] == "missing":
-        return ".".join(path), "must be given"
+        return key, "must be given"
     if first["type"] == "value_error":
-        key = ".".join(path)
         return key, str(first["ctx"]["error"]).removeprefix(f"{key}: ")
-    reason = first["msg"].replace("Input should", "should", 1)
-    return ".".join(path), f"is {first['input']!r}, {reason}"
+    return key, f"is {first['input']!r}, {first['msg'].replace('Input should', 'should', 1)}"
 
 
 def unknown(key: str, allowed: list[str]) -> str:

@@ -86,7 +86,6 @@ class Suite:
     """A suite with ``--set`` applied: its Runs, the cells left out, and how to execute them."""
 
     name: str
-    description: str
     cells: tuple[Cell, ...]
     skipped: tuple[tuple[dict[str, Any], str], ...]
     execution: Execution
@@ -193,7 +192,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         "defaults": _of_networks(file.defaults),
         "methods": {method: _of_networks(settings) for method, settings in file.methods.items()},
     }
-    return Suite(name, file.description, _once(cells), tuple(skipped), execution, protocol, file.gpus)
+    return Suite(name, _once(cells), tuple(skipped), execution, protocol, file.gpus)
 
 
 def _of_networks(settings: Mapping[str, Any]) -> Settings:
