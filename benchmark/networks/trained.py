@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -48,18 +48,13 @@ class Trained(Network):
     joint_forward: bool = Field(False, description="one forward pass over both views, instead of one a view")
     compile: bool = Field(False, description="the network through torch.compile")
     data: DataSpec
-    augmentation: str
+    augmentation: Annotated[str, AfterValidator(lambda name: recipe(name).name)]
     backbone: BackboneSpec
     projector: ProjectorSpec = ProjectorSpec()
     optimizer: OptimizerSpec
 
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "embedding", "backbone"})
     leaves_weights: ClassVar[bool] = True
-
-    @field_validator("augmentation")
-    @classmethod
-    def _known_recipe(cls, name: str) -> str:
-        return recipe(name).name
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:

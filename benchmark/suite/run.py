@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, Field, create_model, field_validator
+from pydantic import BaseModel, Field, create_model
 
 from benchmark.data import DataSpec
 from benchmark.networks.base import Network
@@ -16,8 +16,6 @@ from benchmark.networks.kinds import KINDS, Weights, kind_of
 from benchmark.probes.base import Measurement, Precision, Split, probes
 from benchmark.runtime.spec import SettingError, Spec
 from benchmark.suite.config import Settings, holds, unknown, validated
-
-Identify = Callable[[DataSpec], DataSpec]
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,6 @@ class _EveryProbe(Spec):
     split: Split = "test"
     precision: Precision = Field("fp32", description="of the frozen network's forward passes, by autocast")
 
-    @field_validator("probes")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in probes():
-                raise ValueError(f"probe {name!r} is not known; there are {', '.join(probes())}")
-        return names
-
 
 @cache
 def evaluation_schema() -> type[_EveryProbe]:
@@ -63,7 +53,11 @@ def evaluation_schema() -> type[_EveryProbe]:
 
 def _asked(evaluation: Mapping[str, Any]) -> _EveryProbe:
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in evaluation.items()}
-    return validated(evaluation_schema(), tuples, "evaluation")
+    asked = validated(evaluation_schema(), tuples, "evaluation")
+    for name in asked.probes:
+        if name not in probes():
+            raise SettingError("evaluation.probes", f"probe {name!r} is not known; there are {', '.join(probes())}")
+    return asked
 
 
 def measurements(evaluation: Mapping[str, Any], network: Network, data: DataSpec) -> tuple[Measurement, ...]:
@@ -105,7 +99,7 @@ def changed(
     return tuple(found)
 
 
-def compose(settings: Settings, identify: Identify) -> Run:
+def compose(settings: Settings, identify: Callable[[DataSpec], DataSpec]) -> Run:
     """A suite's settings, merged, to a Run: each kind of network and each probe takes the keys that concern it.
 
     Raises :class:`SettingError` naming the key that is not known, or whose value is not allowed.

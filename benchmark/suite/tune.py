@@ -30,13 +30,11 @@ def tuning_suite(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: s
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{method} {count}" for method, count in counts.items())
         raise UserError(f"{where}: tune.candidates: numbers differ ({told}), must be equal: every method's budget is")
-    methods = overrides.get("method") or list(candidates)
-    for method in methods:
-        if method not in candidates:
-            raise UserError(f"--set method: is {method!r}, which has no candidates; there are {', '.join(candidates)}")
     others = {key: values for key, values in overrides.items() if key != "method"}
     suites = []
-    for method in methods:
+    for method in overrides.get("method") or list(candidates):
+        if method not in candidates:
+            raise UserError(f"--set method: is {method!r}, which has no candidates; there are {', '.join(candidates)}")
         grid = {
             "method": [method],
             "embedding_dim": [file.tune.embedding_dim],

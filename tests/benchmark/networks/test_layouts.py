@@ -195,9 +195,9 @@ def layouts(ours: State, others: State) -> dict[str, tuple[Any, str]]:
 def test_every_published_layout_comes_back_bit_for_bit(source: str, tmp_path: Path) -> None:
     ours, others = network(), network(seed=1)
     checkpoint, where = layouts(backbone(ours), backbone(others))[source]
-    loaded = read(checkpoint, tmp_path)
+    architecture, _ = loaded = read(checkpoint, tmp_path)
     assert_same(loaded, ours)
-    assert loaded[0] == Architecture("resnet18", "imagenet", 64, 3, 512)
+    assert architecture == Architecture("resnet18", "imagenet", 64, 3, 512)
     damaged = {**backbone(ours), "layer4.1.bn2.bias": torch.full((512,), torch.nan)}
     assert f"({where}, " in refusal(layouts(damaged, backbone(others))[source][0], tmp_path)
 
@@ -228,16 +228,16 @@ def test_the_architecture_is_read_from_the_shapes(
     name: str, channels: int, stem: Any, feature_dim: int, tmp_path: Path
 ) -> None:
     made = network(name, channels=channels, stem=stem)
-    loaded = read({"state_dict": under("backbone.", backbone(made))}, tmp_path)
-    assert loaded[0] == Architecture(name, stem, 64, channels, feature_dim)
+    architecture, _ = loaded = read({"state_dict": under("backbone.", backbone(made))}, tmp_path)
+    assert architecture == Architecture(name, stem, 64, channels, feature_dim)
     assert_same(loaded, made, channels)
 
 
 def test_the_small_cnn_is_read_from_this_projects_checkpoints(tmp_path: Path) -> None:
     made = small_cnn()
     state = under("backbone.", made.state_dict()) | under("projector.", HEAD)
-    loaded = read({"encoder": state, "optimizer": OPTIMIZER}, tmp_path)
-    assert loaded[0] == Architecture("small_cnn", "small", 6, 1, 24)
+    architecture, _ = loaded = read({"encoder": state, "optimizer": OPTIMIZER}, tmp_path)
+    assert architecture == Architecture("small_cnn", "small", 6, 1, 24)
     assert_same(loaded, made, channels=1)
     assert_same(read(made.state_dict(), tmp_path), made, channels=1)
 
@@ -246,22 +246,22 @@ def test_the_small_cnn_is_read_from_this_projects_checkpoints(tmp_path: Path) ->
 def test_large_networks_of_torchvision(name: str, tmp_path: Path) -> None:
     with torch.device("meta"):
         expected = backbone(getattr(models, name)())
-    loaded = read(expanded(expected), tmp_path)
-    assert loaded[0] == Architecture(name, "imagenet", 64, 3, 2048)
+    architecture, _ = loaded = read(expanded(expected), tmp_path)
+    assert architecture == Architecture(name, "imagenet", 64, 3, 2048)
     loads_strictly(loaded)
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("resnet50x2", (3, 4, 6, 3)), ("resnet200x2", (3, 24, 36, 3))])
 def test_the_doubled_networks_of_vicreg(name: str, blocks: tuple[int, ...], tmp_path: Path) -> None:
-    loaded = read(expanded(doubled(blocks)), tmp_path)
-    assert loaded[0] == Architecture(name, "imagenet", 128, 3, 4096)
+    architecture, state = loaded = read(expanded(doubled(blocks)), tmp_path)
+    assert architecture == Architecture(name, "imagenet", 128, 3, 4096)
     assert (
-        tuple(1 + max(int(key.split(".")[1]) for key in loaded[1] if key[:6] == f"layer{n}") for n in (1, 2, 3, 4))
+        tuple(1 + max(int(key.split(".")[1]) for key in state if key[:6] == f"layer{n}") for n in (1, 2, 3, 4))
         == blocks
     )
     loads_strictly(loaded)
     with torch.device("meta"):
-        assert build(loaded[0])(torch.empty(2, 3, 224, 224)).shape == (2, 4096)
+        assert build(architecture)(torch.empty(2, 3, 224, 224)).shape == (2, 4096)
 
 
 def doubled(blocks: tuple[int, ...]) -> State:
@@ -292,9 +292,10 @@ def expanded(shapes: Mapping[str, Tensor]) -> State:
 
 
 def loads_strictly(loaded: Loaded) -> None:
+    architecture, state = loaded
     with torch.device("meta"):
-        built = build(loaded[0])
-    built.load_state_dict(loaded[1], strict=True, assign=True)
+        built = build(architecture)
+    built.load_state_dict(state, strict=True, assign=True)
 
 
 def test_a_built_network_draws_nothing_and_shows_a_forgotten_load() -> None:
@@ -306,10 +307,10 @@ def test_a_built_network_draws_nothing_and_shows_a_forgotten_load() -> None:
 
 def test_counters_may_be_missing_and_half_precision_is_widened(tmp_path: Path) -> None:
     state = {key: tensor.half() for key, tensor in backbone(network()).items() if "num_batches" not in key}
-    loaded = read(state, tmp_path)
-    assert loaded[1].keys() == backbone(network()).keys()
-    assert all(torch.equal(loaded[1][key], tensor.float()) for key, tensor in state.items())
-    assert int(loaded[1]["bn1.num_batches_tracked"]) == 0
+    _, found = read(state, tmp_path)
+    assert found.keys() == backbone(network()).keys()
+    assert all(torch.equal(found[key], tensor.float()) for key, tensor in state.items())
+    assert int(found["bn1.num_batches_tracked"]) == 0
 
 
 def test_safetensors_and_old_files_are_read(tmp_path: Path) -> None:
