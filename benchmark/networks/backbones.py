@@ -30,7 +30,7 @@ class ProjectorSpec(Spec):
 
 
 class Encoder(nn.Module):
-    """Images (N, C, H, W) to features (N, feature_dim) and embeddings (N, D)."""
+    """Images (N, C, H, W) to (features (N, feature_dim), embeddings (N, D))."""
 
     def __init__(self, backbone: nn.Module, projector: nn.Module, feature_dim: int) -> None:
         super().__init__()
@@ -39,7 +39,6 @@ class Encoder(nn.Module):
         self.feature_dim = feature_dim
 
     def forward(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """(features, embeddings)."""
         features = self.backbone(x_NCHW)
         return features, self.projector(features)
 

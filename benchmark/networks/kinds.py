@@ -23,7 +23,7 @@ from benchmark.networks.layouts import Branch, build, read_backbone
 from benchmark.networks.trained import Trained
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
-from benchmark.runtime.spec import Spec
+from benchmark.runtime.spec import SettingError, Spec
 
 
 class Pixels(Network):
@@ -158,11 +158,11 @@ def method_names() -> tuple[str, ...]:
 
 
 def kind_of(method: str) -> type[Network]:
-    """The kind that a method is of. Raises ``ValueError`` listing what there is."""
+    """The kind that a method is of. Raises :class:`SettingError` listing what there is."""
     for kind in KINDS:
         if method in kind.methods():
             return kind
-    raise ValueError(f"method {method!r} is not known; there are {', '.join(method_names())}")
+    raise SettingError("method", f"method {method!r} is not known; there are {', '.join(method_names())}")
 
 
 def parse_network(fields: dict[str, Any]) -> Network:

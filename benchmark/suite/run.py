@@ -106,10 +106,7 @@ def compose(settings: Settings, identify: Callable[[DataSpec], DataSpec]) -> Run
     """
     _check_keys(settings)
     check_not_filled_in(settings)
-    try:
-        kind = kind_of(str(settings.get("method")))
-    except ValueError as error:
-        raise SettingError("method", str(error)) from error
+    kind = kind_of(str(settings.get("method")))
     own = {name: value for name, value in settings.items() if name in kind.model_fields}
     if issubclass(kind, KernelNetwork):
         own |= {"regime": _regime(kind, own)}
