@@ -1,4 +1,4 @@
-"""What a network is: settings with a digest, a way to make it, and, frozen, features of images.
+"""What a network is: settings with a digest, a way to make it, the weights it leaves, and, frozen, features of images.
 
 Each kind of network is one module: its settings, a :class:`Network` with a ``kind`` of its own, beside the code that
 makes it. :mod:`benchmark.networks.kinds` lists them.
@@ -9,22 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from benchmark.data import DataSet, DataSpec, ImageSet, Points
-from benchmark.runtime.errors import UserError
+from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Spec
-from results.record import Cost
+from results.record import Cost, write_atomically
 
 # Raised whenever a change of the code changes the weights of an unchanged network: part of every digest.
 PROTOCOL_VERSION = 2
@@ -138,6 +140,40 @@ def need_images(data: DataSet, by: str) -> None:
     """Raise :class:`UserError` where the data set holds points."""
     if isinstance(data.test, Points):
         raise UserError(f"data.source {data.name}: holds points, not images; {by} needs images")
+
+
+def save_weights(folder: Path, state: Mapping[str, Tensor], input: Input) -> None:
+    """Write the weights, atomically: one safetensors file, with the network's input in its header."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    content = save(tensors, {"input": json.dumps(asdict(input))})
+    with full_disk_told(folder):
+        write_atomically(folder / WEIGHTS_NAME, content)
+
+
+def load_weights(folder: Path) -> tuple[dict[str, Tensor], Input]:
+    """The weights in ``folder``, on the CPU. Raises :class:`UserError` where they are not there or damaged."""
+    path = folder / WEIGHTS_NAME
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            header = json.loads(file.metadata()["input"])
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; its weights were not kept, or cleaned away") from error
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: is damaged: {error}") from error
+    return state, Input(**{**header, "mean": tuple(header["mean"]), "std": tuple(header["std"])})
+
+
+def keep_backbone(folder: Path) -> None:
+    """Drop the projector from the weights in ``folder``."""
+    state, input = load_weights(folder)
+    if any(name.startswith("projector.") for name in state):
+        save_weights(folder, {name: value for name, value in state.items() if name.startswith("backbone.")}, input)
+
+
+def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 # Batches of images (n, C, H, W) made as an Input says, to rows (n, F): what Frozen.extract is given.

@@ -6,7 +6,7 @@ Over several processes: all views in one call, batch statistics over all process
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.networks.optimizers import build_optimizer
-from benchmark.networks.trained import Trained
 from benchmark.runtime.process import Process
 from methods import registry
 from methods.losses.base import Loss
+
+if TYPE_CHECKING:  # which builds on this module
+    from benchmark.networks.trained import Trained
 
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

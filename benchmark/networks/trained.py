@@ -1,30 +1,46 @@
-"""The kind ``trained``: an encoder trained with a joint-embedding loss, and the file of weights that it leaves."""
+"""The kind ``trained``: an encoder trained with a joint-embedding loss, resumable at any step."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import AfterValidator, Field
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec
 from benchmark.networks.backbones import BackboneSpec, Encoder, ProjectorSpec, build_encoder
-from benchmark.networks.base import WEIGHTS_NAME, Diverged, FrozenModule, Input, Job, Made, Network
-from benchmark.networks.optimizers import OptimizerSpec
-from benchmark.runtime.clock import quartiles
+from benchmark.networks.base import (
+    WEIGHTS_NAME,
+    Diverged,
+    FrozenModule,
+    Input,
+    Job,
+    Made,
+    Network,
+    load_weights,
+    part_of,
+    save_weights,
+)
+from benchmark.networks.optimizers import OptimizerSpec, learning_rate
+from benchmark.networks.step import TrainingStep
+from benchmark.runtime import checkpoints
+from benchmark.runtime.clock import StepClock, quartiles
 from benchmark.runtime.errors import UserError, full_disk_told
+from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
+from benchmark.runtime.progress import Progress
+from benchmark.runtime.signals import Interrupted
 from benchmark.views import recipe
-from benchmark.views.loader import check_batch
+from benchmark.views.loader import ViewLoader, check_batch
 from methods import registry
-from results.record import Cost, write_atomically
+from methods.losses.base import Loss
+from results.record import METRICS_NAME, Cost, write_atomically
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Form = Literal["auto", "primal", "dual"]
@@ -32,6 +48,16 @@ Form = Literal["auto", "primal", "dual"]
 # Where half precision costs a gradient more than a per cent, as measured in results/reference/precision: the error of
 # Barlow Twins' gradient in bf16 grows with D/N, and is 1.0 % at D = 32768, N = 256.
 LARGEST_ERROR, BARLOW_TWINS_RATIO = 0.01, 128
+
+# The first steps of an attempt warm caches up; the step whose memory is counted is slowed down by the counting.
+_COUNTED_STEP = 1
+_WARM_UP_STEPS = 3
+# What may be wanted after a step, in the order of precedence.
+_GO_ON, _SAVE, _STOP = 0, 1, 2
+# An epoch's end is the cleaner place to go on from: there a checkpoint is due after this share of its interval.
+_DUE_AT_EPOCH_END = 0.5
+# Of a training step, what a checkpoint holds the state of.
+_PARTS = ("encoder", "optimizer", "scaler")
 
 
 class Trained(Network):
@@ -79,8 +105,6 @@ class Trained(Network):
 
     def make(self, data: DataSet, job: Job) -> Made:
         """Train to the last epoch, going on from the newest checkpoint in the job's folder."""
-        from benchmark.networks.pretraining import Pretraining  # which builds on this module
-
         with full_disk_told(job.folder):
             training = Pretraining(self, data, job)
             training.train()
@@ -124,35 +148,171 @@ def doubt(network: Trained) -> str | None:
     )
 
 
-def save_weights(folder: Path, state: Mapping[str, Tensor], input: Input) -> None:
-    """Write the weights, atomically: one safetensors file, with the network's input in its header."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    content = save(tensors, {"input": json.dumps(asdict(input))})
-    with full_disk_told(folder):
-        write_atomically(folder / WEIGHTS_NAME, content)
+@dataclass
+class State:
+    """Where a run is, and what it took so far: the part of a checkpoint that is plain numbers."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    peak_bytes: int = 0
+    step_seconds: list[float] = field(default_factory=list)
+    form: str = ""
 
 
-def load_weights(folder: Path) -> tuple[dict[str, Tensor], Input]:
-    """The weights in ``folder``, on the CPU. Raises :class:`UserError` where they are not there or damaged."""
-    path = folder / WEIGHTS_NAME
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
-            header = json.loads(file.metadata()["input"])
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: there is no such file; its weights were not kept, or cleaned away") from error
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: is damaged: {error}") from error
-    return state, Input(**{**header, "mean": tuple(header["mean"]), "std": tuple(header["std"])})
+class Pretraining:
+    """The training of one network. ``train`` carries on from the newest checkpoint in the job's folder."""
+
+    def __init__(self, network: Trained, data: DataSet, job: Job) -> None:
+        self.network, self.job, self.folder = network, job, job.folder
+        self.process = process = job.process
+        self.loader = ViewLoader(
+            data.train,
+            recipe(network.augmentation),
+            batch_size=network.batch_size,
+            image_size=data.image_size,
+            mean=data.mean,
+            std=data.std,
+            seed=network.seed,
+            workers=job.execution.workers,
+            device=process.device,
+            rank=process.rank,
+            world_size=process.world_size,
+        )
+        self.steps_per_epoch = self.loader.steps_per_epoch
+        self.total_steps = network.epochs * self.steps_per_epoch
+        self.step = TrainingStep(network, data.channels, process)
+        self.state = State()
+        self.clock = StepClock(process.device)
+        # One clock over all epochs: an epoch may be shorter than the time between two checkpoints.
+        self._began = self._saved = time.perf_counter()
+        self._finite = torch.ones((), dtype=torch.bool, device=process.device)
+        self._restore()
+        self._logged = (self.state.step, self._began)
+        self._cold_steps = _WARM_UP_STEPS
+
+    def train(self) -> None:
+        """Train to the last epoch.
+
+        Raises :class:`Diverged` where the loss is not finite, :class:`Interrupted` once somebody asked any process to
+        stop; the checkpoint is then saved.
+        """
+        title, state = self.network.id.rpartition("-")[0], self.state
+        sizes = self.network.epochs, self.steps_per_epoch
+        with closing(Progress(title, *sizes, first_step=state.step, shown=self.process.is_main)) as progress:
+            while state.step < self.total_steps:
+                self._train_epoch(state.step // self.steps_per_epoch, progress)
+        self.save()
+
+    def _train_epoch(self, epoch: int, progress: Progress) -> None:
+        self.step.encoder.train()
+        self.clock.tick()
+        for views in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
+            loss = self._counted_step(views)
+            self.clock.tick()
+            self.state.step += 1
+            progress.advance()
+            ends_epoch = self.state.step % self.steps_per_epoch == 0
+            if ends_epoch or self.state.step % self.job.execution.log_every == 0:
+                self._log(epoch, loss, progress, ends_epoch)
+            interval = self.job.execution.checkpoint_seconds * (_DUE_AT_EPOCH_END if ends_epoch else 1)
+            due = self.process.is_main and time.perf_counter() - self._saved > interval
+            asked = _STOP if self.job.requests.run_must_end else _SAVE if due else _GO_ON
+            wanted = self.process.all_reduce_max(asked)  # the most that any process wants, told in one collective
+            if wanted != _GO_ON:
+                self._pause_clock()
+                self.save()
+                self.clock.tick()
+            if wanted == _STOP:
+                raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
+        self._pause_clock()
+
+    def _counted_step(self, views: tuple[Tensor, ...]) -> Loss:
+        """One step; the second one of a run under the memory counter."""
+        if self.state.step != min(_COUNTED_STEP, self.total_steps - 1):
+            return self._step(views)
+        with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
+            loss = self._step(views)
+        self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
+        return loss
+
+    def _step(self, views: tuple[Tensor, ...]) -> Loss:
+        rate = learning_rate(
+            self.state.step,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.network.epochs,
+            spec=self.network.optimizer,
+            batch_size=self.network.batch_size,
+        )
+        for group in self.step.optimizer.param_groups:
+            group["lr"] = rate
+        loss = self.step(views)
+        self._finite &= torch.isfinite(loss.value.detach())
+        self.state.form = loss.form
+        return loss
+
+    def _log(self, epoch: int, loss: Loss, progress: Progress, ends_epoch: bool) -> None:
+        if not bool(self._finite):
+            raise Diverged(f"the loss became {loss.value.item()} by epoch {epoch + 1}, step {self.state.step}")
+        if not self.process.is_main:
+            return
+        terms = {name: value.item() for name, value in loss.terms.items()}
+        (step_then, time_then), self._logged = self._logged, (self.state.step, time.perf_counter())
+        speed = (self.state.step - step_then) * self.network.batch_size / (self._logged[1] - time_then)
+        line = {
+            "epoch": epoch,
+            "step": self.state.step,
+            "total_steps": self.total_steps,
+            "loss": loss.value.item(),
+            "terms": terms,
+            "lr": self.step.optimizer.param_groups[0]["lr"],
+            "images_per_second": speed,
+        }
+        with (self.folder / METRICS_NAME).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        progress.report(epoch, terms, speed)
+        if ends_epoch:
+            left = (self.total_steps - self.state.step) * self.network.batch_size / speed
+            progress.end_epoch(epoch, terms, speed, left)
+
+    def _pause_clock(self) -> None:
+        self.clock.pause()
+        cold = self.clock.seconds[: self._cold_steps]
+        self.state.step_seconds += self.clock.seconds[len(cold) :]
+        self._cold_steps -= len(cold)
+        self.clock.seconds.clear()
+
+    def save(self) -> None:
+        """Write a checkpoint of this very step, unless the loss is not finite."""
+        self._saved = time.perf_counter()
+        if not self.process.is_main or not bool(self._finite):
+            return
+        now = time.perf_counter()
+        self.state.elapsed += now - self._began
+        self._began = now
+        parts = {name: getattr(self.step, name).state_dict() for name in _PARTS}
+        snapshot = {"network": self.network.digest, "state": asdict(self.state), **parts}
+        checkpoints.save(self.folder / "checkpoints", self.state.step, snapshot)
+
+    def _restore(self) -> None:
+        # One process looks: others would trip over a damaged file while it is being set aside.
+        found = checkpoints.newest_whole(self.folder / "checkpoints") if self.process.is_main else None
+        newest: Path | None = self.process.broadcast(found)
+        snapshot = checkpoints.load(newest, self.process.device) if newest else None
+        if snapshot is not None and snapshot["network"] == self.network.digest:
+            self.state = State(**snapshot["state"])
+            for name in _PARTS:
+                getattr(self.step, name).load_state_dict(snapshot[name])
+        if self.process.is_main:
+            _cut_log(self.folder / METRICS_NAME, self.state.step)
 
 
-def keep_backbone(folder: Path) -> None:
-    """Drop the projector from the weights in ``folder``."""
-    state, input = load_weights(folder)
-    if any(name.startswith("projector.") for name in state):
-        save_weights(folder, {name: value for name, value in state.items() if name.startswith("backbone.")}, input)
-
-
-def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, without it."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+def _cut_log(path: Path, last_step: int) -> None:
+    """Drop the lines of steps that were lost with a kill, and a line that a kill cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError, KeyError):
+            if json.loads(line)["step"] <= last_step:
+                kept.append(f"{line}\n")
+    write_atomically(path, "".join(kept).encode())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmark.networks.base import WEIGHTS_NAME
+from benchmark.networks.base import WEIGHTS_NAME, load_weights, part_of
 from benchmark.networks.kinds import parse_network
 from benchmark.networks.layouts import write_backbone
-from benchmark.networks.trained import Trained, load_weights, part_of
+from benchmark.networks.trained import Trained
 from benchmark.running.folder import read_record
 from benchmark.runtime.errors import UserError
 from results.record import NETWORK_NAME, NetworkRecord, network_path

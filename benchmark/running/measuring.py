@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from benchmark.data import DataSet, DataSpec
-from benchmark.networks.base import WEIGHTS_NAME, FrozenModule, Job, Network
-from benchmark.networks.trained import Trained, keep_backbone
+from benchmark.networks.base import WEIGHTS_NAME, FrozenModule, Job, Network, keep_backbone
+from benchmark.networks.trained import Trained
 from benchmark.probes.base import Found, Measurement, Split
 from benchmark.probes.kept import Kept
 from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, OtherFailed, Subject

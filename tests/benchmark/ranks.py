@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.networks import pretraining
+from benchmark.networks import trained
 from benchmark.running.runner import execute_suite
 from benchmark.runtime.process import Process, process
 from benchmark.runtime.signals import Requests
@@ -85,7 +85,7 @@ def _join(work: Callable[[Process], object], rank: int, world: int, port: int, b
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     if breaks:
-        pretraining.ViewLoader = BreakingLoader  # type: ignore[misc]
+        trained.ViewLoader = BreakingLoader  # type: ignore[misc]
     with process("cpu") as this:
         work(this)
 

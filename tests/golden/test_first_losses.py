@@ -18,8 +18,7 @@ import torch
 
 from benchmark.data import load
 from benchmark.networks.base import Job
-from benchmark.networks.pretraining import Pretraining
-from benchmark.networks.trained import Trained
+from benchmark.networks.trained import Pretraining, Trained
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from benchmark.data import load
-from benchmark.networks.base import Job
-from benchmark.networks.pretraining import Pretraining
-from benchmark.networks.trained import Trained, load_weights
+from benchmark.networks.base import Job, load_weights
+from benchmark.networks.trained import Pretraining, Trained
 from benchmark.runtime import checkpoints
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.signals import Interrupted, Requests

@@ -13,12 +13,22 @@ from torch import Tensor, nn
 from torchvision import models
 
 from benchmark.data import DataSet, DataSpec, ImageSet, load
-from benchmark.networks.base import WEIGHTS_NAME, Diverged, FrozenModule, Input, Job, Network, frozen
+from benchmark.networks.base import (
+    WEIGHTS_NAME,
+    Diverged,
+    FrozenModule,
+    Input,
+    Job,
+    Network,
+    frozen,
+    keep_backbone,
+    load_weights,
+    part_of,
+)
 from benchmark.networks.kernel import KERNEL_METHODS
 from benchmark.networks.kinds import KINDS, Weights, kind_of, method_names, parse_network
 from benchmark.networks.layouts import write_backbone
-from benchmark.networks.pretraining import Pretraining
-from benchmark.networks.trained import Trained, keep_backbone, load_weights, part_of
+from benchmark.networks.trained import Pretraining, Trained
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
@@ -191,7 +201,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Te
     made = trained()
     data = data_of(made)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmark.networks.pretraining.Pretraining", Watched)
+        patch.setattr("benchmark.networks.trained.Pretraining", Watched)
         result = made.make(data, job(folder))
     assert result.cost.train_seconds > 0
     assert result.cost.peak_bytes_step
@@ -268,7 +278,7 @@ def test_a_weight_that_is_not_finite_after_the_last_step_is_diverged(
             with torch.no_grad():
                 self.step.encoder.state_dict()[place].view(-1)[-1] = torch.nan
 
-    monkeypatch.setattr("benchmark.networks.pretraining.Pretraining", Poisoned)
+    monkeypatch.setattr("benchmark.networks.trained.Pretraining", Poisoned)
     made = trained(epochs=1)
     with pytest.raises(Diverged, match="a weight is not finite after 1 epochs, though the loss was"):
         made.make(data_of(made), job(tmp_path))

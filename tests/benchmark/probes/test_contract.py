@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from benchmark.data import DataSet, DataSpec, load
-from benchmark.networks.base import WEIGHTS_NAME, Input, Job, Network
-from benchmark.networks.trained import Trained, keep_backbone, save_weights
+from benchmark.networks.base import WEIGHTS_NAME, Input, Job, Network, keep_backbone, save_weights
+from benchmark.networks.trained import Trained
 from benchmark.probes.base import Measurement, Probe, probes, register
 from benchmark.probes.kept import Kept
 from benchmark.probes.linear import Cached, Crops, Schedule, initial_head, train

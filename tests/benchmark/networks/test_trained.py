@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec, load
-from benchmark.networks.base import Job
-from benchmark.networks.pretraining import Pretraining
-from benchmark.networks.trained import Trained, load_weights
+from benchmark.networks.base import Job, load_weights
+from benchmark.networks.trained import Pretraining, Trained
 from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests
@@ -81,7 +80,7 @@ def test_a_training_taken_up_twice_in_mid_epoch_is_the_undisturbed_one(
     made = network(precision)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     made.make(data, job(whole))
-    monkeypatch.setattr("benchmark.networks.pretraining.Pretraining", Stopping)
+    monkeypatch.setattr("benchmark.networks.trained.Pretraining", Stopping)
     seen = 0
     for after in (STEPS_PER_EPOCH + 2, 3):
         Stopping.after, seen = after, seen + after
