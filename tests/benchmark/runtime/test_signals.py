@@ -23,8 +23,8 @@ from benchmark import cli
 from benchmark.data import DataSpec
 from benchmark.networks.base import Job
 from benchmark.probes import linear
+from benchmark.probes.classifiers import Logistic
 from benchmark.probes.linear import Linear
-from benchmark.probes.logistic import Logistic
 from benchmark.probes.subject import AllStopped, Features
 from benchmark.running.runner import Data
 from benchmark.runtime.errors import UserError
