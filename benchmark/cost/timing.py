@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.runtime.clock import quartiles
 from benchmark.runtime.memory import Holder, PeakMemory
+from benchmark.runtime.progress import quartiles
 from results.record import Quartiles
 
 # Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, thrice in all.

@@ -20,9 +20,8 @@ from benchmark.networks.optimizers import learning_rate
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.runtime import checkpoints
-from benchmark.runtime.clock import StepClock
 from benchmark.runtime.memory import PeakMemory
-from benchmark.runtime.progress import Progress
+from benchmark.runtime.progress import Progress, StepClock
 from benchmark.runtime.signals import Interrupted
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader

@@ -14,9 +14,9 @@ from benchmark.networks.backbones import BackboneSpec, Encoder, ProjectorSpec, b
 from benchmark.networks.base import Diverged, FrozenModule, Input, Job, Made, Network, need_images
 from benchmark.networks.optimizers import OptimizerSpec
 from benchmark.networks.store import WEIGHTS_NAME, all_finite, load_weights, part_of, save_weights
-from benchmark.runtime.clock import quartiles
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
+from benchmark.runtime.progress import quartiles
 from benchmark.views import recipe
 from benchmark.views.loader import check_batch
 from methods import registry

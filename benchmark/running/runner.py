@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,13 +11,12 @@ import torch
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import Job
 from benchmark.networks.trained import Trained, doubt
-from benchmark.running import attempts, making, measuring
-from benchmark.running.folder import alone, check_owner, claim_folder
-from benchmark.running.state import RunState, state_of
+from benchmark.running import attempts, stages
+from benchmark.running.folder import RunState, alone, check_owner, claim_folder, state_of
 from benchmark.runtime.errors import full_disk_told
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from results.record import MeasurementRecord
@@ -26,24 +25,18 @@ from results.record import MeasurementRecord
 TOLD_BYTES = 10e9
 
 Say = Callable[[str], None]
+Data = Callable[[DataSpec], DataSet]
 
 
-@dataclass
-class Data:
+def data_loader(execution: Execution, requests: Requests) -> Data:
     """Data sets, each loaded once; the last one is kept. A request to stop ends a download."""
 
-    execution: Execution
-    requests: Requests
-    _spec: DataSpec | None = None
-    _data: DataSet | None = None
+    @lru_cache(maxsize=1)
+    def load_once(spec: DataSpec) -> DataSet:
+        with requests.at_once():
+            return load(spec, Path(execution.data_root), download=execution.download)
 
-    def __call__(self, spec: DataSpec) -> DataSet:
-        """The data of ``spec``."""
-        if self._data is None or spec != self._spec:
-            with self.requests.at_once():
-                self._data = load(spec, Path(self.execution.data_root), download=self.execution.download)
-            self._spec = spec
-        return self._data
+    return load_once
 
 
 def execute_suite(
@@ -60,7 +53,7 @@ def execute_suite(
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
-    data = Data(suite.execution, requests)
+    data = data_loader(suite.execution, requests)
     for cell in cells:
         check(cell.run, data, process)
         if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
@@ -105,7 +98,7 @@ def check(run: Run, data: Data, process: Process) -> None:
         if own is None:
             run.network.check(data(spec), process)
         for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
-            measuring.check(data(spec), split)
+            stages.check(data(spec), split)
 
 
 def carry_out(
@@ -129,13 +122,13 @@ def carry_out(
             attempts.start(job.folder)
     if makes:
         own = getattr(run.network, "data", None)
-        record = making.make(cell, suite, data(own or run.measurements[0].data), job)
+        record = stages.make(cell, suite, data(own or run.measurements[0].data), job)
         if record.status != "done" or not measure:
             return standing()
-    measuring.measure(run.network, state.measurements_missing(retry), data, job)
+    stages.measure(run.network, state.measurements_missing(retry), data, job)
     state = standing()
     if process.is_main and state.is_done:
-        measuring.finish(job.folder, run.network, job.execution.keep)
+        stages.finish(job.folder, run.network, job.execution.keep)
     return state
 
 

@@ -15,8 +15,8 @@ from benchmark.networks.pretraining import Pretraining
 from benchmark.networks.store import load_weights
 from benchmark.networks.trained import Trained
 from benchmark.runtime import checkpoints
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import load_suite
 from tests.benchmark.probes.subjects import ALONE, AskedAfter
 

@@ -22,9 +22,9 @@ from benchmark.networks.regime import KERNEL_METHODS
 from benchmark.networks.trained import Trained
 from benchmark.networks.weights import Weights
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.config import Settings, merge, nest
 from benchmark.suite.run import compose
 from benchmark.views.loader import plain_batches

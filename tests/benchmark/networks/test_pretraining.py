@@ -17,9 +17,9 @@ from benchmark.networks.base import Job
 from benchmark.networks.pretraining import Pretraining
 from benchmark.networks.store import load_weights
 from benchmark.networks.trained import Trained
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from methods.losses.base import Loss
 from results.record import METRICS_NAME
 

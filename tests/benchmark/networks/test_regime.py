@@ -21,9 +21,9 @@ from benchmark.networks.kinds import parse_network
 from benchmark.networks.regime import CLOSED_FORMS, KERNEL_METHODS, KernelSpec, OnViews, kernel_methods_table
 from benchmark.networks.store import WEIGHTS_NAME
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Suite, load_suite
 from methods.regime import ESTIMATORS
 from methods.regime.base import KernelSSL

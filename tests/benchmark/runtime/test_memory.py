@@ -194,11 +194,6 @@ def test_blocks_nest() -> None:
     assert outer.peak_bytes == 2 * MATRIX
 
 
-def test_it_names_its_counter() -> None:
-    assert PeakMemory().counter == "tensor storages"
-    assert PeakMemory(device="cuda").counter == "cuda allocator"
-
-
 @pytest.mark.gpu
 def test_the_allocator_agrees_with_the_counter_and_nests() -> None:
     x_ND = torch.ones(1024, 1024, device="cuda")

@@ -1,38 +1,173 @@
-"""Measure a network, probe by probe: each ends in a record of its own, whatever becomes of it, and ends no other."""
+"""The two stages of a run, on all processes: its network is made, then measured, probe by probe.
+
+Each ends in a record of its own, whatever becomes of it: a failure as a status and one line, its traceback beside.
+"""
 
 from __future__ import annotations
 
+import gc
 import shutil
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from benchmark.cost import losses
 from benchmark.data import DataSet, DataSpec
-from benchmark.networks.base import FrozenModule, Job, Network
+from benchmark.networks.base import Diverged, FrozenModule, Job, Made, Network
 from benchmark.networks.store import drop_weights, keep_backbone
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Found, Measurement, Split
-from benchmark.probes.kept import Kept
-from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, OtherFailed, Subject
+from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, Kept, OtherFailed, Subject
 from benchmark.running import attempts
 from benchmark.running.attempts import SCRATCH_NAME
-from benchmark.running.failures import DONE, Outcome
+from benchmark.running.folder import read_record
+from benchmark.runtime import checkpoints
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
-from benchmark.runtime.execution import Keep
+from benchmark.runtime.memory import is_out_of_memory
+from benchmark.runtime.process import is_lost_peer
 from benchmark.runtime.provenance import now, provenance
 from benchmark.runtime.signals import Interrupted
-from results.record import MeasurementCost, MeasurementRecord, measurement_path
+from benchmark.runtime.spec import Keep
+from benchmark.suite.expand import Cell
+from results.record import (
+    METRICS_NAME,
+    Cost,
+    MeasurementCost,
+    MeasurementRecord,
+    NetworkRecord,
+    Status,
+    measurement_path,
+    network_path,
+)
+
+CHECKPOINTS = "checkpoints"
+ERROR_NAME = "error.txt"
+
+
+class Outcome(NamedTuple):
+    """A status, and what the error said."""
+
+    status: Status
+    message: str = ""
+
+
+DONE = Outcome("done")
+
+
+def _failure(error: BaseException) -> Outcome:
+    return Outcome("out-of-memory" if is_out_of_memory(error) else "failed", _in_one_line(error))
+
+
+def _in_one_line(error: BaseException) -> str:
+    """``RuntimeError: what it said last``; of an error that is meant to be read, just that."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+
+
+def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
+    """Train or fit the network of ``cell`` to its record; all but a full disk ends in one."""
+    started, network, process = now(), cell.run.network, job.process
+    if process.is_main:
+        _set_aside(job.folder)  # and only then may any process fail, and say so in the folder
+    process.barrier()
+    made, outcome = Made(), DONE
+    try:
+        made = network.make(data, job)
+    except Diverged as error:
+        outcome = Outcome("diverged", str(error))
+    except Interrupted as error:
+        outcome = Outcome("interrupted", str(error))
+    except DiskFull:
+        raise
+    except Exception as error:
+        if is_lost_peer(error) and not (job.folder / ERROR_NAME).exists():
+            # Another process died without a word, of a kill or with its node: no failure of the network, which the next
+            # attempt goes on with.
+            raise SystemExit(f"process {process.rank}: another process has ended: {_in_one_line(error)}") from error
+        outcome = _first_failure(job.folder, error)
+    gc.collect()  # what training held is let go before anything is measured
+    record = NetworkRecord(
+        id=network.id,
+        suite=suite,
+        status=outcome.status,
+        message=outcome.message,
+        title=network.title,
+        network=network.model_dump(mode="json"),
+        axes={axis: value for axis, value in cell.axes.items() if axis.partition(".")[0] != "evaluation"},
+        form=made.form,
+        cost=_with_loss(made.cost, network, job) if outcome == DONE else made.cost,
+        provenance=provenance(process, started, attempts.count(job.folder), attempts.lost_seconds(job.folder)),
+    )
+    if process.is_main:
+        with full_disk_told(job.folder):
+            record.write(network_path(job.folder))
+        if outcome == DONE:
+            checkpoints.clear(job.folder / CHECKPOINTS)
+    if outcome.status in ("failed", "out-of-memory") and process.group is not None:
+        # The other processes wait for this one in a collective: only its end tells them.
+        raise SystemExit(f"process {process.rank} of {process.world_size}: {outcome.status}: {outcome.message}")
+    process.barrier()
+    return record
+
+
+def _set_aside(folder: Path) -> None:
+    """A record of an earlier attempt is kept as ``network.json.failed``; training goes on from what it had saved.
+
+    Not where it diverged: it would again. Features of weights that are made anew are dropped: they may differ in bits.
+    """
+    (folder / ERROR_NAME).unlink(missing_ok=True)
+    shutil.rmtree(folder / SCRATCH_NAME, ignore_errors=True)
+    path = network_path(folder)
+    record = read_record(NetworkRecord, path)
+    if record is None or record.status == "interrupted":
+        return
+    if record.status in ("diverged", "done"):
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        (folder / METRICS_NAME).unlink(missing_ok=True)
+    path.replace(path.with_name(f"{path.name}.{record.status}"))
+
+
+def _first_failure(folder: Path, error: Exception) -> Outcome:
+    """Leave the traceback in the folder. Of several processes the first to fail is told of.
+
+    The others fail as well, once they find its connections closed.
+    """
+    path, failure = folder / ERROR_NAME, _failure(error)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(f"{failure.status}: {failure.message}\n\n{''.join(traceback.format_exception(error))}")
+    except FileExistsError:
+        first, _, _ = path.read_text(encoding="utf-8").partition("\n\n")
+        status, colon, message = first.partition(": ")
+        return Outcome("out-of-memory" if status == "out-of-memory" else "failed", message) if colon else failure
+    return failure
+
+
+def _with_loss(cost: Cost, network: Network, job: Job) -> Cost:
+    """With what the loss costs alone. The network is there: nothing that fails here may cost it."""
+    if not isinstance(network, Trained) or not job.process.is_main:
+        return cost
+    try:
+        seconds, peak_bytes = losses.measure(network, job.process.device)
+    except Exception as error:
+        warnings.warn(f"{network.id}: the cost of its loss was not measured: {_in_one_line(error)}", stacklevel=2)
+        return cost
+    return cost.model_copy(update={"loss_seconds": seconds, "peak_bytes_loss": peak_bytes})
 
 
 def measure(
     network: Network, measurements: Sequence[Measurement], load: Callable[[DataSpec], DataSet], job: Job
 ) -> list[MeasurementRecord]:
-    """Measure all of ``measurements``, on all processes; those that read the same share their features.
+    """Measure all of ``measurements``; those that read the same share their features.
 
     Ends after one that somebody asked to stop. Raises :class:`DiskFull` where a record does not fit on the disk.
     """
@@ -99,8 +234,8 @@ def _measured(
         path.with_suffix(".txt").unlink(missing_ok=True)
         if error is not None:
             path.with_suffix(".txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    if outcome == DONE and subject is not None:
-        subject.of(measurement).kept.clear()
+    if outcome == DONE and subject is not None and process.is_main:
+        shutil.rmtree(subject.folder / measurement.id, ignore_errors=True)
     return record, subject
 
 
@@ -148,7 +283,7 @@ def _agreed(level: int, error: Exception | None, job: Job) -> Outcome:
         return DONE
     if level == STOP:
         return Outcome("interrupted", "stopped; what it had is saved")
-    own = None if error is None else (Outcome.of(error), isinstance(error, DiskFull))
+    own = None if error is None else (_failure(error), isinstance(error, DiskFull))
     causes = [(rank, *cause) for rank, cause in enumerate(job.process.all_gather(own)) if cause is not None]
     rank, outcome, disk_full = causes[0]
     if disk_full:
@@ -160,7 +295,7 @@ def _agreed(level: int, error: Exception | None, job: Job) -> Outcome:
 def finish(folder: Path, network: Network, keep: Keep) -> None:
     """Everything listed is measured: drop what was kept for it, and of the weights what shall not be kept."""
     shutil.rmtree(folder / SCRATCH_NAME, ignore_errors=True)
-    if keep == "none" and network.is_kept(folder):
+    if keep == "none":
         drop_weights(folder)
     elif keep == "backbone" and isinstance(network, Trained) and network.is_kept(folder):
         keep_backbone(folder)
