@@ -45,7 +45,6 @@ class Geometry(Probe):
     batch_size: int = Field(256, ge=1, description="images whose views are drawn together")
 
     def measure(self, subject: Subject) -> Found:
-        """On the main process, beside the features."""
         queries, name = subject.queries(), subject.network.name
         if not subject.process.is_main:
             return Found()

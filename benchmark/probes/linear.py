@@ -44,7 +44,6 @@ class Linear(Probe):
     batch_size: int = Field(256, ge=1, description="images in a step, over all processes")
 
     def measure(self, subject: Subject) -> Found:
-        """Accuracy after the last epoch."""
         network, data = subject.network, subject.data
         assert isinstance(network, FrozenModule)
         queries = subject.queries("bilinear")  # first: an image that cannot be read ends no training of hours

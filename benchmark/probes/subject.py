@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,11 +74,9 @@ class Kept:
     _saved: float = field(default_factory=time.perf_counter)
 
     def is_due(self) -> bool:
-        """Whether the last state is older than the time between two checkpoints."""
         return time.perf_counter() - self._saved > self.seconds
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write the state after ``step``."""
         self._saved = time.perf_counter()
         if self.process.is_main:
             checkpoints.save(self.folder, step, state)
@@ -97,7 +96,7 @@ class Subject:
     execution: Execution
     folder: Path
     kept: Kept
-    _made: dict[tuple[str, str], Features] = field(default_factory=dict, repr=False)
+    _made: dict[tuple[str, Interpolation], Features] = field(default_factory=dict, repr=False)
 
     def of(self, measurement: Measurement) -> Subject:
         """The same subject, features made so far included, for a measurement with a checkpoint of its own."""
@@ -172,7 +171,7 @@ class Subject:
     def embedded(self, features: Features) -> Features:
         """The same images as the loss saw them: float32, a batch at a time through the projector."""
         projector, batch_size = self.projector, self.execution.feature_batch_size
-        z_ND: Tensor | None = None
+        z_ND: Tensor | None = None  # not a list of parts: joining them would hold all of it twice
         for start in range(0, len(features), batch_size):
             self.requests.check()
             part_nD = projector(features.x[start : start + batch_size]).float()
@@ -221,21 +220,15 @@ class Subject:
             make, views = (network.bank, network.views) if part == "labelled" else (network.extract, 1)
             # What is no module has no batches after which to look at what was asked.
             with self.frozen(), nullcontext() if isinstance(network, FrozenModule) else self.requests.at_once():
-                x_ND = make(images, lambda *what: self._extracted(part, interpolation, *what))
+                x_ND = make(images, partial(self._extracted, name))
             labels_N = torch.from_numpy(images.labels).repeat_interleave(views)
             self._made[name] = Features(x_ND, labels_N.to(x_ND.device))
         return self._made[name]
 
     def _extracted(
-        self,
-        part: str,
-        interpolation: Interpolation,
-        images: ImageSet,
-        input: Input,
-        module: nn.Module,
-        feature_dim: int,
+        self, name: tuple[str, Interpolation], images: ImageSet, input: Input, module: nn.Module, feature_dim: int
     ) -> Tensor:
-        rank, world_size = self.process.rank, self.process.world_size
+        (part, interpolation), rank, world_size = name, self.process.rank, self.process.world_size
         batches = list(torch.arange(len(images)).split(self.execution.feature_batch_size))
         folder = self.folder / f"features-{part}-{interpolation}-{self.precision}"
         x_NF = torch.zeros(len(images), feature_dim, device=self.device)

@@ -147,12 +147,10 @@ class RunState:
         return _pending(self.network, retry) or (not self.weights_kept and bool(self.measurements_missing(retry)))
 
     def is_missing(self, retry: bool = False) -> bool:
-        """Whether anything is still to be done."""
         return self.network_missing(retry) or bool(self.measurements_missing(retry))
 
     @property
     def is_done(self) -> bool:
-        """Whether the network and every measurement is."""
         return all(record is not None and record.status == "done" for record in self._records)
 
     @property

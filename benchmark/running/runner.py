@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import Job
+from benchmark.networks.store import drop_weights, keep_backbone
 from benchmark.networks.trained import Trained, doubt
 from benchmark.running import attempts, stages
 from benchmark.running.folder import RunState, alone, check_owner, claim_folder, state_of
@@ -58,8 +60,9 @@ def execute_suite(
         check(cell.run, data, process)
         if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
             report(f"warning: {doubtful}")
-    if sentence := weights_told([cell.run for cell in cells], suite.execution, data):
-        report(sentence)
+    if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
+        less = "(--set keep=backbone or keep=none: less)"
+        report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
     if process.is_main:
         claim_folder(suite, folder)
     for place, cell in enumerate(cells, 1):
@@ -67,8 +70,8 @@ def execute_suite(
         if process.all_reduce_max(requests.suite_must_end):
             break
         job = Job(folder / cell.run.id, process, requests, suite.execution)
+        told = f"{cell.run.id}  is another program's; left to it"
         with alone(job.folder, process) as mine:
-            told = f"{cell.run.id}  is another program's; left to it"
             if mine:
                 told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
         report(f"[{place}/{len(cells)}] {told}")
@@ -128,7 +131,11 @@ def carry_out(
     stages.measure(run.network, state.measurements_missing(retry), data, job)
     state = standing()
     if process.is_main and state.is_done:
-        stages.finish(job.folder, run.network, job.execution.keep)
+        shutil.rmtree(job.folder / attempts.SCRATCH_NAME, ignore_errors=True)
+        if job.execution.keep == "none":
+            drop_weights(job.folder)
+        elif job.execution.keep == "backbone" and isinstance(run.network, Trained) and run.network.is_kept(job.folder):
+            keep_backbone(job.folder)
     return state
 
 
@@ -146,17 +153,12 @@ def summary(state: RunState) -> str:
     return f"{state.run.id}  {told}  {seconds:.1f} s{figure}"
 
 
-def weights_told(runs: Sequence[Run], execution: Execution, data: Data) -> str | None:
-    """A sentence on what the weights of these runs will take, where that is a lot."""
-    trained = [run.network for run in runs if isinstance(run.network, Trained) and execution.keep != "none"]
+def _weights_bytes(runs: Sequence[Run], execution: Execution, data: Data) -> int:
+    """What the weights of these runs will take on the disk."""
     total = 0
-    for network in trained:
+    for network in [run.network for run in runs if isinstance(run.network, Trained) and execution.keep != "none"]:
         with torch.device("meta"):
             encoder = network.build(data(network.data).channels)
         kept = encoder.backbone if execution.keep == "backbone" else encoder
         total += sum(tensor.numel() * tensor.element_size() for tensor in (*kept.parameters(), *kept.buffers()))
-    if total <= TOLD_BYTES:
-        return None
-    return (
-        f"the weights of {len(runs)} networks will take {total / 1e9:.0f} GB (--set keep=backbone or keep=none: less)"
-    )
+    return total

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +20,6 @@ import torch
 from benchmark.cost import losses
 from benchmark.data import DataSet, DataSpec
 from benchmark.networks.base import Diverged, FrozenModule, Job, Made, Network
-from benchmark.networks.store import drop_weights, keep_backbone
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Found, Measurement, Split
 from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, Kept, OtherFailed, Subject
@@ -34,7 +32,6 @@ from benchmark.runtime.memory import is_out_of_memory
 from benchmark.runtime.process import is_lost_peer
 from benchmark.runtime.provenance import now, provenance
 from benchmark.runtime.signals import Interrupted
-from benchmark.runtime.spec import Keep
 from benchmark.suite.expand import Cell
 from results.record import (
     METRICS_NAME,
@@ -51,21 +48,16 @@ CHECKPOINTS = "checkpoints"
 ERROR_NAME = "error.txt"
 
 
-class Outcome(NamedTuple):
-    """A status, and what the error said."""
-
-    status: Status
-    message: str = ""
+Outcome = tuple[Status, str]  # and what the error said
+DONE: Outcome = ("done", "")
+STOPPED: Outcome = ("interrupted", "stopped; what it had is saved")
 
 
-DONE = Outcome("done")
+def _failure(error: Exception) -> Outcome:
+    return "out-of-memory" if is_out_of_memory(error) else "failed", _in_one_line(error)
 
 
-def _failure(error: BaseException) -> Outcome:
-    return Outcome("out-of-memory" if is_out_of_memory(error) else "failed", _in_one_line(error))
-
-
-def _in_one_line(error: BaseException) -> str:
+def _in_one_line(error: Exception) -> str:
     """``RuntimeError: what it said last``; of an error that is meant to be read, just that."""
     if isinstance(error, UserError):
         return str(error)
@@ -79,13 +71,13 @@ def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
     if process.is_main:
         _set_aside(job.folder)  # and only then may any process fail, and say so in the folder
     process.barrier()
-    made, outcome = Made(), DONE
+    made, (status, message) = Made(), DONE
     try:
         made = network.make(data, job)
     except Diverged as error:
-        outcome = Outcome("diverged", str(error))
+        status, message = "diverged", str(error)
     except Interrupted as error:
-        outcome = Outcome("interrupted", str(error))
+        status, message = "interrupted", str(error)
     except DiskFull:
         raise
     except Exception as error:
@@ -93,28 +85,28 @@ def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
             # Another process died without a word, of a kill or with its node: no failure of the network, which the next
             # attempt goes on with.
             raise SystemExit(f"process {process.rank}: another process has ended: {_in_one_line(error)}") from error
-        outcome = _first_failure(job.folder, error)
+        status, message = _first_failure(job.folder, error)
     gc.collect()  # what training held is let go before anything is measured
     record = NetworkRecord(
         id=network.id,
         suite=suite,
-        status=outcome.status,
-        message=outcome.message,
+        status=status,
+        message=message,
         title=network.title,
         network=network.model_dump(mode="json"),
         axes={axis: value for axis, value in cell.axes.items() if axis.partition(".")[0] != "evaluation"},
         form=made.form,
-        cost=_with_loss(made.cost, network, job) if outcome == DONE else made.cost,
+        cost=_with_loss(made.cost, network, job) if status == "done" else made.cost,
         provenance=provenance(process, started, attempts.count(job.folder), attempts.lost_seconds(job.folder)),
     )
     if process.is_main:
         with full_disk_told(job.folder):
             record.write(network_path(job.folder))
-        if outcome == DONE:
+        if status == "done":
             checkpoints.clear(job.folder / CHECKPOINTS)
-    if outcome.status in ("failed", "out-of-memory") and process.group is not None:
+    if status in ("failed", "out-of-memory") and process.group is not None:
         # The other processes wait for this one in a collective: only its end tells them.
-        raise SystemExit(f"process {process.rank} of {process.world_size}: {outcome.status}: {outcome.message}")
+        raise SystemExit(f"process {process.rank} of {process.world_size}: {status}: {message}")
     process.barrier()
     return record
 
@@ -141,15 +133,15 @@ def _first_failure(folder: Path, error: Exception) -> Outcome:
 
     The others fail as well, once they find its connections closed.
     """
-    path, failure = folder / ERROR_NAME, _failure(error)
+    path, (status, message) = folder / ERROR_NAME, _failure(error)
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(f"{failure.status}: {failure.message}\n\n{''.join(traceback.format_exception(error))}")
+            file.write(f"{status}: {message}\n\n{''.join(traceback.format_exception(error))}")
     except FileExistsError:
-        first, _, _ = path.read_text(encoding="utf-8").partition("\n\n")
-        status, colon, message = first.partition(": ")
-        return Outcome("out-of-memory" if status == "out-of-memory" else "failed", message) if colon else failure
-    return failure
+        first, colon, told = path.read_text(encoding="utf-8").partition("\n\n")[0].partition(": ")
+        if colon:
+            return "out-of-memory" if first == "out-of-memory" else "failed", told
+    return status, message
 
 
 def _with_loss(cost: Cost, network: Network, job: Job) -> Cost:
@@ -210,16 +202,16 @@ def _measured(
         level = process.all_reduce_max(STOP)
     except Exception as caught:
         error, level = caught, process.all_reduce_max(FAILED)
-    outcome = _agreed(level, error, job)
-    if outcome != DONE:
+    status, message = _agreed(level, error, job)
+    if status != "done":
         found = Found()
     peak_bytes = torch.cuda.max_memory_allocated(process.device) if on_cuda else None
     record = MeasurementRecord(
         id=measurement.id,
         network=network.id,
         probe=measurement.probe.name,
-        status=outcome.status,
-        message=outcome.message,
+        status=status,
+        message=message,
         settings=measurement.settings(),
         metrics=tuple(found.metrics),
         details=found.details,
@@ -234,7 +226,7 @@ def _measured(
         path.with_suffix(".txt").unlink(missing_ok=True)
         if error is not None:
             path.with_suffix(".txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    if outcome == DONE and subject is not None and process.is_main:
+    if status == "done" and subject is not None and process.is_main:
         shutil.rmtree(subject.folder / measurement.id, ignore_errors=True)
     return record, subject
 
@@ -282,20 +274,11 @@ def _agreed(level: int, error: Exception | None, job: Job) -> Outcome:
     if level == GO_ON:
         return DONE
     if level == STOP:
-        return Outcome("interrupted", "stopped; what it had is saved")
-    own = None if error is None else (_failure(error), isinstance(error, DiskFull))
-    causes = [(rank, *cause) for rank, cause in enumerate(job.process.all_gather(own)) if cause is not None]
-    rank, outcome, disk_full = causes[0]
+        return STOPPED
+    own = None if error is None else (*_failure(error), isinstance(error, DiskFull))
+    causes = ((rank, *cause) for rank, cause in enumerate(job.process.all_gather(own)) if cause is not None)
+    rank, status, message, disk_full = next(causes)
     if disk_full:
-        raise DiskFull(outcome.message)
+        raise DiskFull(message)
     where = f"process {rank} of {job.process.world_size}: " if job.process.world_size > 1 else ""
-    return Outcome(outcome.status, f"{where}{outcome.message}")
-
-
-def finish(folder: Path, network: Network, keep: Keep) -> None:
-    """Everything listed is measured: drop what was kept for it, and of the weights what shall not be kept."""
-    shutil.rmtree(folder / SCRATCH_NAME, ignore_errors=True)
-    if keep == "none":
-        drop_weights(folder)
-    elif keep == "backbone" and isinstance(network, Trained) and network.is_kept(folder):
-        keep_backbone(folder)
+    return status, f"{where}{message}"

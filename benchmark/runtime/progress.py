@@ -19,8 +19,6 @@ _LINES = 10
 
 
 class Progress:
-    """Progress of one training run over its epochs."""
-
     def __init__(self, title: str, epochs: int, steps_per_epoch: int, *, first_step: int, shown: bool) -> None:
         self.title, self.epochs = title, epochs
         on_terminal = shown and sys.stderr.isatty()
