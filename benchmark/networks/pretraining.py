@@ -101,7 +101,7 @@ class Pretraining:
             loss = self._counted_step(views)
             self.clock.tick()
             self.state.step += 1
-            progress.advance()
+            progress.update()
             ends_epoch = self.state.step % self.steps_per_epoch == 0
             if ends_epoch or self.state.step % self.job.execution.log_every == 0:
                 self._log(epoch, loss, progress, ends_epoch)

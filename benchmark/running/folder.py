@@ -150,17 +150,13 @@ class RunState:
         return self.network_missing(retry) or bool(self.measurements_missing(retry))
 
     @property
-    def is_done(self) -> bool:
-        return all(record is not None and record.status == "done" for record in self._records)
-
-    @property
-    def first_fault(self) -> NetworkRecord | MeasurementRecord | None:
-        """The first record that is not done; None where all that there are, are."""
-        return next((record for record in self._records if record is not None and record.status != "done"), None)
-
-    @property
-    def _records(self) -> tuple[NetworkRecord | MeasurementRecord | None, ...]:
+    def records(self) -> tuple[NetworkRecord | MeasurementRecord | None, ...]:
+        """The network's, and its measurements'; None for what has none."""
         return (self.network, *self.measurements.values())
+
+    @property
+    def is_done(self) -> bool:
+        return all(record is not None and record.status == "done" for record in self.records)
 
 
 def _pending(record: NetworkRecord | MeasurementRecord | None, retry: bool) -> bool:

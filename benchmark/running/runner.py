@@ -141,7 +141,8 @@ def carry_out(
 
 def summary(state: RunState) -> str:
     """One run in one line: what became of it, how long it took, and its first accuracy."""
-    told, fault, network = "done", state.first_fault, state.network
+    told, network = "done", state.network
+    fault = next((record for record in state.records if record is not None and record.status != "done"), None)
     if fault is not None:
         told = f"{fault.probe} {fault.status}" if isinstance(fault, MeasurementRecord) else fault.status
         told += f": {fault.message}" if fault.message else ""

@@ -87,7 +87,7 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        device = torch.device("meta")
+        device = torch.device("meta")  # refused as any other that is neither
     if device.type not in {"cpu", "cuda"}:
         raise UserError(f"--set device: is {name!r}, must be auto, cpu, cuda or cuda:N")
     if device.type == "cpu":

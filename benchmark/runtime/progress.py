@@ -18,12 +18,13 @@ from results.record import Quartiles
 _LINES = 10
 
 
-class Progress:
+class Progress(tqdm):
+    """A bar over the steps of one training run; on no terminal, lines in its place."""
+
     def __init__(self, title: str, epochs: int, steps_per_epoch: int, *, first_step: int, shown: bool) -> None:
-        self.title, self.epochs = title, epochs
         on_terminal = shown and sys.stderr.isatty()
-        self.in_log = shown and not on_terminal
-        self.bar = tqdm(
+        self.title, self.epochs, self.in_log = title, epochs, shown and not on_terminal
+        super().__init__(
             total=epochs * steps_per_epoch,
             initial=first_step,
             desc=title,
@@ -33,16 +34,10 @@ class Progress:
             disable=not on_terminal,
         )
 
-    def close(self) -> None:
-        self.bar.close()
-
-    def advance(self) -> None:
-        self.bar.update()
-
     def report(self, epoch: int, terms: Mapping[str, float], images_per_second: float) -> None:
         """Show the loss terms of the last logged step, one by one."""
         shown = {name: f"{value:.4g}" for name, value in terms.items()}
-        self.bar.set_postfix({"epoch": f"{epoch + 1}/{self.epochs}", **shown, "images/s": f"{images_per_second:.0f}"})
+        self.set_postfix({"epoch": f"{epoch + 1}/{self.epochs}", **shown, "images/s": f"{images_per_second:.0f}"})
 
     def end_epoch(self, epoch: int, terms: Mapping[str, float], images_per_second: float, seconds_left: float) -> None:
         """Write a line to the log, ten times a run and at its end."""
