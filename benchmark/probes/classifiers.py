@@ -90,7 +90,7 @@ class Problem:
 class Logistic(Probe):
     """scikit-learn's multinomial logistic regression, with all labels."""
 
-    name: ClassVar[str] = "logistic"
+    name = "logistic"
 
     logistic_c: float = Field(1.0, gt=0, description="inverse ridge of scikit-learn's logistic regression")
 
@@ -107,7 +107,7 @@ class Logistic(Probe):
 class _FewLabels(Probe):
     """Top-1 accuracy of one classifier, mean and deviation over draws, by the number of labels of each class."""
 
-    needs: ClassVar[frozenset[str]] = frozenset({"rows"})
+    needs = frozenset({"rows"})
     classifier: ClassVar[str]  # what the protocol calls it, options in braces
 
     labels_per_class: tuple[int, ...] = Field((1, 5, 10), min_length=1)
@@ -151,9 +151,9 @@ class _FewLabels(Probe):
 class FewShot(_FewLabels):
     """Logistic regression."""
 
-    name: ClassVar[str] = "fewshot"
-    needs: ClassVar[frozenset[str]] = frozenset({"features"})
-    classifier: ClassVar[str] = "logistic C={logistic_c:g}"
+    name = "fewshot"
+    needs = frozenset({"features"})
+    classifier = "logistic C={logistic_c:g}"
 
     logistic_c: float = Field(1.0, gt=0, description="inverse ridge of scikit-learn's logistic regression")
 
@@ -165,16 +165,16 @@ class FewShot(_FewLabels):
 class FewShotEmbedding(FewShot):
     """The same on what the loss saw, through the projector."""
 
-    name: ClassVar[str] = "fewshot_embedding"
-    needs: ClassVar[frozenset[str]] = frozenset({"embedding"})
+    name = "fewshot_embedding"
+    needs = frozenset({"embedding"})
 
 
 @register
 class FewShotSVM(_FewLabels):
     """scikit-learn's support vector machine, one against one, with the kernel of the features' inner products."""
 
-    name: ClassVar[str] = "fewshot_svm"
-    classifier: ClassVar[str] = f"svm C={SVM_C:g}"
+    name = "fewshot_svm"
+    classifier = f"svm C={SVM_C:g}"
 
     def accuracy(self, problem: Problem, rows: Rows) -> float:
         from sklearn.svm import SVC
@@ -189,8 +189,8 @@ class FewShotSVM(_FewLabels):
 class FewShotRidge(_FewLabels):
     """Kernel ridge regression on centred one-hot labels, f(x) = k_x (K + αI)⁻¹ (Y − Ȳ) + Ȳ; the largest wins."""
 
-    name: ClassVar[str] = "fewshot_ridge"
-    classifier: ClassVar[str] = f"kernel ridge alpha={RIDGE_ALPHA:g}"
+    name = "fewshot_ridge"
+    classifier = f"kernel ridge alpha={RIDGE_ALPHA:g}"
 
     def accuracy(self, problem: Problem, rows: Rows) -> float:
         K_MM, K_NM = problem.kernels(rows)

@@ -1,13 +1,9 @@
-"""How embeddings lie in their space: alignment and uniformity on the sphere, effective rank and spectrum off it.
-
-And a picture of a kernel in the plane.
-"""
+"""How embeddings lie in their space: alignment, uniformity, effective rank, spectrum; a kernel in the plane."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -39,8 +35,8 @@ class Geometry(Probe):
     plain images, the rank of the features beside.
     """
 
-    name: ClassVar[str] = "embedding"
-    needs: ClassVar[frozenset[str]] = frozenset({"embedding"})
+    name = "embedding"
+    needs = frozenset({"embedding"})
 
     batch_size: int = Field(256, ge=1, description="images whose views are drawn together")
 
@@ -114,8 +110,8 @@ def rankme(z_ND: Tensor) -> float:
 class Spectrum(Probe):
     """The largest eigenvalues of the covariance of z over the measured images, as shares of the sum of all."""
 
-    name: ClassVar[str] = "spectrum"
-    needs: ClassVar[frozenset[str]] = frozenset({"kernel"})
+    name = "spectrum"
+    needs = frozenset({"kernel"})
 
     def measure(self, subject: Subject) -> Found:
         z_Nd = subject.queries().x.numpy()
@@ -134,8 +130,8 @@ class KernelPicture(Probe):
     x₀ is the training point at the middle of the first class. Images have no such picture: there is nothing to find.
     """
 
-    name: ClassVar[str] = "kernel_picture"
-    needs: ClassVar[frozenset[str]] = frozenset({"kernel"})
+    name = "kernel_picture"
+    needs = frozenset({"kernel"})
 
     def measure(self, subject: Subject) -> Found:
         """The picture, rounded to what a reader can see."""

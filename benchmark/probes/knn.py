@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -21,7 +20,7 @@ SIMILARITIES = 2**26
 class KNN(Probe):
     """Weighted kNN by cosine similarity: a figure for every k that is not larger than the bank."""
 
-    name: ClassVar[str] = "knn"
+    name = "knn"
 
     knn_k: tuple[int, ...] = Field((10, 20, 100, 200), min_length=1)
     knn_temperature: float = Field(0.07, gt=0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,14 +27,11 @@ TOP5_CLASSES = 100
 
 @register
 class Linear(Probe):
-    """SGD with momentum 0.9 on random crops and flips, or on features that are made once.
+    """SGD with momentum 0.9 on random crops and flips, or on features made once; the rate is set once an epoch."""
 
-    The rate is a cosine over the epochs, set once an epoch.
-    """
-
-    name: ClassVar[str] = "linear"
-    version: ClassVar[int] = 2
-    needs: ClassVar[frozenset[str]] = frozenset({"backbone"})
+    name = "linear"
+    version = 2
+    needs = frozenset({"backbone"})
 
     linear_epochs: int = Field(100, ge=1)
     linear_lr: float = Field(0.4, gt=0, description="for a batch of 256")

@@ -65,10 +65,7 @@ def check_owner(suite: Suite, folder: Path) -> None:
 
 
 def claim_folder(suite: Suite, folder: Path) -> None:
-    """Make ``folder`` this suite's, and list what shall be measured.
-
-    Raises :class:`UserError` where it cannot be written.
-    """
+    """Make ``folder`` this suite's, and list what shall be measured. Raises :class:`UserError` where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock", patience=60.0):

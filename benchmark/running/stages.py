@@ -254,16 +254,13 @@ def _subject(network: Network, measurement: Measurement, load: Callable[[DataSpe
 
 
 def check(data: DataSet, split: Split) -> None:
-    """Raise :class:`UserError` where nothing can be probed: cheap, so that it can be asked before training.
-
-    The tune split is held out by choice.
-    """
+    """Raise :class:`UserError` where nothing can be probed: cheap, so that it can be asked before training."""
     classes = len(np.unique(data.labelled.labels))
     if classes < 2:
         raise UserError(f"data.source {data.name}: its labelled training images have {classes} class, must have two")
     images = len(data.test if split == "test" else data.tune)
     if images < 2:
-        held_out = "; data.tune_fraction holds some out" if split == "tune" else ""
+        held_out = "; data.tune_fraction holds some out" if split == "tune" else ""  # by choice
         raise UserError(
             f"evaluation.split {split}: {data.name} has {images} images in it, must have two or more{held_out}"
         )
