@@ -61,11 +61,6 @@ class PeakMemory:
         return self._counter.baseline
 
     @property
-    def live_bytes(self) -> int:
-        """Live now, less what lived at the start: negative where more was freed than made."""
-        return self._counter.live - self._counter.baseline
-
-    @property
     def peak_bytes(self) -> int:
         """The most that was live at once inside the block, less what lived at the start."""
         return self._counter.peak - self._counter.baseline
