@@ -48,26 +48,19 @@ class Commands(click.Group):
     """Turns a user's error into one sentence and exit code 2, and lists commands in the order they are used."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
         with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
+            warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
             try:
                 return super().invoke(ctx)
             except UserError as error:
                 raise click.UsageError(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Commands in the order of their definition, and those that lie elsewhere."""
         return [*self.commands, *(name for names in _ELSEWHERE.values() for name in names)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command by its name."""
         module = next((module for module, names in _ELSEWHERE.items() if cmd_name in names), None)
         return getattr(importlib.import_module(module), cmd_name) if module else super().get_command(ctx, cmd_name)
-
-
-def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"warning: {message}", err=True)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmark.networks.kinds import parse_network
 from benchmark.probes.base import Measurement
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from slurm.manifest import Entry, Submission

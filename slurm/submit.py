@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmark.running.folder import check_owner, claim_folder, locked
-from benchmark.running.state import RunState
+from benchmark.running.folder import RunState, check_owner, claim_folder, locked
 from benchmark.runtime.errors import UserError
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
@@ -82,7 +81,7 @@ def resources_of(run: Run, profile: Profile, stage: Stage) -> Resources:
 
 
 def _state(run: Run, standing: Standing, runs: Path) -> RunState:
-    """As :func:`benchmark.running.state.state_of` has it, but that nothing is set aside."""
+    """As :func:`benchmark.running.folder.state_of` has it, but that nothing is set aside."""
     found = standing.records
     records = {measurement.id: found.measurements.get(measurement.id) for measurement in run.measurements}
     return RunState(run, found.network, records, run.network.is_kept(runs / run.id))

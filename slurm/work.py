@@ -8,9 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from benchmark.networks.base import Job
-from benchmark.running.folder import alone
-from benchmark.running.runner import Data, carry_out, check, summary
-from benchmark.running.state import RETRIED, RunState, state_of
+from benchmark.running.folder import RETRIED, RunState, alone, state_of
+from benchmark.running.runner import Data, carry_out, check, data_loader, summary
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
 from benchmark.runtime.process import process
 from benchmark.runtime.provenance import job_id
@@ -32,7 +31,7 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
     _join_the_others()
     codes: list[int] = []
     with process(suite.execution.device) as this:
-        data = Data(suite.execution, requests)
+        data = data_loader(suite.execution, requests)
         for index in indices:
             requests.next_run()
             print(f"{submission.entries[index].id}  as job {job_id()} on {platform.node()}", flush=True)

@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.networks.step import AUTOCAST
 from benchmark.networks.trained import Trained
-from benchmark.runtime.clock import quartiles
 from benchmark.runtime.memory import Holder, PeakMemory
+from benchmark.runtime.progress import quartiles
 from benchmark.runtime.seeds import generator
 from methods import registry
 from methods.losses.base import Loss

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from benchmark.data import DataSet, DataSpec, ImageSet, Points
 from benchmark.runtime.errors import UserError, full_disk_told
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
-from benchmark.runtime.spec import Spec
+from benchmark.runtime.spec import Execution, Spec
 from results.record import Cost, write_atomically
 
 # Raised whenever a change of the code changes the weights of an unchanged network: part of every digest.

@@ -30,11 +30,10 @@ from benchmark.networks.base import (
 from benchmark.networks.optimizers import OptimizerSpec, learning_rate
 from benchmark.networks.step import TrainingStep
 from benchmark.runtime import checkpoints
-from benchmark.runtime.clock import StepClock, quartiles
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
-from benchmark.runtime.progress import Progress
+from benchmark.runtime.progress import Progress, StepClock, quartiles
 from benchmark.runtime.signals import Interrupted
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader, check_batch
@@ -210,7 +209,7 @@ class Pretraining:
             loss = self._counted_step(views)
             self.clock.tick()
             self.state.step += 1
-            progress.advance()
+            progress.update()
             ends_epoch = self.state.step % self.steps_per_epoch == 0
             if ends_epoch or self.state.step % self.job.execution.log_every == 0:
                 self._log(epoch, loss, progress, ends_epoch)

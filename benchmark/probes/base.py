@@ -19,7 +19,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from benchmark.data import DataSpec
-from benchmark.networks.base import Network
 from benchmark.runtime.spec import Spec
 from results.record import Metric
 
@@ -48,10 +47,6 @@ class Probe(Spec):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
-
-    def concerns(self, network: Network) -> bool:
-        """Whether it is for such a network."""
-        return self.needs <= network.offers
 
     @abstractmethod
     def measure(self, subject: Subject) -> Found:
@@ -100,12 +95,11 @@ class Measurement(Spec):
     def parse(cls, settings: Mapping[str, Any]) -> Measurement:
         """A measurement from a record's settings. Raises ``ValueError`` where this code knows no such probe."""
         options = dict(settings)
-        name, data = options.pop("probe"), options.pop("data")
+        name, data = options.pop("probe"), DataSpec.model_validate_json(json.dumps(options.pop("data")))
         place = {key: options.pop(key) for key in ("split", "precision")}
         if name not in probes():
             raise ValueError(f"probe {name!r} is not known; there are {', '.join(probes())}")
-        probe = probes()[name].model_validate_json(json.dumps(options))
-        return cls(probe=probe, data=DataSpec.model_validate_json(json.dumps(data)), **place)
+        return cls(probe=probes()[name].model_validate_json(json.dumps(options)), data=data, **place)
 
     @property
     def digest(self) -> str:

@@ -1,20 +1,19 @@
-"""How embeddings lie in their space: alignment and uniformity on the sphere, effective rank off it."""
+"""How embeddings lie in their space: alignment, uniformity, effective rank, spectrum; a kernel in the plane."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from benchmark.data import ImageSet
+from benchmark.data import ImageSet, Points
 from benchmark.networks.base import FrozenModule
+from benchmark.networks.kernel import FrozenKernel, Rows, plain_rows
 from benchmark.probes.base import Found, Probe, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.views import recipe
@@ -24,6 +23,8 @@ UNIFORMITY_T = 2
 RANKME_EPSILON = 1e-7
 # Singular values of more embeddings take minutes, and change the rank little.
 MOST_IMAGES = 4096
+# Points along each axis of the picture of a kernel in the plane, and eigenvalues kept of a spectrum.
+GRID, SPECTRUM = 72, 128
 
 
 @register
@@ -34,25 +35,25 @@ class Geometry(Probe):
     plain images, the rank of the features beside.
     """
 
-    name: ClassVar[str] = "embedding"
-    needs: ClassVar[frozenset[str]] = frozenset({"embedding"})
+    name = "embedding"
+    needs = frozenset({"embedding"})
 
     batch_size: int = Field(256, ge=1, description="images whose views are drawn together")
 
     def measure(self, subject: Subject) -> Found:
-        """On the main process, beside the features."""
         queries, name = subject.queries(), subject.network.name
         if not subject.process.is_main:
             return Found()
+        assert subject.augmentation is not None
         images = subject.queries_images
-        rows = _evenly_spaced(len(images), MOST_IMAGES)
+        # All, or so many of them evenly spaced: images in files are sorted by class.
+        rows = np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).round().astype(np.int64)
         chosen = torch.from_numpy(rows).to(subject.device)
         some = Features(queries.x[chosen], queries.labels[chosen])
         with subject.frozen():
             z_ND = subject.embedded(some).x
-            aligned = alignment(self._pairs(subject, images.subset(rows)))
+            aligned = alignment(self._pairs(subject, images.subset(rows), subject.augmentation))
         place = {"images": len(rows), **subject.place("embedding")}
-        assert subject.augmentation is not None
         of_pairs, of_points = {"augmentation": subject.augmentation, **place}, {"t": UNIFORMITY_T, **place}
         metrics = [Metric(metric="alignment", protocol=of_pairs, value=aligned, unit="squared distance")]
         with subject.requests.at_once():
@@ -62,27 +63,18 @@ class Geometry(Probe):
                 metrics.append(Metric(metric="rankme", protocol=protocol, value=rankme(x_ND), unit="dimensions"))
         return Found(metrics)
 
-    def _pairs(self, subject: Subject, images: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(self, subject: Subject, images: ImageSet, augmentation: str) -> Iterator[list[Tensor]]:
         """Embeddings of the first two views of ``images``, in even batches, so that hardly an image is dropped."""
         network, projector = subject.network, subject.projector
         assert isinstance(network, FrozenModule)
-        assert subject.augmentation is not None
         batch_size = len(images) // -(-len(images) // self.batch_size)
-        loader = subject.views(images, recipe(subject.augmentation), batch_size, drop_last=True, shared=False)
-        for first, second, *_ in loader.epoch(0):
+        loader = subject.views(images, recipe(augmentation), batch_size, drop_last=True, shared=False)
+        for views in loader.epoch(0):
             subject.requests.check()
-            yield (
-                projector(subject.through(network.module, first)).float(),
-                projector(subject.through(network.module, second)).float(),
-            )
+            yield [projector(subject.through(network.module, view)).float() for view in views[:2]]
 
 
-def _evenly_spaced(size: int, most: int) -> NDArray[np.int64]:
-    """All of ``size`` indices, or ``most`` of them: images in files are sorted by class."""
-    return np.linspace(0, size - 1, min(size, most)).round().astype(np.int64)
-
-
-def alignment(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
+def alignment(pairs: Iterable[Sequence[Tensor]]) -> float:
     """mean_i ‖u_i − v_i‖², u and v the normalised embeddings of two views of image i (Wang & Isola, ICML 2020).
 
     ``pairs``: batches of two views' embeddings (n, D) each, not normalised. Between 0 and 4.
@@ -112,3 +104,64 @@ def rankme(z_ND: Tensor) -> float:
     sigma = torch.linalg.eigvalsh(tall.T @ tall).clamp(min=0).sqrt()
     p = sigma / sigma.sum() + RANKME_EPSILON
     return math.exp(-(p * p.log()).sum().item())
+
+
+@register
+class Spectrum(Probe):
+    """The largest eigenvalues of the covariance of z over the measured images, as shares of the sum of all."""
+
+    name = "spectrum"
+    needs = frozenset({"kernel"})
+
+    def measure(self, subject: Subject) -> Found:
+        z_Nd = subject.queries().x.numpy()
+        if not subject.process.is_main:
+            return Found()
+        with subject.requests.at_once():
+            variances_d = np.linalg.svd(z_Nd - z_Nd.mean(axis=0), compute_uv=False) ** 2
+        shares = variances_d / (variances_d.sum() or 1.0)
+        return Found(details={"eigenvalues": [float(f"{share:.4g}") for share in shares[:SPECTRUM]]})
+
+
+@register
+class KernelPicture(Probe):
+    """Of points in the plane: over a grid of x the cosine of z(x) and z(x₀), and of φ.
+
+    x₀ is the training point at the middle of the first class. Images have no such picture: there is nothing to find.
+    """
+
+    name = "kernel_picture"
+    needs = frozenset({"kernel"})
+
+    def measure(self, subject: Subject) -> Found:
+        """The picture, rounded to what a reader can see."""
+        images, network = subject.data.train, subject.network
+        if not isinstance(images, Points) or images.rows.shape[1] != 2 or not subject.process.is_main:
+            return Found()
+        assert isinstance(network, FrozenKernel)
+        points, labels = images.rows, images.labels
+        first = np.flatnonzero(labels == labels[0])
+        origin = points[first[len(first) // 2]][None]
+        edge = 1.05 * float(np.abs(points).max())
+        ticks = np.linspace(-edge, edge, GRID)
+        plane = np.stack(np.meshgrid(ticks, ticks), axis=-1).reshape(-1, 2)
+        with subject.requests.at_once():
+            base = _cosines(network.base(plain_rows(images)).transform, plane, origin)
+            induced = _cosines(network.map.transform, plane, origin)
+        return Found(
+            details={
+                "points": points.round(4).tolist(),
+                "labels": labels.tolist(),
+                "origin": origin[0].round(4).tolist(),
+                "edge": round(edge, 4),
+                "base": base,
+                "induced": induced,
+            }
+        )
+
+
+def _cosines(transform: Callable[[Rows], Rows], plane: Rows, origin: Rows) -> list[list[float]]:
+    z_Gd, z_1d = transform(plane), transform(origin)
+    lengths = np.linalg.norm(z_Gd, axis=1) * np.linalg.norm(z_1d)
+    cosines = (z_Gd @ z_1d[0]) / np.where(lengths > 0, lengths, 1.0)
+    return cosines.reshape(GRID, GRID).round(3).tolist()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
 
 from pydantic import Field
 from torch import Tensor
@@ -19,26 +18,19 @@ SIMILARITIES = 2**26
 
 @register
 class KNN(Probe):
-    """A figure for every k that is not larger than the bank."""
+    """Weighted kNN by cosine similarity: a figure for every k that is not larger than the bank."""
 
-    name: ClassVar[str] = "knn"
+    name = "knn"
 
     knn_k: tuple[int, ...] = Field((10, 20, 100, 200), min_length=1)
     knn_temperature: float = Field(0.07, gt=0)
 
     def measure(self, subject: Subject) -> Found:
-        """Weighted kNN by cosine similarity."""
         bank, queries = subject.bank(), subject.queries()
         if not subject.process.is_main:
             return Found()
-        found = weighted_knn(
-            bank,
-            queries,
-            ks=self.knn_k,
-            temperature=self.knn_temperature,
-            classes=subject.data.classes,
-            check=subject.requests.check,
-        )
+        classes, check = subject.data.classes, subject.requests.check
+        found = weighted_knn(bank, queries, self.knn_k, self.knn_temperature, classes, check)
         if not found:
             raise UserError(f"evaluation.knn_k: is {list(self.knn_k)}, must be at most the bank's {len(bank)} images")
         tail = {"T": self.knn_temperature, "similarity": "cosine", **subject.place()}
@@ -46,13 +38,7 @@ class KNN(Probe):
 
 
 def weighted_knn(
-    bank: Features,
-    queries: Features,
-    *,
-    ks: Sequence[int],
-    temperature: float,
-    classes: int,
-    check: Callable[[], None] = lambda: None,
+    bank: Features, queries: Features, ks: Sequence[int], temperature: float, classes: int, check: Callable[[], None]
 ) -> dict[int, float]:
     """Accuracy by k, all of ``ks`` from one exact pass over the similarities; ``check`` is called after each tile.
 
@@ -66,21 +52,19 @@ def weighted_knn(
         return {}
     norms_M, norms_N = (features.x.norm(dim=1).clamp_(min=1e-12) for features in (bank, queries))
     right = dict.fromkeys(ks, 0)
-    tile = tile_rows(len(bank))
+    tile = max(1, SIMILARITIES // len(bank))
     for start in range(0, len(queries), tile):
         rows = slice(start, start + tile)
         cosines_NK, nearest_NK = nearest(queries.x[rows], norms_N[rows], bank.x, norms_M, ks[-1])
         # Relative to the nearest, a factor common to all of a query's votes: some weight is 1, whatever T.
         weights_NK = ((cosines_NK - cosines_NK[:, :1]) / temperature).exp()
-        for k, votes_NC in _votes(weights_NK, bank.labels[nearest_NK], ks, classes):
+        labels_NK, votes_NC, counted = bank.labels[nearest_NK], weights_NK.new_zeros(len(weights_NK), classes), 0
+        for k in ks:  # ascending: the votes grow from the k before
+            votes_NC.scatter_add_(1, labels_NK[:, counted:k], weights_NK[:, counted:k])
             right[k] += int((votes_NC.argmax(dim=1) == queries.labels[rows]).sum())
+            counted = k
         check()
     return {k: count / len(queries) for k, count in right.items()}
-
-
-def tile_rows(bank_size: int) -> int:
-    """How many queries are compared with the bank at once."""
-    return max(1, SIMILARITIES // bank_size)
 
 
 def nearest(q_NF: Tensor, norms_N: Tensor, x_MF: Tensor, norms_M: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -88,13 +72,3 @@ def nearest(q_NF: Tensor, norms_N: Tensor, x_MF: Tensor, norms_M: Tensor, k: int
     cosines_NM = ((q_NF / norms_N[:, None]) @ x_MF.T).div_(norms_M)
     values_NK, indices_NK = cosines_NM.topk(k)
     return values_NK, indices_NK
-
-
-def _votes(weights_NK: Tensor, labels_NK: Tensor, ks: Sequence[int], classes: int) -> Iterator[tuple[int, Tensor]]:
-    """Each k of the ascending ``ks`` with its votes (N, classes), which grow from the k before."""
-    votes_NC = weights_NK.new_zeros(len(weights_NK), classes)
-    taken = 0
-    for k in ks:
-        votes_NC.scatter_add_(1, labels_NK[:, taken:k], weights_NK[:, taken:k])
-        taken = k
-        yield k, votes_NC

@@ -8,33 +8,39 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from benchmark.data import DataSet, ImageSet
 from benchmark.networks.base import Frozen, FrozenModule, Input, frozen
 from benchmark.networks.step import AUTOCAST
 from benchmark.probes.base import Measurement, Split
-from benchmark.probes.kept import Kept, Parts
-from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
+from benchmark.runtime import checkpoints
+from benchmark.runtime.checkpoints import DamagedFile
+from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import key
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from benchmark.views import Recipe
 from benchmark.views.loader import ViewLoader, plain_batches
 from benchmark.views.recipes import Interpolation
-from results.record import ProtocolValue
+from results.record import ProtocolValue, write_atomically
 
 _VIEWS_SEED = key("evaluation")
 # What a process may tell the others before a collective, in the order of precedence.
 GO_ON, STOP, FAILED = 0, 1, 2
+# A part of the features is copied to be written: one of more bytes becomes several files.
+PART_BYTES = 2**28
 
 T = TypeVar("T")
 
@@ -58,6 +64,24 @@ class Features:
         return len(self.labels)
 
 
+@dataclass
+class Kept:
+    """A measurement's checkpoint, written by the main process and read by all (:meth:`Subject.resumed`)."""
+
+    folder: Path
+    process: Process
+    seconds: float
+    _saved: float = field(default_factory=time.perf_counter)
+
+    def is_due(self) -> bool:
+        return time.perf_counter() - self._saved > self.seconds
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        self._saved = time.perf_counter()
+        if self.process.is_main:
+            checkpoints.save(self.folder, step, state)
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What a probe is given. ``augmentation`` is the recipe that the network was trained with, where there is one."""
@@ -72,7 +96,7 @@ class Subject:
     execution: Execution
     folder: Path
     kept: Kept
-    _made: dict[tuple[str, str], Features] = field(default_factory=dict, repr=False)
+    _made: dict[tuple[str, Interpolation], Features] = field(default_factory=dict, repr=False)
 
     def of(self, measurement: Measurement) -> Subject:
         """The same subject, features made so far included, for a measurement with a checkpoint of its own."""
@@ -80,7 +104,6 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where features are made."""
         return self.process.device
 
     def check(self) -> None:
@@ -102,7 +125,9 @@ class Subject:
 
     def resumed(self) -> dict[str, Any] | None:
         """The newest state that an earlier attempt at this measurement saved, on all processes."""
-        return self.kept.load(self.from_main(self.kept.newest))
+        # A damaged checkpoint is set aside as it is read, so one process looks for all.
+        newest = self.from_main(lambda: checkpoints.newest_whole(self.kept.folder))
+        return None if newest is None else checkpoints.load(newest, self.device)
 
     @contextmanager
     def saved_on_stop(self, save: Callable[[], None]) -> Iterator[None]:
@@ -146,7 +171,7 @@ class Subject:
     def embedded(self, features: Features) -> Features:
         """The same images as the loss saw them: float32, a batch at a time through the projector."""
         projector, batch_size = self.projector, self.execution.feature_batch_size
-        z_ND: Tensor | None = None
+        z_ND: Tensor | None = None  # not a list of parts: joining them would hold all of it twice
         for start in range(0, len(features), batch_size):
             self.requests.check()
             part_nD = projector(features.x[start : start + batch_size]).float()
@@ -184,42 +209,32 @@ class Subject:
         with torch.autocast(self.device.type, dtype=dtype):
             return module(x_NCHW).float()
 
-    def _features(self, part: str, images: ImageSet, interpolation: Interpolation) -> Features:
-        name = (part, interpolation)
-        if name not in self._made:
-            make = self.network.bank if part == "labelled" else self.network.extract
-            with self.frozen(), self._heard():
-                x_ND = make(images, lambda *what: self._extracted(part, interpolation, *what))
-            labels_N = torch.from_numpy(images.labels).repeat_interleave(
-                self.network.views if part == "labelled" else 1
-            )
-            self._made[name] = Features(x_ND, labels_N.to(x_ND.device))
-        return self._made[name]
-
     def frozen(self) -> AbstractContextManager[None]:
         """Inside, the network is in evaluation mode, and nothing records gradients."""
         network = self.network
         return frozen((network.module, network.projector) if isinstance(network, FrozenModule) else ())
 
-    def _heard(self) -> AbstractContextManager[None]:
-        """What is no module has no batches after which to look at what was asked."""
-        return nullcontext() if isinstance(self.network, FrozenModule) else self.requests.at_once()
+    def _features(self, part: str, images: ImageSet, interpolation: Interpolation) -> Features:
+        network, name = self.network, (part, interpolation)
+        if name not in self._made:
+            make, views = (network.bank, network.views) if part == "labelled" else (network.extract, 1)
+            # What is no module has no batches after which to look at what was asked.
+            with self.frozen(), nullcontext() if isinstance(network, FrozenModule) else self.requests.at_once():
+                x_ND = make(images, partial(self._extracted, name))
+            labels_N = torch.from_numpy(images.labels).repeat_interleave(views)
+            self._made[name] = Features(x_ND, labels_N.to(x_ND.device))
+        return self._made[name]
 
     def _extracted(
-        self,
-        part: str,
-        interpolation: Interpolation,
-        images: ImageSet,
-        input: Input,
-        module: nn.Module,
-        feature_dim: int,
+        self, name: tuple[str, Interpolation], images: ImageSet, input: Input, module: nn.Module, feature_dim: int
     ) -> Tensor:
+        (part, interpolation), rank, world_size = name, self.process.rank, self.process.world_size
         batches = list(torch.arange(len(images)).split(self.execution.feature_batch_size))
-        parts = Parts(self.folder / f"features-{part}-{interpolation}-{self.precision}", self.process.rank)
+        folder = self.folder / f"features-{part}-{interpolation}-{self.precision}"
         x_NF = torch.zeros(len(images), feature_dim, device=self.device)
-        done = self.from_main(lambda: parts.read_into(x_NF, batches))
+        done = self.from_main(lambda: read_parts(folder, x_NF, batches))
         todo = [images_n for number, images_n in enumerate(batches) if number not in done]
-        mine = todo[self.process.rank :: self.process.world_size]
+        mine = todo[rank::world_size]
         made = plain_batches(
             images,
             mine,
@@ -231,18 +246,57 @@ class Subject:
             workers=self.execution.workers,
         )
         began, written, place = time.perf_counter(), 0, 0
-        with self.saved_on_stop(lambda: parts.write(x_NF, mine[written:place])):
-            for place in range(1, 1 + -(-len(todo) // self.process.world_size)):
+        with self.saved_on_stop(lambda: write_parts(folder, rank, x_NF, mine[written:place])):
+            for place in range(1, 1 + -(-len(todo) // world_size)):
                 if place <= len(mine):
                     x_NF[mine[place - 1].to(self.device)] = self.through(module, next(made))
                 self.check()
                 if time.perf_counter() - began > self.execution.checkpoint_seconds:
-                    parts.write(x_NF, mine[written:place])
+                    write_parts(folder, rank, x_NF, mine[written:place])
                     began, written = time.perf_counter(), place
             self.check()  # also of the last part, which may not have fitted on the disk
         return self.process.all_reduce_sum(x_NF)
 
 
-def accuracy(predicted_N: Tensor, labels_N: Tensor) -> float:
-    """The fraction of predictions that are right."""
-    return int((predicted_N == labels_N).sum()) / len(labels_N)
+def read_parts(folder: Path, x_NF: Tensor, batches: Sequence[Tensor]) -> set[int]:
+    """Fill in features that earlier attempts made, whichever process did, whatever their batches were.
+
+    Only what is there of whole ``batches``, the images of each; returns their numbers. A part that is damaged or of
+    other features is left out with a warning.
+    """
+    there_N = torch.zeros(len(x_NF), dtype=torch.bool)
+    for path in sorted(folder.glob("part-*.safetensors")):
+        try:
+            held = load_file(path)
+            rows_n, x_nF = held["rows"], held["x"]
+            _check_part(rows_n, x_nF, x_NF)
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            warnings.warn(f"{path} is damaged and left out: {error}", DamagedFile, stacklevel=2)
+            continue
+        x_NF[rows_n.to(x_NF.device)] = x_nF.to(x_NF.device)
+        there_N[rows_n] = True
+    done = {number for number, rows_n in enumerate(batches) if bool(there_N[rows_n].all())}
+    for number, rows_n in enumerate(batches):
+        if number not in done:
+            x_NF[rows_n.to(x_NF.device)] = 0  # made anew, maybe by another process, and summed over all
+    return done
+
+
+def _check_part(rows_n: Tensor, x_nF: Tensor, x_NF: Tensor) -> None:
+    if x_nF.shape != (len(rows_n), x_NF.shape[1]) or x_nF.dtype != x_NF.dtype:
+        raise ValueError(f"holds {x_nF.dtype} of shape {tuple(x_nF.shape)}, not rows of {x_NF.shape[1]} {x_NF.dtype}")
+    if len(rows_n) and not 0 <= int(rows_n.min()) <= int(rows_n.max()) < len(x_NF):
+        raise ValueError(f"holds images up to {int(rows_n.max())} of {len(x_NF)}")
+
+
+def write_parts(folder: Path, rank: int, x_NF: Tensor, batches: Sequence[Tensor]) -> None:
+    """Keep the rows of ``x_NF`` that these batches hold. Raises :class:`DiskFull` where they do not fit."""
+    if not batches:
+        return
+    row_bytes = x_NF.element_size() * x_NF.shape[1]
+    for rows_n in torch.cat(list(batches)).split(max(1, PART_BYTES // row_bytes)):
+        held = {"rows": rows_n.contiguous(), "x": x_NF[rows_n.to(x_NF.device)].cpu().contiguous()}
+        name = f"part-{int(rows_n[0]):09d}-{int(rows_n[-1]):09d}-{rank}.safetensors"
+        with full_disk_told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / name, save(held))

@@ -9,17 +9,16 @@ import json
 import os
 import socket
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmark.runtime.provenance import job_id
+from benchmark.runtime.provenance import job_id, now
 from results.record import MEASUREMENTS_NAME, METRICS_NAME, network_path
 
 NAME = "attempts.jsonl"
 # What measurements have done so far: checkpoints of their own, parts of features.
 SCRATCH_NAME = "measuring"
-Event = dict[str, Any]
 
 
 def start(folder: Path) -> None:
@@ -28,7 +27,6 @@ def start(folder: Path) -> None:
 
 
 def measuring(folder: Path, measurement: str) -> None:
-    """A measurement begins."""
     _append(folder, "measure", measurement=measurement)
 
 
@@ -37,10 +35,9 @@ def end(folder: Path, why: str, **facts: Any) -> None:
     _append(folder, "end", why=why, kept=kept(folder), **facts)
 
 
-def read(folder: Path) -> list[Event]:
+def read(folder: Path) -> list[dict[str, Any]]:
     """Every event so far, oldest first; a line that a kill or a full disk cut short is left out."""
-    path = folder / NAME
-    events: list[Event] = []
+    path, events = folder / NAME, []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with suppress(ValueError):
             events.append(json.loads(line))
@@ -48,19 +45,12 @@ def read(folder: Path) -> list[Event]:
 
 
 def count(folder: Path) -> int:
-    """How many attempts began."""
     return sum(event["event"] == "start" for event in read(folder))
 
 
 def lost_seconds(folder: Path) -> float:
     """Seconds of training, over all attempts, that were done and not kept."""
     return sum(event.get("lost_seconds", 0.0) for event in read(folder))
-
-
-def kept_step(folder: Path) -> int:
-    """The step of the newest checkpoint, or 0."""
-    newest = _newest_checkpoint(folder)
-    return int(newest.name.split("-")[1]) if newest else 0
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:
@@ -72,30 +62,28 @@ def kept(folder: Path) -> str:
 
     The step of the training, how many measurements have ended, and the parts that others have saved.
     """
+    newest = _newest_checkpoint(folder)
+    step = int(newest.name.split("-")[1]) if newest else 0
     measured = sum(_has_ended(path) for path in (folder / MEASUREMENTS_NAME).glob("*.json"))
     parts: dict[str, list[str]] = {}
     for path in sorted((folder / SCRATCH_NAME).rglob("*")):
         if path.is_file() and not path.name.startswith("."):
             parts.setdefault(path.parent.name, []).append(path.stem.rsplit("-", 1)[0])
     saved = [f"{len(names)} of {name} up to {max(names)}" for name, names in parts.items()]
-    return ", ".join([f"step {kept_step(folder)}", *([f"{measured} measured"] if measured else []), *saved])
+    return ", ".join([f"step {step}", *([f"{measured} measured"] if measured else []), *saved])
 
 
 def begun(folder: Path) -> str | None:
     """The id of the measurement that the last attempt was at; None where it had begun none."""
-    measurement: str | None = None
-    for event in read(folder):
-        if event["event"] in ("start", "measure"):
-            measurement = event.get("measurement")
-    return measurement
+    marks = [event for event in read(folder) if event["event"] in ("start", "measure")]
+    return marks[-1].get("measurement") if marks else None
 
 
 def _has_ended(record: Path) -> bool:
     try:
-        status = json.loads(record.read_bytes())["status"]
+        return bool(json.loads(record.read_bytes())["status"] != "interrupted")
     except (ValueError, KeyError, OSError):
         return False
-    return bool(status != "interrupted")
 
 
 def _seconds_not_kept(folder: Path) -> float:
@@ -112,8 +100,7 @@ def _seconds_not_kept(folder: Path) -> float:
 
 def _append(folder: Path, event: str, **facts: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    line = json.dumps({"time": time, "event": event, "job": job_id(), **facts}) + "\n"
+    line = json.dumps({"time": now(), "event": event, "job": job_id(), **facts}) + "\n"
     with (folder / NAME).open("a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)

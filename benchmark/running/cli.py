@@ -51,19 +51,53 @@ def evaluate(
 @click.option("--to", "to", type=_folder, required=True, help="A .pth or .safetensors file.")
 def export(network: Path, to: Path) -> None:
     """Write the backbone of the network in the folder NETWORK (RUNS/ID) as torchvision.models reads it."""
-    from benchmark.running.export import export as write
+    from benchmark.networks.base import load_weights, part_of
+    from benchmark.networks.kinds import parse_network
+    from benchmark.networks.layouts import write_backbone
+    from benchmark.networks.trained import Trained
+    from benchmark.running.folder import read_record
+    from results.record import NetworkRecord, network_path
 
-    click.echo(write(network, to))
+    record = read_record(NetworkRecord, network_path(network))
+    if record is None or record.status != "done":
+        raise UserError(f"{network}: holds no network that is done, give RUNS/NETWORK")
+    made = parse_network(record.network)
+    if not isinstance(made, Trained):
+        raise UserError(f"{network}: is of kind {made.kind}, only a trained network has a backbone to export")
+    state, input = load_weights(network)
+    write_backbone(part_of(state, "backbone."), to)
+    use = _how_to_load(made.backbone.name, made.backbone.stem, input.channels)
+    click.echo(f"wrote {to}: {use}; scale images by mean {input.mean}, std {input.std}")
+
+
+def _how_to_load(backbone: str, stem: str, channels: int) -> str:
+    if backbone == "small_cnn":
+        return "this project's small CNN, for evaluate weights:FILE"
+    first = ""
+    if stem == "small":
+        first = f" with conv1 = Conv2d({channels}, 64, 3, padding=1, bias=False), maxpool = Identity()"
+    elif channels != 3:
+        first = f" with conv1 = Conv2d({channels}, 64, 7, 2, 3, bias=False)"
+    return f"torchvision.models.{backbone}(){first} takes it with load_state_dict, all but the classifier fc"
 
 
 @click.command()
 @click.argument("runs", type=_folder)
 def clean(runs: Path) -> None:
     """Delete the weights of the finished networks in RUNS; their records stay, measuring more means training again."""
-    from benchmark.running.export import clean as remove
+    from benchmark.networks.base import WEIGHTS_NAME
+    from benchmark.running.folder import read_record
+    from results.record import NETWORK_NAME, NetworkRecord
 
-    count, size = remove(runs)
-    click.echo(f"removed the weights of {count} networks, {size / 1e6:.1f} MB")
+    paths, removed = sorted(runs.glob(f"*/{NETWORK_NAME}")), []
+    if not paths:
+        raise UserError(f"{runs}: holds no networks")
+    for path in paths:
+        record, weights = read_record(NetworkRecord, path), path.parent / WEIGHTS_NAME
+        if record is not None and record.status == "done" and weights.exists():
+            removed.append(weights.stat().st_size)
+            weights.unlink()
+    click.echo(f"removed the weights of {len(removed)} networks, {sum(removed) / 1e6:.1f} MB")
 
 
 @click.command()

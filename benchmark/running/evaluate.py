@@ -10,7 +10,7 @@ from benchmark.data import DataSpec
 from benchmark.networks.kinds import Weights, parse_network
 from benchmark.running.folder import listed_measurements, read_record, read_suite_note
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
+from benchmark.runtime.spec import Execution
 from benchmark.suite.config import given_in, nest, validated
 from benchmark.suite.expand import Cell, Suite, execution_of, parse_overrides
 from benchmark.suite.run import Run, changed, check_not_filled_in, of_weights

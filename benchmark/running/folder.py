@@ -1,4 +1,4 @@
-"""The folder of a suite's runs: whose it is, what is listed to be measured, and who is at work in it."""
+"""The folder of a suite's runs: whose it is, who is at work in it, and of each run what there is and what is not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -16,9 +17,20 @@ from benchmark.runtime.checkpoints import DamagedFile
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import Suite
-from results.record import SUITE_NAME, MeasurementRecord, NetworkRecord, OtherVersion, write_atomically
+from benchmark.suite.run import Run
+from results.record import (
+    SUITE_NAME,
+    MeasurementRecord,
+    NetworkRecord,
+    OtherVersion,
+    Status,
+    measurement_path,
+    network_path,
+    write_atomically,
+)
 
 _OLD_RECORD = "record.json"
+RETRIED: tuple[Status, ...] = ("failed", "diverged", "out-of-memory")
 
 R = TypeVar("R", NetworkRecord, MeasurementRecord)
 
@@ -53,10 +65,7 @@ def check_owner(suite: Suite, folder: Path) -> None:
 
 
 def claim_folder(suite: Suite, folder: Path) -> None:
-    """Make ``folder`` this suite's, and list what shall be measured.
-
-    Raises :class:`UserError` where it cannot be written.
-    """
+    """Make ``folder`` this suite's, and list what shall be measured. Raises :class:`UserError` where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock", patience=60.0):
@@ -78,16 +87,12 @@ def _listed(note: Mapping[str, Any], suite: Suite) -> dict[str, list[dict[str, A
     listed = {name: list(found) for name, found in note.get("measurements", {}).items()}
     for run in (cell.run for cell in suite.cells):
         own = listed.setdefault(run.id, [])
-        known = {_id(settings) for settings in own}
+        known = set()
+        for settings in own:
+            with suppress(ValueError):  # of a probe that this code knows no more
+                known.add(Measurement.parse(settings).id)
         own += [measurement.settings() for measurement in run.measurements if measurement.id not in known]
     return listed
-
-
-def _id(settings: dict[str, Any]) -> str | None:
-    try:
-        return Measurement.parse(settings).id
-    except ValueError:
-        return None
 
 
 def listed_measurements(note: Mapping[str, Any], folder: Path, network: str) -> tuple[Measurement, ...]:
@@ -119,6 +124,50 @@ def read_record(kind: type[R], path: Path) -> R | None:
         return None
 
 
+@dataclass(frozen=True)
+class RunState:
+    """A run's records. ``weights_kept``: its network can be measured with what lies in its folder."""
+
+    run: Run
+    network: NetworkRecord | None
+    measurements: dict[str, MeasurementRecord | None]
+    weights_kept: bool
+
+    def measurements_missing(self, retry: bool = False) -> tuple[Measurement, ...]:
+        """What has no record, was interrupted or (``retry``) failed; nothing of a network that failed."""
+        if self.network is not None and self.network.status in RETRIED and not retry:
+            return ()
+        return tuple(one for one in self.run.measurements if _pending(self.measurements[one.id], retry))
+
+    def network_missing(self, retry: bool = False) -> bool:
+        """Whether the network is to be made: also where something is to be measured on weights that are gone."""
+        return _pending(self.network, retry) or (not self.weights_kept and bool(self.measurements_missing(retry)))
+
+    def is_missing(self, retry: bool = False) -> bool:
+        return self.network_missing(retry) or bool(self.measurements_missing(retry))
+
+    @property
+    def records(self) -> tuple[NetworkRecord | MeasurementRecord | None, ...]:
+        """The network's, and its measurements'; None for what has none."""
+        return (self.network, *self.measurements.values())
+
+    @property
+    def is_done(self) -> bool:
+        return all(record is not None and record.status == "done" for record in self.records)
+
+
+def _pending(record: NetworkRecord | MeasurementRecord | None, retry: bool) -> bool:
+    return record is None or record.status == "interrupted" or (retry and record.status in RETRIED)
+
+
+def state_of(run: Run, folder: Path) -> RunState:
+    """Where a run stands whose folder this is; a damaged record is set aside, with a warning."""
+    network = read_record(NetworkRecord, network_path(folder))
+    ids = [measurement.id for measurement in run.measurements]
+    found = {name: read_record(MeasurementRecord, measurement_path(folder, name)) for name in ids}
+    return RunState(run, network, found, run.network.is_kept(folder))
+
+
 @contextmanager
 def alone(
     folder: Path, process: Process, *, patience: float = 0.0, hurried: Callable[[], bool] = lambda: False
@@ -147,11 +196,9 @@ def locked(path: Path, *, patience: float) -> Iterator[None]:
 def _lock(file: IO[str], patience: float, hurried: Callable[[], bool] = lambda: False) -> bool:
     until = time.monotonic() + patience
     while True:
-        try:
+        with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until or hurried():
-                return False
-            time.sleep(min(0.2, max(0.0, until - time.monotonic())))
-        else:
             return True
+        if time.monotonic() >= until or hurried():
+            return False
+        time.sleep(min(0.2, max(0.0, until - time.monotonic())))

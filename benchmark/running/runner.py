@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from benchmark.data import DataSet, DataSpec, load
-from benchmark.networks.base import Job
+from benchmark.networks.base import WEIGHTS_NAME, Job, keep_backbone
 from benchmark.networks.trained import Trained, doubt
-from benchmark.running import attempts, making, measuring
-from benchmark.running.folder import alone, check_owner, claim_folder
-from benchmark.running.state import RunState, state_of
+from benchmark.running import attempts, stages
+from benchmark.running.folder import RunState, alone, check_owner, claim_folder, state_of
 from benchmark.runtime.errors import full_disk_told
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from results.record import MeasurementRecord
@@ -26,24 +26,18 @@ from results.record import MeasurementRecord
 TOLD_BYTES = 10e9
 
 Say = Callable[[str], None]
+Data = Callable[[DataSpec], DataSet]
 
 
-@dataclass
-class Data:
+def data_loader(execution: Execution, requests: Requests) -> Data:
     """Data sets, each loaded once; the last one is kept. A request to stop ends a download."""
 
-    execution: Execution
-    requests: Requests
-    _spec: DataSpec | None = None
-    _data: DataSet | None = None
+    @lru_cache(maxsize=1)
+    def load_once(spec: DataSpec) -> DataSet:
+        with requests.at_once():
+            return load(spec, Path(execution.data_root), download=execution.download)
 
-    def __call__(self, spec: DataSpec) -> DataSet:
-        """The data of ``spec``."""
-        if self._data is None or spec != self._spec:
-            with self.requests.at_once():
-                self._data = load(spec, Path(self.execution.data_root), download=self.execution.download)
-            self._spec = spec
-        return self._data
+    return load_once
 
 
 def execute_suite(
@@ -60,13 +54,14 @@ def execute_suite(
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
-    data = Data(suite.execution, requests)
+    data = data_loader(suite.execution, requests)
     for cell in cells:
         check(cell.run, data, process)
         if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
             report(f"warning: {doubtful}")
-    if sentence := weights_told([cell.run for cell in cells], suite.execution, data):
-        report(sentence)
+    if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
+        less = "(--set keep=backbone or keep=none: less)"
+        report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
     if process.is_main:
         claim_folder(suite, folder)
     for place, cell in enumerate(cells, 1):
@@ -74,8 +69,8 @@ def execute_suite(
         if process.all_reduce_max(requests.suite_must_end):
             break
         job = Job(folder / cell.run.id, process, requests, suite.execution)
+        told = f"{cell.run.id}  is another program's; left to it"
         with alone(job.folder, process) as mine:
-            told = f"{cell.run.id}  is another program's; left to it"
             if mine:
                 told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
         report(f"[{place}/{len(cells)}] {told}")
@@ -105,7 +100,7 @@ def check(run: Run, data: Data, process: Process) -> None:
         if own is None:
             run.network.check(data(spec), process)
         for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
-            measuring.check(data(spec), split)
+            stages.check(data(spec), split)
 
 
 def carry_out(
@@ -129,19 +124,24 @@ def carry_out(
             attempts.start(job.folder)
     if makes:
         own = getattr(run.network, "data", None)
-        record = making.make(cell, suite, data(own or run.measurements[0].data), job)
+        record = stages.make(cell, suite, data(own or run.measurements[0].data), job)
         if record.status != "done" or not measure:
             return standing()
-    measuring.measure(run.network, state.measurements_missing(retry), data, job)
+    stages.measure(run.network, state.measurements_missing(retry), data, job)
     state = standing()
     if process.is_main and state.is_done:
-        measuring.finish(job.folder, run.network, job.execution.keep)
+        shutil.rmtree(job.folder / attempts.SCRATCH_NAME, ignore_errors=True)
+        if job.execution.keep == "none":
+            (job.folder / WEIGHTS_NAME).unlink(missing_ok=True)
+        elif job.execution.keep == "backbone" and isinstance(run.network, Trained) and run.network.is_kept(job.folder):
+            keep_backbone(job.folder)
     return state
 
 
 def summary(state: RunState) -> str:
     """One run in one line: what became of it, how long it took, and its first accuracy."""
-    told, fault, network = "done", state.first_fault, state.network
+    told, network = "done", state.network
+    fault = next((record for record in state.records if record is not None and record.status != "done"), None)
     if fault is not None:
         told = f"{fault.probe} {fault.status}" if isinstance(fault, MeasurementRecord) else fault.status
         told += f": {fault.message}" if fault.message else ""
@@ -153,17 +153,12 @@ def summary(state: RunState) -> str:
     return f"{state.run.id}  {told}  {seconds:.1f} s{figure}"
 
 
-def weights_told(runs: Sequence[Run], execution: Execution, data: Data) -> str | None:
-    """A sentence on what the weights of these runs will take, where that is a lot."""
-    trained = [run.network for run in runs if isinstance(run.network, Trained) and execution.keep != "none"]
+def _weights_bytes(runs: Sequence[Run], execution: Execution, data: Data) -> int:
+    """What the weights of these runs will take on the disk."""
     total = 0
-    for network in trained:
+    for network in [run.network for run in runs if isinstance(run.network, Trained) and execution.keep != "none"]:
         with torch.device("meta"):
             encoder = network.build(data(network.data).channels)
         kept = encoder.backbone if execution.keep == "backbone" else encoder
         total += sum(tensor.numel() * tensor.element_size() for tensor in (*kept.parameters(), *kept.buffers()))
-    if total <= TOLD_BYTES:
-        return None
-    return (
-        f"the weights of {len(runs)} networks will take {total / 1e9:.0f} GB (--set keep=backbone or keep=none: less)"
-    )
+    return total

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,25 +52,13 @@ class PeakMemory:
         self._counter.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._counter.__exit__(kind, error, trace)
-
-    @property
-    def counter(self) -> Literal["tensor storages", "cuda allocator"]:
-        """What did the counting, as a record names it."""
-        return "cuda allocator" if isinstance(self._counter, _Allocator) else "tensor storages"
+    def __exit__(self, *error: Any) -> None:
+        self._counter.__exit__(*error)
 
     @property
     def baseline_bytes(self) -> int:
         """Live at the start: of the named baseline, or of the whole CUDA allocator."""
         return self._counter.baseline
-
-    @property
-    def live_bytes(self) -> int:
-        """Live now, less what lived at the start: negative where more was freed than made."""
-        return self._counter.live - self._counter.baseline
 
     @property
     def peak_bytes(self) -> int:
@@ -91,11 +78,9 @@ class _Storages(TorchDispatchMode):
         super().__init__()
         # StorageImpl address -> (weak reference whose callback forgets the storage, its bytes)
         self._known: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
-        self.live = 0
-        self.peak = 0
-        for holder in baseline:
-            for tensor in _tensors_of(holder):
-                self._count(tensor.untyped_storage())
+        self.live = self.peak = 0
+        for storage in _storages_in([_held(holder) for holder in baseline]):
+            self._count(storage)
         self.baseline = self.live
 
     def __torch_dispatch__(
@@ -103,19 +88,14 @@ class _Storages(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        for leaf in (out,) if isinstance(out, Tensor) else tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                if func is _LIFT_FRESH or not self._is_older(storage, args, kwargs):
-                    self._count(storage)
+        for storage in _storages_in((out,)):
+            # One that came in with the inputs and is not counted lived before the block.
+            is_older = storage._cdata not in self._known and any(
+                given._cdata == storage._cdata for given in _storages_in((args, kwargs))
+            )
+            if func is _LIFT_FRESH or not is_older:
+                self._count(storage)
         return out
-
-    def _is_older(self, storage: torch.UntypedStorage, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Whether an uncounted storage came in with the operation's inputs: it then lived before the block."""
-        if storage._cdata in self._known:
-            return False
-        inputs = (leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
-        return any(tensor.untyped_storage()._cdata == storage._cdata for tensor in inputs)
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         address, size = storage._cdata, storage.nbytes()
@@ -139,8 +119,7 @@ class _Allocator:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.baseline = 0
-        self.peak = 0
+        self.baseline = self.peak = 0
 
     @property
     def live(self) -> int:
@@ -161,14 +140,12 @@ class _Allocator:
         self.peak = max(self.peak, torch.cuda.max_memory_allocated(self._device))
 
 
-def _tensors_of(holder: Holder) -> Iterator[Tensor]:
-    if isinstance(holder, Tensor):
-        yield holder
-    elif isinstance(holder, nn.Module):
-        yield from holder.buffers()
-        for parameter in holder.parameters():
-            yield parameter
-            if parameter.grad is not None:
-                yield parameter.grad
-    else:
-        yield from (leaf for leaf in tree_leaves(dict(holder.state)) if isinstance(leaf, Tensor))
+def _storages_in(tree: Any) -> Iterator[torch.UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+
+
+def _held(holder: Holder) -> Any:
+    if isinstance(holder, nn.Module):
+        parameters = list(holder.parameters())
+        return [*holder.buffers(), *parameters, *(parameter.grad for parameter in parameters)]
+    return dict(holder.state) if isinstance(holder, torch.optim.Optimizer) else holder

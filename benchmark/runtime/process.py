@@ -86,8 +86,8 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--set device: is {name!r}, must be auto, cpu, cuda or cuda:N") from error
+    except RuntimeError:
+        device = torch.device("meta")  # refused as any other that is neither
     if device.type not in {"cpu", "cuda"}:
         raise UserError(f"--set device: is {name!r}, must be auto, cpu, cuda or cuda:N")
     if device.type == "cpu":

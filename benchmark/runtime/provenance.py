@@ -32,15 +32,14 @@ def now() -> str:
 
 
 def provenance(process: Process, started: str, attempts: int, lost_seconds: float) -> Provenance:
-    """The provenance of what ends now."""
     import torch
 
-    commit, dirty = commit_of(Path(__file__).parents[1])
+    commit, dirty = _commit()
     return Provenance(
         commit=commit,
         dirty=dirty,
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        device=device_name(process.device),
+        device=_device_name(process.device),
         host=platform.node(),
         threads=torch.get_num_threads(),
         world_size=process.world_size,
@@ -63,18 +62,19 @@ def job_id() -> str | None:
 
 
 @cache
-def commit_of(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit checked out around ``folder`` and whether files differ from it; (None, None) outside a checkout.
+def _commit() -> tuple[str | None, bool | None]:
+    """The commit of this code and whether files differ from it; (None, None) outside a checkout.
 
     A snapshot of the code carries its commit with it, in ``source.json``.
     """
-    source = folder.parent / SOURCE_NAME
+    root = Path(__file__).parents[2]
+    source = root / SOURCE_NAME
     if source.exists():
         noted = json.loads(source.read_text(encoding="utf-8"))
         return noted["commit"], noted["dirty"]
     try:
-        commit = _git(folder, "rev-parse", "HEAD").strip()
-        return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no").strip())
+        commit = _git(root, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip())
     except (OSError, subprocess.CalledProcessError):
         return None, None
 
@@ -84,20 +84,16 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 @cache
-def device_name(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     """The name of the GPU, or of the processor."""
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {os.cpu_count()} cores"
-
-
-def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(models, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
 
 
 def _version(package: str) -> str:

@@ -19,7 +19,6 @@ def key(*parts: str | int) -> int:
 
 
 def generator(*parts: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded by :func:`key`."""
     return torch.Generator(device=device).manual_seed(key(*parts))
 
 

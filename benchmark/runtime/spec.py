@@ -1,24 +1,19 @@
-"""What every settings value is made of."""
+"""What every settings value is made of, and the settings of how a suite is carried out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+Keep = Literal["encoder", "backbone", "none"]
 
 
 class Spec(BaseModel):
     """A validated value: no unknown keys, no changes after construction, no silent conversions from text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A changed copy. What the original has cached of itself, such as its digest, is not the copy's."""
-        copied = super().model_copy(update=update, deep=deep)
-        for name in copied.__dict__.keys() - type(copied).model_fields.keys():
-            del copied.__dict__[name]
-        return copied
 
 
 class SettingError(ValueError):
@@ -27,3 +22,23 @@ class SettingError(ValueError):
     def __init__(self, key: str, sentence: str) -> None:
         super().__init__(sentence)
         self.key = key
+
+
+class Execution(Spec):
+    """Device, workers, folders, and what is kept: nothing here changes a number, so nothing here is in a digest."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    workers: int = Field(0, ge=0, description="data loading processes; 0 loads in the training process")
+    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+    checkpoint_seconds: float = Field(
+        60.0, ge=0, description="least time between two checkpoints; half of it at an epoch's end, the cleaner place"
+    )
+    feature_batch_size: int = Field(256, ge=1, description="images that go through a frozen network at once")
+    keep: Keep = Field("encoder", description="of a trained network's weights; none: until all is measured")
+    data_root: str = Field("data", description="where torchvision's data sets lie, and weights/ of the suites' rows")
+    download: bool = False
+
+    @property
+    def weights_root(self) -> Path:
+        """Where the files of a suite's ``weights`` rows lie."""
+        return Path(self.data_root) / "weights"

@@ -24,8 +24,7 @@ from benchmark.data import DataSpec
 from benchmark.networks.kinds import Weights, kind_of, method_names
 from benchmark.networks.layouts import Branch
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
-from benchmark.runtime.spec import SettingError, Spec
+from benchmark.runtime.spec import Execution, SettingError, Spec
 from benchmark.suite.config import Settings, given_in, holds, lookup, merge, nest, parse_yaml, read_yaml, validated
 from benchmark.suite.run import Run, check_not_filled_in, compose, of_weights
 

@@ -70,7 +70,7 @@ def measurements(evaluation: Mapping[str, Any], network: Network, data: DataSpec
     for name in dict.fromkeys(asked.probes):
         kind = probes()[name]
         probe = kind(**{option: getattr(asked, option) for option in kind.model_fields})
-        if probe.concerns(network):
+        if probe.needs <= network.offers:
             found.append(Measurement(probe=probe, data=data, split=asked.split, precision=asked.precision))
     return tuple(found)
 

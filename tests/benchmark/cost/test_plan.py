@@ -94,7 +94,7 @@ def test_what_is_held_while_measuring_is_features_a_tile_and_the_weights() -> No
 def test_it_is_what_weighted_knn_holds() -> None:
     bank, queries = (Features(torch.rand(count, 128), torch.arange(count) % 10) for count in (1297, 500))
     with PeakMemory(bank.x, queries.x) as memory:
-        weighted_knn(bank, queries, ks=[5], temperature=0.07, classes=10)
+        weighted_knn(bank, queries, ks=[5], temperature=0.07, classes=10, check=lambda: None)
     network = _network("method=simclr", "embedding_dim=64", suite="digits")
     planned = plan(network, 1)
     expected = planned.evaluation_bytes - planned.parameter_bytes

@@ -13,8 +13,8 @@ from benchmark.data import load
 from benchmark.networks.base import Job, load_weights
 from benchmark.networks.trained import Pretraining, Trained
 from benchmark.runtime import checkpoints
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import load_suite
 from tests.benchmark.probes.subjects import ALONE, AskedAfter
 

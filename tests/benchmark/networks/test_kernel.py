@@ -28,9 +28,9 @@ from benchmark.networks.kernel import (
 from benchmark.networks.kernel_maps import KernelMap, rows_of
 from benchmark.networks.kinds import parse_network
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Suite, load_suite
 from methods.regime import ESTIMATORS
 from methods.regime.base import KernelSSL

@@ -30,9 +30,9 @@ from benchmark.networks.kinds import KINDS, Weights, kind_of, method_names, pars
 from benchmark.networks.layouts import write_backbone
 from benchmark.networks.trained import Pretraining, Trained
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.config import Settings, merge, nest
 from benchmark.suite.run import compose
 from benchmark.views.loader import plain_batches

@@ -15,9 +15,9 @@ from torch import Tensor
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import Job, load_weights
 from benchmark.networks.trained import Pretraining, Trained
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from methods.losses.base import Loss
 from results.record import METRICS_NAME
 

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from benchmark.data import DataSet, ImageSet, PixelImages
 from benchmark.networks.base import Batches, Frozen, FrozenModule, Input
-from benchmark.probes.kept import Kept
-from benchmark.probes.subject import Features, Subject
-from benchmark.runtime.execution import Execution
+from benchmark.probes.subject import Features, Kept, Subject
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Execution
 
 CPU = torch.device("cpu")
 ALONE = Process(CPU)

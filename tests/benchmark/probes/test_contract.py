@@ -20,14 +20,13 @@ from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import WEIGHTS_NAME, Input, Job, Network, keep_backbone, save_weights
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Measurement, Probe, probes, register
-from benchmark.probes.kept import Kept
-from benchmark.probes.linear import Cached, Crops, Schedule, initial_head, train
-from benchmark.probes.subject import Features
-from benchmark.running.measuring import _subject, measure
-from benchmark.runtime.execution import Execution
+from benchmark.probes.linear import Cached, Crops, Linear, initial_head
+from benchmark.probes.subject import Features, Kept
+from benchmark.running.stages import _subject, measure
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import fork_rng
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.run import compose, evaluation_schema, measurements
 from results.record import MeasurementRecord, measurement_path
 from tests.benchmark import ranks
@@ -322,7 +321,7 @@ def classifiers(job: Job) -> dict[str, torch.Tensor]:
             subject = _subject(encoder(), measurement_of("linear"), data_of, job)
             subject = replace(subject, kept=Kept(subject.folder / "none", job.process, math.inf))
             head = initial_head(encoder().build(1).feature_dim, 10, job.process.device)
-            train(head, Schedule(3, 0.4, 1e-6, batch_size), batches(subject, batch_size), subject)
+            Linear(linear_epochs=3).train(head, batches(subject, batch_size), subject)
             found[f"{batches.__name__} {batch_size}"] = head.weight.detach()
     return found
 

@@ -13,15 +13,14 @@ from torch import Tensor, nn
 
 from benchmark.data import DataSet, PixelImages
 from benchmark.networks.base import FrozenModule, Input, frozen
-from benchmark.probes import kept
-from benchmark.probes.kept import Parts
-from benchmark.probes.subject import AllStopped, Subject, accuracy
+from benchmark.probes import subject as extraction
+from benchmark.probes.subject import AllStopped, Subject, read_parts, write_parts
 from benchmark.runtime.checkpoints import DamagedFile
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Execution
 from tests.benchmark.probes.subjects import make_subject, small_network, striped, stripes
 
 
@@ -73,10 +72,6 @@ def test_frozen_restores_the_mode_even_after_an_error(training: bool) -> None:
         fail_inside()
     assert network.training == network[0].training == training
     assert torch.is_grad_enabled()
-
-
-def test_accuracy_is_exact() -> None:
-    assert accuracy(torch.tensor([1, 2, 3]), torch.tensor([1, 0, 3])) == 2 / 3
 
 
 def test_all_probes_of_a_subject_share_features_but_not_of_another_resize(tmp_path: Path) -> None:
@@ -134,9 +129,9 @@ def test_a_damaged_part_is_left_out_with_a_warning(tmp_path: Path, damage: str) 
     folder = tmp_path / "parts" / "measuring" / "data" / "features-labelled-bicubic-fp32"
     part = sorted(folder.iterdir())[1]
     if damage == "other features":
-        Parts(folder, 0).write(torch.ones(48, 63), [torch.arange(16, 32)])
+        write_parts(folder, 0, torch.ones(48, 63), [torch.arange(16, 32)])
     elif damage == "other images":
-        Parts(folder, 0).write(torch.ones(60, 64), [torch.tensor([16, 50, 31])])
+        write_parts(folder, 0, torch.ones(60, 64), [torch.tensor([16, 50, 31])])
     else:
         part.write_bytes(part.read_bytes()[:100] if damage == "cut" else b"")
     on = Counting()
@@ -146,20 +141,20 @@ def test_a_damaged_part_is_left_out_with_a_warning(tmp_path: Path, damage: str) 
 
 
 def test_a_large_part_is_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "PART_BYTES", 4 * 64 * 5)
+    monkeypatch.setattr(extraction, "PART_BYTES", 4 * 64 * 5)
     x_NF, batches = torch.rand(30, 64), list(torch.arange(30).split(16))
-    Parts(tmp_path, 0).write(x_NF, batches)
+    write_parts(tmp_path, 0, x_NF, batches)
     assert len(list(tmp_path.iterdir())) == 6
     there = torch.zeros(30, 64)
-    assert Parts(tmp_path, 0).read_into(there, batches) == {0, 1}
+    assert read_parts(tmp_path, there, batches) == {0, 1}
     assert torch.equal(there, x_NF)
 
 
 def test_rows_of_a_batch_that_is_not_whole_are_zero_again(tmp_path: Path) -> None:
     """They are summed over the processes, of which another one may make the batch."""
-    Parts(tmp_path, 0).write(torch.ones(30, 4), [torch.arange(10)])
+    write_parts(tmp_path, 0, torch.ones(30, 4), [torch.arange(10)])
     x_NF = torch.zeros(30, 4)
-    assert Parts(tmp_path, 0).read_into(x_NF, list(torch.arange(30).split(16))) == set()
+    assert read_parts(tmp_path, x_NF, list(torch.arange(30).split(16))) == set()
     assert not x_NF.any()
 
 

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.probes import fewshot
 from benchmark.probes.base import Found
-from benchmark.probes.fewshot import FewShot, FewShotRidge, FewShotSVM
-from benchmark.probes.logistic import Problem
+from benchmark.probes.classifiers import RIDGE_ALPHA, SVM_C, FewShot, FewShotRidge, FewShotSVM, Problem
 from benchmark.probes.subject import Features
 from tests.benchmark.probes.subjects import of_features
 
@@ -36,9 +34,9 @@ def test_the_machine_is_scikit_learns_on_unit_norms(problem: Problem) -> None:
 
     rows = np.arange(0, 60, 4)
     scale = np.sqrt(DIM)
-    machine = SVC(C=fewshot.SVM_C, kernel="linear").fit(problem.bank[rows] / scale, problem.bank_labels[rows])
+    machine = SVC(C=SVM_C, kernel="linear").fit(problem.bank[rows] / scale, problem.bank_labels[rows])
     expected = machine.score(problem.queries / scale, problem.queries_labels)
-    assert fewshot.svm_accuracy(problem, rows) == pytest.approx(expected)
+    assert FewShotSVM().accuracy(problem, rows) == pytest.approx(expected)
     assert 0.5 < expected < 1
 
 
@@ -48,12 +46,12 @@ def test_ridge_is_scikit_learns(problem: Problem) -> None:
     rows = np.arange(1, 60, 4)
     Y = np.eye(CLASSES)[problem.bank_labels[rows]]
     scale = np.sqrt(DIM)
-    model = KernelRidge(alpha=fewshot.RIDGE_ALPHA, kernel="linear").fit(problem.bank[rows] / scale, Y - Y.mean(axis=0))
+    model = KernelRidge(alpha=RIDGE_ALPHA, kernel="linear").fit(problem.bank[rows] / scale, Y - Y.mean(axis=0))
     predicted = (model.predict(problem.queries / scale) + Y.mean(axis=0)).argmax(axis=1)
-    assert fewshot.ridge_accuracy(problem, rows) == pytest.approx((predicted == problem.queries_labels).mean())
+    assert FewShotRidge().accuracy(problem, rows) == pytest.approx((predicted == problem.queries_labels).mean())
 
 
-@pytest.mark.parametrize("accuracy", [fewshot.svm_accuracy, fewshot.ridge_accuracy])
+@pytest.mark.parametrize("accuracy", [FewShotSVM().accuracy, FewShotRidge().accuracy])
 def test_neither_sees_where_features_lie_nor_their_scale(problem: Problem, accuracy) -> None:
     moved = [Features(7 * features.x - 3, features.labels) for features in (blobs(20, 0), blobs(60, 1))]
     rows = np.arange(0, 60, 5)
@@ -63,7 +61,7 @@ def test_neither_sees_where_features_lie_nor_their_scale(problem: Problem, accur
 def test_a_drawn_image_brings_all_of_its_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bank, seen = blobs(20, 0), []
     twice = Features(bank.x.repeat_interleave(2, dim=0), bank.labels.repeat_interleave(2))
-    monkeypatch.setattr(fewshot, "ridge_accuracy", lambda problem, rows: seen.append(rows) or 0.5)
+    monkeypatch.setattr(FewShotRidge, "accuracy", lambda self, problem, rows: seen.append(rows) or 0.5)
     subject = of_features(twice, blobs(60, 1), tmp_path, views=2)
     FewShotRidge(draws=3, labels_per_class=(1, 2, 30)).measure(subject)
     assert [len(rows) for rows in seen] == [6] * 3 + [12] * 3

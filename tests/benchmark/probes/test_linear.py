@@ -17,7 +17,7 @@ from torch import nn
 from benchmark.data import DataSet, PixelImages
 from benchmark.networks.base import FrozenModule, Input
 from benchmark.probes import linear
-from benchmark.probes.linear import Cached, Crops, Schedule
+from benchmark.probes.linear import Cached, Crops, Linear
 from benchmark.probes.subject import AllStopped, Features, Subject
 from benchmark.runtime import checkpoints
 from tests.benchmark.probes.subjects import CPU, AskedAfter, Given, make_subject, small_network, striped
@@ -30,18 +30,18 @@ def features(size: int = 50, dim: int = 6, classes: int = 3) -> Features:
 
 
 def test_rate_is_a_cosine_from_the_scaled_rate() -> None:
-    schedule = Schedule(epochs=100, lr=0.4, weight_decay=0, batch_size=512)
-    assert schedule.learning_rate(0) == 0.8
-    assert schedule.learning_rate(50) == pytest.approx(0.4)
-    assert schedule.learning_rate(99) == pytest.approx(0.8 * (1 + math.cos(0.99 * math.pi)) / 2)
+    probe = Linear(linear_epochs=100, linear_lr=0.4)
+    assert probe.learning_rate(0, 512) == 0.8
+    assert probe.learning_rate(50, 512) == pytest.approx(0.4)
+    assert probe.learning_rate(99, 512) == pytest.approx(0.8 * (1 + math.cos(0.99 * math.pi)) / 2)
 
 
 def test_rates_are_those_of_torch() -> None:
-    schedule = Schedule(epochs=10, lr=0.4, weight_decay=0, batch_size=64)
+    probe = Linear(linear_epochs=10, linear_lr=0.4)
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
     for epoch in range(10):
-        assert schedule.learning_rate(epoch) == pytest.approx(cosine.get_last_lr()[0], abs=1e-12)
+        assert probe.learning_rate(epoch, 64) == pytest.approx(cosine.get_last_lr()[0], abs=1e-12)
         optimizer.step()
         cosine.step()
 
@@ -69,11 +69,11 @@ def test_an_epoch_of_cached_features_holds_each_once_in_a_new_order(tmp_path: Pa
 
 
 def test_training_is_sgd_with_momentum_and_decay(tmp_path: Path) -> None:
-    bank, schedule = features(), Schedule(epochs=3, lr=0.4, weight_decay=0.01, batch_size=16)
+    bank, probe = features(), Linear(linear_epochs=3, linear_weight_decay=0.01)
     subject = before_features(bank, tmp_path)
     head = linear.initial_head(6, 3, CPU)
     weight = head.weight.detach().double()
-    linear.train(head, schedule, Cached(subject, 16), subject)
+    probe.train(head, Cached(subject, 16), subject)
     bias, velocity = torch.zeros(3).double(), [torch.zeros(3, 6).double(), torch.zeros(3).double()]
     for epoch in range(3):
         for x_ND, labels, _ in Cached(subject, 16).epoch(epoch):
@@ -81,7 +81,7 @@ def test_training_is_sgd_with_momentum_and_decay(tmp_path: Path) -> None:
             gradients = error_NC.T @ x_ND.double() / len(labels), error_NC.mean(dim=0)
             for v, gradient, parameter in zip(velocity, gradients, (weight, bias), strict=True):
                 v.mul_(0.9).add_(gradient + 0.01 * parameter)
-                parameter.sub_(schedule.learning_rate(epoch) * v)
+                parameter.sub_(probe.learning_rate(epoch, 16) * v)
     torch.testing.assert_close(head.weight.detach().double(), weight, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(head.bias.detach().double(), bias, atol=1e-5, rtol=1e-5)
 
@@ -92,7 +92,7 @@ def test_separable_features_are_learnt_and_the_same_way_every_time(tmp_path: Pat
         torch.rand(3)
         head = linear.initial_head(6, 3, CPU)
         subject = before_features(bank, tmp_path / str(attempt))
-        linear.train(head, Schedule(20, 0.4, 1e-6, 16), Cached(subject, 16), subject)
+        Linear(linear_epochs=20).train(head, Cached(subject, 16), subject)
         heads.append(head)
     assert torch.equal(heads[0].weight, heads[1].weight)
     assert linear.top(heads[0], bank, 1) == 1.0
@@ -107,28 +107,28 @@ def weights_after(attempt: Callable[[nn.Linear], None]) -> torch.Tensor:
 @pytest.mark.parametrize("looks", [1, 2, 6])
 def test_it_goes_on_from_the_very_step_at_which_it_was_stopped(tmp_path: Path, looks: int) -> None:
     """In the middle of an epoch of four steps, with the optimiser's momentum: equal to the last bit."""
-    schedule, subject = Schedule(3, 0.4, 1e-6, 16), before_features(features(), tmp_path / "whole")
-    whole = weights_after(lambda head: linear.train(head, schedule, Cached(subject, 16), subject))
+    probe, subject = Linear(linear_epochs=3), before_features(features(), tmp_path / "whole")
+    whole = weights_after(lambda head: probe.train(head, Cached(subject, 16), subject))
     stopped = replace(
         before_features(features(), tmp_path / "parts"),
         requests=AskedAfter(looks + 1),  # one look is at the start
     )
     with pytest.raises(AllStopped):
-        weights_after(lambda head: linear.train(head, schedule, Cached(stopped, 16), stopped))
+        weights_after(lambda head: probe.train(head, Cached(stopped, 16), stopped))
     newest = checkpoints.newest_whole(stopped.kept.folder)
     assert newest is not None
     assert newest.name.startswith(f"step-{looks:09d}-")
     looked = AskedAfter()
     on = replace(stopped, requests=looked)
-    assert torch.equal(weights_after(lambda head: linear.train(head, schedule, Cached(on, 16), on)), whole)
+    assert torch.equal(weights_after(lambda head: probe.train(head, Cached(on, 16), on)), whole)
     assert looked.looks == 1 + 12 - looks  # one look is at the start
 
 
 def test_a_checkpoint_is_due_by_time_and_none_is_written_before(tmp_path: Path) -> None:
-    schedule = Schedule(3, 0.4, 1e-6, 16)
+    probe = Linear(linear_epochs=3)
     for seconds, expected in ((0.0, ["step-000000011", "step-000000012"]), (1e9, [])):
         subject = before_features(features(), tmp_path / str(seconds), seconds=seconds)
-        linear.train(linear.initial_head(6, 3, CPU), schedule, Cached(subject, 16), subject)
+        probe.train(linear.initial_head(6, 3, CPU), Cached(subject, 16), subject)
         assert [path.name[:14] for path in sorted(subject.kept.folder.glob("*"))] == expected
 
 
@@ -141,7 +141,7 @@ def test_a_disk_that_is_full_at_a_stop_is_a_warning_and_the_stop_is_heard(
     subject = replace(before_features(features(), tmp_path), requests=AskedAfter(3))
     monkeypatch.setattr(checkpoints, "write_atomically", full)
     with pytest.warns(UserWarning, match="is lost: .*no space left"), pytest.raises(AllStopped):
-        linear.train(linear.initial_head(6, 3, CPU), Schedule(3, 0.4, 0, 16), Cached(subject, 16), subject)
+        Linear(linear_epochs=3).train(linear.initial_head(6, 3, CPU), Cached(subject, 16), subject)
 
 
 def test_top_k_counts_a_hit_among_the_k_best() -> None:
@@ -199,7 +199,7 @@ def test_crops_and_the_resize_of_test_images_are_bilinear(tmp_path: Path, monkey
 
     monkeypatch.setattr(Subject, "_features", noted)
     for crops in (True, False):
-        probe = linear.Linear(linear_epochs=1, linear_crops=crops)
+        probe = Linear(linear_epochs=1, linear_crops=crops)
         probe.measure(make_subject(small_network(), striped(), tmp_path / str(crops)))
     assert set(asked) == {"bilinear"}
     assert "bilinear" in repr(linear.PROBE_CROPS)

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from benchmark.probes.fewshot import FewShot, few_label_draws
-from benchmark.probes.logistic import Logistic, Problem
+from benchmark.probes.classifiers import FewShot, Logistic, Problem, few_label_draws
 from benchmark.probes.subject import Features
 from benchmark.runtime.errors import UserError
 from tests.benchmark.probes.subjects import of_features

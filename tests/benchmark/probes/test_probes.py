@@ -17,7 +17,7 @@ from benchmark.networks.base import Frozen, FrozenModule, Input
 from benchmark.probes import geometry, linear
 from benchmark.probes.base import probes
 from benchmark.probes.subject import Subject
-from benchmark.runtime.execution import Execution
+from benchmark.runtime.spec import Execution
 from results.record import Metric
 from tests.benchmark.probes.subjects import CLASSES, make_subject, pixels, small_network, striped
 

@@ -44,7 +44,7 @@ def test_seconds_after_the_last_checkpoint_are_lost(tmp_path: Path) -> None:
     os.utime(kept, (later, later))
     os.utime(log, (later + 30, later + 30))
     attempts.start(tmp_path)
-    assert attempts.kept_step(tmp_path) == 12
+    assert attempts.kept(tmp_path) == "step 12"
     assert attempts.lost_seconds(tmp_path) == pytest.approx(30, abs=0.2)
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmark.networks.base import WEIGHTS_NAME, Network
 from benchmark.probes.base import Measurement
-from benchmark.running import attempts, measuring
+from benchmark.running import attempts, stages
 from benchmark.running.runner import execute_suite
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests, stop_requests
@@ -116,7 +116,7 @@ class Watched(Requests):
 
 def carry_out(this: Process, suite: Suite, folder: Path, moment: Moment | None, counts: Path | None = None) -> None:
     """Do the suite as the command does; in a process of its own, which is changed for it."""
-    whole = measuring._measured
+    whole = stages._measured
     with stop_requests() as requests:
         watched = Watched.of(requests, moment, this)
 
@@ -124,7 +124,7 @@ def carry_out(this: Process, suite: Suite, folder: Path, moment: Moment | None, 
             watched.begin(network.id, measurement.probe.name)
             return whole(network, measurement, *rest)
 
-        measuring._measured = noted
+        stages._measured = noted
         execute_suite(suite, folder, this, watched, retry=False, report=lambda text: None)
     if counts is not None and this.is_main:
         counts.write_text(json.dumps(watched.counts))

@@ -23,14 +23,14 @@ from benchmark import cli
 from benchmark.data import DataSpec
 from benchmark.networks.base import Job
 from benchmark.probes import linear
+from benchmark.probes.classifiers import Logistic
 from benchmark.probes.linear import Linear
-from benchmark.probes.logistic import Logistic
 from benchmark.probes.subject import AllStopped, Features
-from benchmark.running.runner import Data
+from benchmark.running.runner import data_loader
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.execution import Execution
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests, stop_requests
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import load_suite
 from benchmark.suite.run import compose
 from tests.benchmark import ranks
@@ -116,7 +116,7 @@ def test_the_fit_of_kernel_simclr_ends_with_the_solvers_iteration(tmp_path: Path
         execution = Execution()
         job = Job(tmp_path, Process(torch.device("cpu")), requests, execution)
         with pytest.raises(Interrupted):
-            network.make(Data(execution, requests)(network.data), job)  # type: ignore[attr-defined]
+            network.make(data_loader(execution, requests)(network.data), job)  # type: ignore[attr-defined]
         return counted.calls
 
     assert ended_by_a_signal(tmp_path, work) == 3
@@ -162,7 +162,7 @@ def test_a_download_ends_while_nothing_comes(tmp_path: Path, endless: tuple[str,
 
     def work(requests: Requests) -> str:
         MNIST.mirrors = [f"{address}/{os.getpid()}/"]
-        data = Data(Execution(download=True, data_root=str(tmp_path / "data")), requests)
+        data = data_loader(Execution(download=True, data_root=str(tmp_path / "data")), requests)
         try:
             data(DataSpec(source="mnist"))
         except Interrupted:

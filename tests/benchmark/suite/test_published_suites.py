@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmark.networks.trained import Trained
+from benchmark.running.folder import state_of
 from benchmark.running.runner import execute_suite
-from benchmark.running.state import state_of
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite

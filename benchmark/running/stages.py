@@ -1,0 +1,281 @@
+"""The two stages of a run, on all processes: its network is made, then measured, probe by probe.
+
+Each ends in a record of its own, whatever becomes of it: a failure as a status and one line, its traceback beside.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmark.cost import losses
+from benchmark.data import DataSet, DataSpec
+from benchmark.networks.base import Diverged, FrozenModule, Job, Made, Network
+from benchmark.networks.trained import Trained
+from benchmark.probes.base import Found, Measurement, Split
+from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, Kept, OtherFailed, Subject
+from benchmark.running import attempts
+from benchmark.running.attempts import SCRATCH_NAME
+from benchmark.running.folder import read_record
+from benchmark.runtime import checkpoints
+from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
+from benchmark.runtime.memory import is_out_of_memory
+from benchmark.runtime.process import is_lost_peer
+from benchmark.runtime.provenance import now, provenance
+from benchmark.runtime.signals import Interrupted
+from benchmark.suite.expand import Cell
+from results.record import (
+    METRICS_NAME,
+    Cost,
+    MeasurementCost,
+    MeasurementRecord,
+    NetworkRecord,
+    Status,
+    measurement_path,
+    network_path,
+)
+
+CHECKPOINTS = "checkpoints"
+ERROR_NAME = "error.txt"
+
+
+Outcome = tuple[Status, str]  # and what the error said
+DONE: Outcome = ("done", "")
+STOPPED: Outcome = ("interrupted", "stopped; what it had is saved")
+
+
+def _failure(error: Exception) -> Outcome:
+    return "out-of-memory" if is_out_of_memory(error) else "failed", _in_one_line(error)
+
+
+def _in_one_line(error: Exception) -> str:
+    """``RuntimeError: what it said last``; of an error that is meant to be read, just that."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+
+
+def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
+    """Train or fit the network of ``cell`` to its record; all but a full disk ends in one."""
+    started, network, process = now(), cell.run.network, job.process
+    if process.is_main:
+        _set_aside(job.folder)  # and only then may any process fail, and say so in the folder
+    process.barrier()
+    made, (status, message) = Made(), DONE
+    try:
+        made = network.make(data, job)
+    except Diverged as error:
+        status, message = "diverged", str(error)
+    except Interrupted as error:
+        status, message = "interrupted", str(error)
+    except DiskFull:
+        raise
+    except Exception as error:
+        if is_lost_peer(error) and not (job.folder / ERROR_NAME).exists():
+            # Another process died without a word, of a kill or with its node: no failure of the network, which the next
+            # attempt goes on with.
+            raise SystemExit(f"process {process.rank}: another process has ended: {_in_one_line(error)}") from error
+        status, message = _first_failure(job.folder, error)
+    gc.collect()  # what training held is let go before anything is measured
+    record = NetworkRecord(
+        id=network.id,
+        suite=suite,
+        status=status,
+        message=message,
+        title=network.title,
+        network=network.model_dump(mode="json"),
+        axes={axis: value for axis, value in cell.axes.items() if axis.partition(".")[0] != "evaluation"},
+        form=made.form,
+        cost=_with_loss(made.cost, network, job) if status == "done" else made.cost,
+        provenance=provenance(process, started, attempts.count(job.folder), attempts.lost_seconds(job.folder)),
+    )
+    if process.is_main:
+        with full_disk_told(job.folder):
+            record.write(network_path(job.folder))
+        if status == "done":
+            checkpoints.clear(job.folder / CHECKPOINTS)
+    if status in ("failed", "out-of-memory") and process.group is not None:
+        # The other processes wait for this one in a collective: only its end tells them.
+        raise SystemExit(f"process {process.rank} of {process.world_size}: {status}: {message}")
+    process.barrier()
+    return record
+
+
+def _set_aside(folder: Path) -> None:
+    """A record of an earlier attempt is kept as ``network.json.failed``; training goes on from what it had saved.
+
+    Not where it diverged: it would again. Features of weights that are made anew are dropped: they may differ in bits.
+    """
+    (folder / ERROR_NAME).unlink(missing_ok=True)
+    shutil.rmtree(folder / SCRATCH_NAME, ignore_errors=True)
+    path = network_path(folder)
+    record = read_record(NetworkRecord, path)
+    if record is None or record.status == "interrupted":
+        return
+    if record.status in ("diverged", "done"):
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        (folder / METRICS_NAME).unlink(missing_ok=True)
+    path.replace(path.with_name(f"{path.name}.{record.status}"))
+
+
+def _first_failure(folder: Path, error: Exception) -> Outcome:
+    """Leave the traceback in the folder. Of several processes the first to fail is told of.
+
+    The others fail as well, once they find its connections closed.
+    """
+    path, (status, message) = folder / ERROR_NAME, _failure(error)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(f"{status}: {message}\n\n{''.join(traceback.format_exception(error))}")
+    except FileExistsError:
+        first, colon, told = path.read_text(encoding="utf-8").partition("\n\n")[0].partition(": ")
+        if colon:
+            return "out-of-memory" if first == "out-of-memory" else "failed", told
+    return status, message
+
+
+def _with_loss(cost: Cost, network: Network, job: Job) -> Cost:
+    """With what the loss costs alone. The network is there: nothing that fails here may cost it."""
+    if not isinstance(network, Trained) or not job.process.is_main:
+        return cost
+    try:
+        seconds, peak_bytes = losses.measure(network, job.process.device)
+    except Exception as error:
+        warnings.warn(f"{network.id}: the cost of its loss was not measured: {_in_one_line(error)}", stacklevel=2)
+        return cost
+    return cost.model_copy(update={"loss_seconds": seconds, "peak_bytes_loss": peak_bytes})
+
+
+def measure(
+    network: Network, measurements: Sequence[Measurement], load: Callable[[DataSpec], DataSet], job: Job
+) -> list[MeasurementRecord]:
+    """Measure all of ``measurements``; those that read the same share their features.
+
+    Ends after one that somebody asked to stop. Raises :class:`DiskFull` where a record does not fit on the disk.
+    """
+
+    def reads(measurement: Measurement) -> tuple[str, ...]:
+        return (measurement.data.model_dump_json(), measurement.precision, measurement.split)
+
+    records: list[MeasurementRecord] = []
+    for _, alike in groupby(sorted(measurements, key=reads), key=reads):
+        subject: Subject | None = None  # the features of the last one are let go first
+        for measurement in alike:
+            record, subject = _measured(network, measurement, subject, load, job)
+            records.append(record)
+            if record.status == "interrupted":
+                return records
+    return records
+
+
+def _measured(
+    network: Network, measurement: Measurement, subject: Subject | None, load: Callable[[DataSpec], DataSet], job: Job
+) -> tuple[MeasurementRecord, Subject | None]:
+    started, began, process = now(), time.perf_counter(), job.process
+    if process.is_main:
+        with full_disk_told(job.folder):
+            attempts.measuring(job.folder, measurement.id)
+    found, error, level = Found(), None, GO_ON
+    on_cuda = process.device.type == "cuda"
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(process.device)
+    try:
+        if subject is None:
+            subject = _subject(network, measurement, load, job)
+        found = measurement.probe.measure(subject.of(measurement))
+        level = process.all_reduce_max(GO_ON)
+    except AllStopped:
+        level = STOP
+    except OtherFailed:
+        level = FAILED
+    except Interrupted:
+        level = process.all_reduce_max(STOP)
+    except Exception as caught:
+        error, level = caught, process.all_reduce_max(FAILED)
+    status, message = _agreed(level, error, job)
+    if status != "done":
+        found = Found()
+    peak_bytes = torch.cuda.max_memory_allocated(process.device) if on_cuda else None
+    record = MeasurementRecord(
+        id=measurement.id,
+        network=network.id,
+        probe=measurement.probe.name,
+        status=status,
+        message=message,
+        settings=measurement.settings(),
+        metrics=tuple(found.metrics),
+        details=found.details,
+        cost=MeasurementCost(seconds=time.perf_counter() - began, peak_bytes=peak_bytes),
+        provenance=provenance(process, started, attempts.count(job.folder), 0.0),
+    )
+    if process.is_main:
+        path = measurement_path(job.folder, measurement.id)
+        with full_disk_told(job.folder):
+            record.write(path)
+        # The traceback of a failure lies beside the records, and none of an earlier attempt.
+        path.with_suffix(".txt").unlink(missing_ok=True)
+        if error is not None:
+            path.with_suffix(".txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    if status == "done" and subject is not None and process.is_main:
+        shutil.rmtree(subject.folder / measurement.id, ignore_errors=True)
+    return record, subject
+
+
+def _subject(network: Network, measurement: Measurement, load: Callable[[DataSpec], DataSet], job: Job) -> Subject:
+    data = load(measurement.data)
+    check(data, measurement.split)
+    loaded = network.load(job.folder, data, job.process.device)
+    if isinstance(loaded, FrozenModule) and data.channels not in (1, loaded.input.channels):  # grey ones are repeated
+        what = f"images of {data.channels} channels" if data.channels else "points, not images"
+        raise UserError(f"data.source {data.name}: holds {what}; this network sees {loaded.input.channels}")
+    scratch = job.folder / SCRATCH_NAME
+    return Subject(
+        network=loaded,
+        data=data,
+        split=measurement.split,
+        precision=measurement.precision,
+        augmentation=network.augmentation if isinstance(network, Trained) else None,
+        process=job.process,
+        requests=job.requests,
+        execution=job.execution,
+        folder=scratch / measurement.data.digest[:10],
+        kept=Kept(scratch, job.process, job.execution.checkpoint_seconds),
+    )
+
+
+def check(data: DataSet, split: Split) -> None:
+    """Raise :class:`UserError` where nothing can be probed: cheap, so that it can be asked before training."""
+    classes = len(np.unique(data.labelled.labels))
+    if classes < 2:
+        raise UserError(f"data.source {data.name}: its labelled training images have {classes} class, must have two")
+    images = len(data.test if split == "test" else data.tune)
+    if images < 2:
+        held_out = "; data.tune_fraction holds some out" if split == "tune" else ""  # by choice
+        raise UserError(
+            f"evaluation.split {split}: {data.name} has {images} images in it, must have two or more{held_out}"
+        )
+
+
+def _agreed(level: int, error: Exception | None, job: Job) -> Outcome:
+    """What became of it, the same on every process: the first cause, whichever process had it."""
+    if level == GO_ON:
+        return DONE
+    if level == STOP:
+        return STOPPED
+    own = None if error is None else (*_failure(error), isinstance(error, DiskFull))
+    causes = ((rank, *cause) for rank, cause in enumerate(job.process.all_gather(own)) if cause is not None)
+    rank, status, message, disk_full = next(causes)
+    if disk_full:
+        raise DiskFull(message)
+    where = f"process {rank} of {job.process.world_size}: " if job.process.world_size > 1 else ""
+    return status, f"{where}{message}"
