@@ -6,13 +6,12 @@ of the same index has made its network.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,71 +20,88 @@ from benchmark.running.state import RunState
 from benchmark.runtime.errors import UserError
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
-from slurm import sbatch, snapshot
-from slurm.execution import send
-from slurm.manifest import FOLDER, Part, Source, Submission, submissions
-from slurm.packing import entry_of
-from slurm.profile import Profile, Resources, Stage
-from slurm.survey import LIVE, Standing, survey
+from slurm import snapshot
+from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
+from slurm.profile import Profile, Resources
+from slurm.send import script, send
+from slurm.status import chosen
+from slurm.survey import FAILED, LIVE, UNFINISHED, Standing, survey
 
 # Slurm's own default of MaxArraySize is 1001.
 _ARRAY_SIZE = 1000
 _LOCK_PATIENCE_SECONDS = 120.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
-    """What would be submitted, an array after the one that it waits for; and what is left out and why."""
+    """What would be submitted, an array after the one that it waits for; how many runs are left out, by the reason."""
 
-    arrays: tuple[Submission, ...]
-    left_out: tuple[tuple[str, str], ...]
-
-    def reasons(self) -> Counter[str]:
-        """How many runs are left out for each reason."""
-        return Counter(reason for _, reason in self.left_out)
+    arrays: list[Submission] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: bool = False) -> Plan:
-    """Choose the runs to submit and group them by what they ask for. Writes nothing."""
+    """Choose the runs to submit and group them by what they ask for. Writes nothing.
+
+    Raises :class:`UserError` where a job would reach its time limit before its first checkpoint.
+    """
     check_owner(suite, runs)
-    check_time(suite, profile)
+    asked = {cell.run.id: _resources_of(cell.run, profile) for cell in suite.cells}
+    _check_time({resources for both in asked.values() for resources in both}, suite, profile)
     standings = survey(runs, {cell.run.id: [one.id for one in cell.run.measurements] for cell in suite.cells})
-    left_out: list[tuple[str, str]] = []
-    groups: dict[tuple[Resources, Resources, bool], list[Cell]] = {}
+    planned = Plan()
+    groups: dict[tuple[tuple[Resources, Resources], bool], list[Cell]] = {}
     for cell in suite.cells:
-        standing = standings[cell.run.id]
-        state = _state(cell.run, standing, runs)
+        run, standing = cell.run, standings[cell.run.id]
+        # As benchmark.running.state.state_of has it, but that nothing is set aside.
+        records = {one.id: standing.records.measurements.get(one.id) for one in run.measurements}
+        state = RunState(run, standing.records.network, records, run.network.is_kept(runs / run.id))
         if reason := _left_out(standing, state, retry):
-            left_out.append((cell.run.id, reason))
-            continue
-        asked = resources_of(cell.run, profile, "train"), resources_of(cell.run, profile, "measure")
-        groups.setdefault((*asked, state.network_missing(retry)), []).append(cell)
-    make = _maker(suite, runs, profile, source, retry)
-    arrays: list[Submission] = []
-    for (train, measure, is_missing), cells in groups.items():
+            planned.left_out[reason] += 1
+        else:
+            groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
+    # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
+    execution = suite.execution.model_copy(update={"data_root": str(Path(suite.execution.data_root).resolve())})
+
+    def add(stage: Part, resources: Resources, cells: Sequence[Cell], after: str | None = None) -> str:
+        name = f"{suite.name}-{secrets.token_hex(4)}"
+        submission = Submission(
+            name=name,
+            runs=str(runs.resolve()),
+            stage=stage,
+            after=after,
+            profile=profile,
+            resources=resources,
+            suite=suite.name,
+            protocol=suite.protocol,
+            skipped=suite.skipped,
+            execution=execution.model_dump(mode="json"),
+            entries=tuple(Entry.of(cell) for cell in cells),
+            source=source,
+            retry=retry,
+            submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
+            host=socket.gethostname(),
+        )
+        planned.arrays.append(submission)
+        return name
+
+    for ((train, measure), network_is_missing), cells in groups.items():
         for start in range(0, len(cells), _ARRAY_SIZE):
             part = cells[start : start + _ARRAY_SIZE]
-            if not is_missing:
-                arrays.append(make("measure", None, measure, part))
+            if not network_is_missing:
+                add("measure", measure, part)
             elif train == measure or profile.executor != "slurm":
-                arrays.append(make("both", None, train, part))
+                add("both", train, part)
             else:
-                first = make("train", None, train, part)
-                arrays += [first, make("measure", first.name, measure, part)]
-    return Plan(tuple(arrays), tuple(left_out))
+                trained = add("train", train, part)
+                add("measure", measure, part, after=trained)
+    return planned
 
 
-def resources_of(run: Run, profile: Profile, stage: Stage) -> Resources:
-    """What a stage of one run asks for."""
-    probes = [measurement.probe.name for measurement in run.measurements]
-    return profile.resources_of(run.network.model_dump(mode="json"), probes, stage)
-
-
-def _state(run: Run, standing: Standing, runs: Path) -> RunState:
-    """As :func:`benchmark.running.state.state_of` has it, but that nothing is set aside."""
-    found = standing.records
-    records = {measurement.id: found.measurements.get(measurement.id) for measurement in run.measurements}
-    return RunState(run, found.network, records, run.network.is_kept(runs / run.id))
+def _resources_of(run: Run, profile: Profile) -> tuple[Resources, Resources]:
+    """What training and measuring a run ask for."""
+    network, probes = run.network.model_dump(mode="json"), [measurement.probe.name for measurement in run.measurements]
+    return profile.resources_of(network, probes, "train"), profile.resources_of(network, probes, "measure")
 
 
 def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
@@ -99,38 +115,8 @@ def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
     return "done" if state.is_done else f"{standing.state} (spherebench retry brings it back)"
 
 
-def _maker(
-    suite: Suite, runs: Path, profile: Profile, source: Source, retry: bool
-) -> Callable[[Part, str | None, Resources, Sequence[Cell]], Submission]:
-    # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
-    execution = suite.execution.model_copy(update={"data_root": str(Path(suite.execution.data_root).resolve())})
-
-    def make(stage: Part, after: str | None, resources: Resources, cells: Sequence[Cell]) -> Submission:
-        return Submission(
-            name=f"{suite.name}-{secrets.token_hex(4)}",
-            runs=str(runs.resolve()),
-            stage=stage,
-            after=after,
-            profile=profile,
-            resources=resources,
-            suite=suite.name,
-            protocol=suite.protocol,
-            skipped=suite.skipped,
-            execution=execution.model_dump(mode="json"),
-            entries=tuple(entry_of(cell) for cell in cells),
-            source=source,
-            retry=retry,
-            submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
-            host=socket.gethostname(),
-        )
-
-    return make
-
-
-def check_time(suite: Suite, profile: Profile) -> None:
-    """Raise :class:`UserError` where a job would reach its time limit before its first checkpoint."""
-    stages: tuple[Stage, ...] = ("train", "measure")
-    for resources in {resources_of(cell.run, profile, stage) for cell in suite.cells for stage in stages}:
+def _check_time(asked: Iterable[Resources], suite: Suite, profile: Profile) -> None:
+    for resources in asked:
         usable = 60 * resources.minutes - profile.signal_seconds
         if usable <= suite.execution.checkpoint_seconds:
             raise UserError(
@@ -174,31 +160,35 @@ def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, hand_over: 
         for submission in planned.arrays:
             submission.write()
             if profile.executor == "slurm":
-                sbatch.path(submission).write_text(sbatch.script(submission))
-            sent.append(submission if hand_over else _with_jobs(submission, send(submission, _after(submission, sent))))
+                submission.script.write_text(script(submission))
+            if not hand_over:
+                after = next((first.jobs[0] for first in sent if first.name == submission.after), None)
+                submission = submission.model_copy(update={"jobs": send(submission, after)})
+                submission.write()
+            sent.append(submission)
     finally:
-        kept = {submission.folder for submission in sent} | {Path(s.source.folder) for s in sent}
+        kept = {submission.folder for submission in sent} | {Path(submission.source.folder) for submission in sent}
         for left in set((runs / FOLDER).iterdir()) - before - kept:
             shutil.rmtree(left, ignore_errors=True)
-    return replace(planned, arrays=tuple(sent))
+    return Plan(sent, planned.left_out)
 
 
-def _with_jobs(submission: Submission, jobs: tuple[str, ...]) -> Submission:
-    noted = submission.model_copy(update={"jobs": jobs})
-    noted.write()
-    return noted
-
-
-def _after(submission: Submission, sent: Sequence[Submission]) -> str | None:
-    """The job that trains what this submission measures."""
-    return next((before.jobs[0] for before in sent if before.name == submission.after), None)
-
-
-def unshared_filesystem(runs: Path) -> str | None:
-    """The type of the file system ``runs`` is on, where it is one that other machines do not see; else None."""
-    shared = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "weka", "panfs", "pvfs", "afs", "smb", "cifs", "9p")
-    path = os.path.realpath(runs)
-    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    holding = [(place, kind) for place, kind in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
-    kind = max(holding, key=lambda mount: len(mount[0]))[1]
-    return None if kind.startswith(shared) else kind
+def retry(runs: Path, wanted: Sequence[str]) -> list[Plan]:
+    """Submit again what failed, was cancelled, interrupted or lost, by the profile that it was last submitted with."""
+    again = sorted(standing.run for standing in chosen(runs, wanted, (*FAILED, *UNFINISHED)))
+    last: dict[str, tuple[Submission, Entry]] = {}
+    for submission in submissions(runs):
+        for entry in submission.entries:
+            before = last[entry.id][1].measurements if entry.id in last else {}
+            last[entry.id] = submission, entry.model_copy(update={"measurements": before | entry.measurements})
+    groups: dict[str, list[str]] = {}
+    for run in again:
+        if run not in last:
+            raise UserError(f"{run}: was not submitted from {runs}; spherebench run --retry failed does it again")
+        groups.setdefault(last[run][0].name, []).append(run)
+    plans = []
+    for names in groups.values():
+        submission = last[names[0]][0]
+        suite = submission.model_copy(update={"entries": tuple(last[name][1] for name in names)}).as_suite()
+        plans.append(submit(suite, runs, submission.profile, retry=True))
+    return plans

@@ -23,8 +23,8 @@ from benchmark.suite.expand import Suite, load_suite
 from results.record import NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm.manifest import submissions
 from slurm.profile import load_profile
-from slurm.records import Records
 from slurm.submit import Plan, submit
+from slurm.survey import Records
 from tests.slurm.cluster import Cluster, wait_for
 
 ROOT = Path(__file__).parents[2]
