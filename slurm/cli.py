@@ -12,7 +12,7 @@ from benchmark.cli import format_option, set_option
 from benchmark.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from slurm.submit import Plan
+    from slurm.manifest import Submission
 
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 runs_folder = click.argument("runs", type=_folder)
@@ -42,7 +42,7 @@ def submit(
     from slurm.doctor import unshared_filesystem
     from slurm.manifest import Source
     from slurm.profile import load_profile
-    from slurm.send import by_hand, flags
+    from slurm.send import by_hand, script
 
     loaded, profile = load_suite(suite, assignments), load_profile(cluster, resources)
     runs = out or Path("runs") / loaded.name
@@ -50,40 +50,39 @@ def submit(
         raise UserError(f"--print-sbatch: --cluster {cluster} is no Slurm cluster but {profile.executor}; leave it out")
     if dry_run:
         nowhere = Source(folder=str(runs.resolve() / "jobs" / "code"), commit=None, dirty=None)
-        planned = room.plan(loaded, runs, profile, nowhere)
-        _say_left_out(planned)
-        for submission in planned.arrays:
-            waits = f", each after its job of {submission.after}" if submission.after else ""
-            stage = "train and measure" if submission.stage == "both" else submission.stage
-            click.echo(f"{len(submission.entries)} jobs on {profile.executor} {stage}, as {submission.name}{waits}")
-            for line in (*flags(submission), *(entry.id for entry in submission.entries)):
-                click.echo(f"  {line}")
-        return
-    kind = unshared_filesystem(runs) if profile.executor == "slurm" else None
-    if kind:
-        click.echo(f"warning: {runs} is on {kind}; every node must see it under this path", err=True)
-    planned = room.submit(loaded, runs, profile, hand_over=print_sbatch)
-    if print_sbatch:
-        for line in by_hand(planned.arrays):
-            click.echo(line)
-        return
-    _say_left_out(planned)
-    _say_sent(planned, runs)
-
-
-def _say_left_out(planned: Plan) -> None:
-    for reason, count in planned.left_out.items():
+        arrays, left_out = room.plan(loaded, runs, profile, nowhere)
+    else:
+        kind = unshared_filesystem(runs) if profile.executor == "slurm" else None
+        if kind:
+            click.echo(f"warning: {runs} is on {kind}; every node must see it under this path", err=True)
+        arrays, left_out = room.submit(loaded, runs, profile, hand_over=print_sbatch)
+        if print_sbatch:
+            for line in by_hand(arrays):
+                click.echo(line)
+            return
+    for reason, count in left_out.items():
         click.echo(f"left out {count}: {reason}")
-    if not planned.arrays:
+    if not arrays:
         click.echo("nothing to submit")
+    if not dry_run:
+        _say_sent(arrays, runs)
+        return
+    for submission in arrays:
+        waits = f", each after its job of {submission.after}" if submission.after else ""
+        stage = "train and measure" if submission.stage == "both" else submission.stage
+        click.echo(f"{len(submission.entries)} jobs on {profile.executor} {stage}, as {submission.name}{waits}")
+        lines = script(submission).splitlines() if profile.executor == "slurm" else []
+        flags = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
+        for line in (*flags, *(entry.id for entry in submission.entries)):
+            click.echo(f"  {line}")
 
 
-def _say_sent(planned: Plan, runs: Path) -> None:
-    for submission in planned.arrays:
+def _say_sent(arrays: list[Submission], runs: Path) -> None:
+    for submission in arrays:
         jobs = f" as job {', '.join(submission.jobs)}" if submission.jobs else ""
         stage = "" if submission.stage == "both" else f" to {submission.stage}"
         click.echo(f"submitted {len(submission.entries)} runs{stage}{jobs}; manifest {submission.path}")
-    if planned.arrays:
+    if arrays:
         click.echo(f"spherebench status {runs} tells how they are")
 
 
@@ -95,7 +94,7 @@ def _say_sent(planned: Plan, runs: Path) -> None:
 def status(runs: Path, watch: bool, every: float, format_: str) -> None:
     """Show where every run of RUNS stands. Exit code: 0 all is measured, 3 some wait or run, 1 otherwise."""
     from results.formats import format_table
-    from slurm.status import UNDER_WAY, exit_code, rows, summary
+    from slurm.status import UNDER_WAY, exit_code, row, summary
     from slurm.survey import survey
 
     while True:
@@ -103,7 +102,8 @@ def status(runs: Path, watch: bool, every: float, format_: str) -> None:
         if watch:
             click.clear()
         notes = (summary(standings),) if format_ == "plain" else ()
-        click.echo(format_table(rows(standings, runs), format_, notes=notes), nl=False)
+        rows = [row(standing, runs / standing.run) for standing in standings]
+        click.echo(format_table(rows, format_, notes=notes), nl=False)
         code = exit_code(standings)
         if not watch or code != UNDER_WAY:
             raise SystemExit(code)
@@ -127,10 +127,9 @@ def retry(runs: Path, names: tuple[str, ...]) -> None:
     """Submit again what failed, a measurement alone, was cancelled or was lost; what was saved goes on from there."""
     from slurm.submit import retry as submit_again
 
-    plans = submit_again(runs, names)
-    for planned in plans:
-        _say_sent(planned, runs)
-    if not any(planned.arrays for planned in plans):
+    arrays = submit_again(runs, names)
+    _say_sent(arrays, runs)
+    if not arrays:
         click.echo("nothing to bring back")
 
 

@@ -11,7 +11,7 @@ from benchmark.runtime.errors import UserError
 # States a job does not leave by itself. Any other state is that of a job which waits, runs or is about to end.
 _FAILED = frozenset(["BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"])
 _FINISHED = _FAILED | {"CANCELLED", "COMPLETED", "PREEMPTED", "REVOKED"}
-_RUNNING = frozenset(["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"])
+RUNNING = frozenset(["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"])
 _PATIENCE_SECONDS = 60
 
 
@@ -25,19 +25,9 @@ class Job:
     reason: str = ""
 
     @property
-    def index(self) -> int:
-        """Its place in its array; 0 of a job that is no array."""
-        return int(self.id.partition("_")[2] or 0)
-
-    @property
     def is_live(self) -> bool:
         """Whether it waits or runs: one whose training has failed waits for ever, until Slurm notices."""
         return self.state not in {"", *_FINISHED} and self.reason != "DependencyNeverSatisfied"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has been started."""
-        return self.state in _RUNNING
 
 
 def call(*command: str) -> str:

@@ -24,7 +24,7 @@ def send(submission: Submission, after: str | None) -> tuple[str, ...]:
     """
     if submission.profile.executor == "slurm":
         with _outside_any_job():
-            return (queue.call(*_sbatch(submission, after)).strip().partition(";")[0],)
+            return (queue.call(*shlex.split(_sbatch(submission, after))).strip().partition(";")[0],)
     if submission.profile.executor == "local":
         return _to_this_machine(submission)
     from slurm.work import work
@@ -34,20 +34,17 @@ def send(submission: Submission, after: str | None) -> tuple[str, ...]:
     return ()
 
 
-def _sbatch(submission: Submission, after: str | None) -> list[str]:
+def _sbatch(submission: Submission, after: str | None) -> str:
     """What sends the script; with ``after``, a job id, each job once the one of the same index has made its network."""
-    waits = [f"--dependency=aftercorr:{after}", "--kill-on-invalid-dep=yes"] if after else []
-    return ["sbatch", "--parsable", *waits, str(submission.script)]
+    waits = f"--dependency=aftercorr:{after} --kill-on-invalid-dep=yes " if after else ""
+    return f"sbatch --parsable {waits}{shlex.quote(str(submission.script))}"
 
 
 def by_hand(submissions: Sequence[Submission]) -> list[str]:
     """The lines of a shell that sends them: what waits for another names its job by a variable."""
-    lines, jobs = [], {submission.name: f"job{place}" for place, submission in enumerate(submissions)}
-    for submission in submissions:
-        job, after = jobs[submission.name], submission.after and f"${jobs[submission.after]}"
-        words = [word if word.startswith("--dependency=") else shlex.quote(word) for word in _sbatch(submission, after)]
-        lines.append(f"{job}=$({' '.join(words)}) && echo submitted ${job}")
-    return lines
+    jobs = {submission.name: f"job{place}" for place, submission in enumerate(submissions)}
+    calls = [_sbatch(submission, submission.after and f"${jobs[submission.after]}") for submission in submissions]
+    return [f"{job}=$({call}) && echo submitted ${job}" for job, call in zip(jobs.values(), calls, strict=True)]
 
 
 def script(submission: Submission) -> str:
@@ -56,17 +53,9 @@ def script(submission: Submission) -> str:
     from submitit.slurm.slurm import _make_sbatch_string
 
     profile, asked = submission.profile, submission.resources
-    gpus = f"{asked.gpu_type}:{asked.gpus_per_node}" if asked.gpu_type else asked.gpus_per_node
-    options: dict[str, str | int | bool | None] = {
-        "partition": asked.partition,
-        "account": asked.account,
-        "qos": asked.qos,
-        "constraint": asked.constraint,
-        "gpus-per-node": gpus if asked.gpus_per_node else None,
-        "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
-        "requeue": True,
-        **profile.sbatch,
-    }
+    options = {"requeue": True, **{name: value for name, value in profile.sbatch.items() if value is not False}}
+    if asked.gpus_per_node:
+        options["gpus-per-node"] = f"{asked.gpu_type}:{asked.gpus_per_node}" if asked.gpu_type else asked.gpus_per_node
     # Whatever ends the job, its last act is to go back to the queue, where that is of use.
     requeue = shlex.join([sys.executable, "-m", "slurm.requeue", str(submission.path)])
     last = ["export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}", f"trap {shlex.quote(f'{requeue} $?')} EXIT"]
@@ -74,10 +63,15 @@ def script(submission: Submission) -> str:
         command=f"{_job_command(submission)} $SLURM_ARRAY_TASK_ID",
         folder=submission.folder,
         job_name=submission.name,
+        partition=asked.partition,
+        account=asked.account,
+        qos=asked.qos,
+        constraint=asked.constraint,
         time=asked.minutes,
         nodes=asked.nodes,
         ntasks_per_node=asked.tasks_per_node,
         cpus_per_task=asked.cpus_per_task,
+        mem=None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
         signal_delay_s=profile.signal_seconds,
         map_count=len(submission.entries),
         array_parallelism=profile.jobs_at_once or len(submission.entries),
@@ -85,17 +79,9 @@ def script(submission: Submission) -> str:
         setup=[*_shell_lines(submission), *last],
         # One task that dies takes the others with it: they would wait for it for ever.
         srun_args=["--kill-on-bad-exit=1"],
-        additional_parameters={
-            name: value for name, value in options.items() if value is not None and value is not False
-        },
+        additional_parameters=options,
     )
     return text
-
-
-def flags(submission: Submission) -> list[str]:
-    """sbatch's options in the script, as a command line has them; none of what does not go to Slurm."""
-    lines = script(submission).splitlines() if submission.profile.executor == "slurm" else []
-    return [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
 
 
 def _job_command(submission: Submission, *indices: int) -> str:

@@ -35,12 +35,8 @@ def exit_code(standings: Iterable[Standing]) -> int:
     return ALL_DONE if states <= {"done"} else SOME_FAILED
 
 
-def rows(standings: Iterable[Standing], runs: Path) -> list[dict[str, Any]]:
-    """One row a run: state, what it is at, images a second, time left, how much is measured, and why it is there."""
-    return [_row(standing, runs / standing.run) for standing in standings]
-
-
-def _row(standing: Standing, folder: Path) -> dict[str, Any]:
+def row(standing: Standing, folder: Path) -> dict[str, Any]:
+    """Of one run: state, what it is at, images a second, time left, how much is measured, and why it is there."""
     sent, records, running = standing.sent, standing.records, standing.state == "running"
     stage = rate = left = None
     if running and sent and not records.is_made and (line := last_metrics(folder)):

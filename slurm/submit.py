@@ -6,21 +6,24 @@ of the same index has made its network.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 import shutil
 import socket
+import subprocess
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmark.running.folder import check_owner, claim_folder, locked
 from benchmark.running.state import RunState
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.provenance import SOURCE_NAME
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
-from slurm import snapshot
 from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
 from slurm.profile import Profile, Resources
 from slurm.send import script, send
@@ -30,14 +33,12 @@ from slurm.survey import FAILED, LIVE, UNFINISHED, Standing, survey
 # Slurm's own default of MaxArraySize is 1001.
 _ARRAY_SIZE = 1000
 _LOCK_PATIENCE_SECONDS = 120.0
+_ROOT = Path(__file__).parents[1]
+_PACKAGES = ("benchmark", "methods", "results", "slurm")
 
 
-@dataclass
-class Plan:
-    """What would be submitted, an array after the one that it waits for; how many runs are left out, by the reason."""
-
-    arrays: list[Submission] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+# What would be submitted, an array after the one that it waits for; and how many runs are left out, by the reason.
+Plan = tuple[list[Submission], Counter[str]]
 
 
 def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: bool = False) -> Plan:
@@ -46,10 +47,10 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
     Raises :class:`UserError` where a job would reach its time limit before its first checkpoint.
     """
     check_owner(suite, runs)
-    asked = {cell.run.id: _resources_of(cell.run, profile) for cell in suite.cells}
-    _check_time({resources for both in asked.values() for resources in both}, suite, profile)
+    asked = {cell.run.id: _asked(cell.run, suite, profile) for cell in suite.cells}
     standings = survey(runs, {cell.run.id: [one.id for one in cell.run.measurements] for cell in suite.cells})
-    planned = Plan()
+    arrays: list[Submission] = []
+    left_out: Counter[str] = Counter()
     groups: dict[tuple[tuple[Resources, Resources], bool], list[Cell]] = {}
     for cell in suite.cells:
         run, standing = cell.run, standings[cell.run.id]
@@ -57,7 +58,7 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
         records = {one.id: standing.records.measurements.get(one.id) for one in run.measurements}
         state = RunState(run, standing.records.network, records, run.network.is_kept(runs / run.id))
         if reason := _left_out(standing, state, retry):
-            planned.left_out[reason] += 1
+            left_out[reason] += 1
         else:
             groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
     # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
@@ -82,7 +83,7 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
             submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
             host=socket.gethostname(),
         )
-        planned.arrays.append(submission)
+        arrays.append(submission)
         return name
 
     for ((train, measure), network_is_missing), cells in groups.items():
@@ -95,13 +96,22 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
             else:
                 trained = add("train", train, part)
                 add("measure", measure, part, after=trained)
-    return planned
+    return arrays, left_out
 
 
-def _resources_of(run: Run, profile: Profile) -> tuple[Resources, Resources]:
+def _asked(run: Run, suite: Suite, profile: Profile) -> tuple[Resources, Resources]:
     """What training and measuring a run ask for."""
     network, probes = run.network.model_dump(mode="json"), [measurement.probe.name for measurement in run.measurements]
-    return profile.resources_of(network, probes, "train"), profile.resources_of(network, probes, "measure")
+    asked = profile.resources_of(network, probes, "train"), profile.resources_of(network, probes, "measure")
+    for resources in asked:
+        usable = 60 * resources.minutes - profile.signal_seconds
+        if usable <= suite.execution.checkpoint_seconds:
+            raise UserError(
+                f"minutes is {resources.minutes}, less {profile.signal_seconds} signal_seconds to save in: must be "
+                f"longer than the {suite.execution.checkpoint_seconds:g} seconds between checkpoints (--resource "
+                "minutes=..., or --set checkpoint_seconds=...)"
+            )
+    return asked
 
 
 def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
@@ -113,17 +123,6 @@ def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
     if state.is_missing(retry):
         return ""
     return "done" if state.is_done else f"{standing.state} (spherebench retry brings it back)"
-
-
-def _check_time(asked: Iterable[Resources], suite: Suite, profile: Profile) -> None:
-    for resources in asked:
-        usable = 60 * resources.minutes - profile.signal_seconds
-        if usable <= suite.execution.checkpoint_seconds:
-            raise UserError(
-                f"minutes is {resources.minutes}, less {profile.signal_seconds} signal_seconds to save in: must be "
-                f"longer than the {suite.execution.checkpoint_seconds:g} seconds between checkpoints (--resource "
-                "minutes=..., or --set checkpoint_seconds=...)"
-            )
 
 
 def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, hand_over: bool = False) -> Plan:
@@ -152,12 +151,12 @@ def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, h
 
 def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, hand_over: bool) -> Plan:
     before = set((runs / FOLDER).iterdir())
-    planned = plan(suite, runs, profile, snapshot.take(runs), retry=retry)
     sent: list[Submission] = []
     try:
-        if planned.arrays:
+        arrays, left_out = plan(suite, runs, profile, snapshot(runs), retry=retry)
+        if arrays:
             claim_folder(suite, runs)
-        for submission in planned.arrays:
+        for submission in arrays:
             submission.write()
             if profile.executor == "slurm":
                 submission.script.write_text(script(submission))
@@ -170,10 +169,10 @@ def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, hand_over: 
         kept = {submission.folder for submission in sent} | {Path(submission.source.folder) for submission in sent}
         for left in set((runs / FOLDER).iterdir()) - before - kept:
             shutil.rmtree(left, ignore_errors=True)
-    return Plan(sent, planned.left_out)
+    return sent, left_out
 
 
-def retry(runs: Path, wanted: Sequence[str]) -> list[Plan]:
+def retry(runs: Path, wanted: Sequence[str]) -> list[Submission]:
     """Submit again what failed, was cancelled, interrupted or lost, by the profile that it was last submitted with."""
     again = sorted(standing.run for standing in chosen(runs, wanted, (*FAILED, *UNFINISHED)))
     last: dict[str, tuple[Submission, Entry]] = {}
@@ -186,9 +185,52 @@ def retry(runs: Path, wanted: Sequence[str]) -> list[Plan]:
         if run not in last:
             raise UserError(f"{run}: was not submitted from {runs}; spherebench run --retry failed does it again")
         groups.setdefault(last[run][0].name, []).append(run)
-    plans = []
+    sent: list[Submission] = []
     for names in groups.values():
         submission = last[names[0]][0]
         suite = submission.model_copy(update={"entries": tuple(last[name][1] for name in names)}).as_suite()
-        plans.append(submit(suite, runs, submission.profile, retry=True))
-    return plans
+        sent += submit(suite, runs, submission.profile, retry=True)[0]
+    return sent
+
+
+def snapshot(runs: Path) -> Source:
+    """Copy the packages to ``RUNS/jobs/code-<digest>``, unless the same is there: what runs is what was submitted.
+
+    Beside them lie ``source.json`` (the commit, and whether files differed from it) and ``diff.patch`` where they did.
+    """
+    paths = [path for package in _PACKAGES for path in sorted((_ROOT / package).rglob("*"))]
+    files = {str(path.relative_to(_ROOT)): path.read_bytes() for path in paths if path.suffix in {".py", ".yaml"}}
+    commit, diff = _commit_and_diff()
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0".encode() + content)
+    digest.update(f"{commit}\0".encode() + diff)
+    folder = runs / FOLDER / f"code-{digest.hexdigest()[:12]}"
+    source = Source(folder=str(folder), commit=commit, dirty=None if commit is None else bool(diff))
+    if folder.exists():
+        return source
+    files[SOURCE_NAME] = json.dumps({"commit": source.commit, "dirty": source.dirty}).encode()
+    if diff:
+        files["diff.patch"] = diff
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".code-") as holder:
+        beside = Path(holder) / "code"
+        for name, content in files.items():
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            (beside / name).write_bytes(content)
+        beside.replace(folder)
+    return source
+
+
+def _commit_and_diff() -> tuple[str | None, bytes]:
+    """The commit checked out and what differs from it, new files included; (None, nothing) outside a checkout."""
+
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(["git", *arguments], cwd=_ROOT, check=True, capture_output=True, timeout=60).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", "benchmark/__init__.py")
+        commit = git("rev-parse", "HEAD").decode().strip()
+        untracked = git("ls-files", "--others", "--exclude-standard", *_PACKAGES)
+        return commit, git("diff", "--binary", "HEAD", "--", *_PACKAGES) + untracked
+    except (OSError, subprocess.CalledProcessError):
+        return None, b""

@@ -137,7 +137,7 @@ def _listed_counts(runs: Path) -> dict[str, int]:
 def _trails(found: list[Submission], unfinished: Iterable[str]) -> dict[str, list[Sent]]:
     """Every job of each run, oldest first; the accounting is asked for those of ``unfinished`` that Slurm forgot."""
     on_slurm = any(submission.profile.executor == "slurm" for submission in found)
-    queued = {(job.name, job.index): job for job in queue.jobs()} if on_slurm else {}
+    queued = {(job.name, job.id.partition("_")[2]): job for job in queue.jobs()} if on_slurm else {}
     trails: dict[str, list[Sent]] = {}
     for submission in found:
         for index, entry in enumerate(submission.entries):
@@ -145,7 +145,7 @@ def _trails(found: list[Submission], unfinished: Iterable[str]) -> dict[str, lis
                 job = _local_job(submission, index)
             else:
                 forgotten = Job(f"{submission.jobs[0]}_{index}", submission.name, "") if submission.jobs else None
-                job = queued.get((submission.name, index), forgotten)
+                job = queued.get((submission.name, str(index)), forgotten)
             if job:
                 trails.setdefault(entry.id, []).append(Sent(submission, job))
     unknown = [sent.job for name in unfinished for sent in trails.get(name, ()) if not sent.job.state]
@@ -196,7 +196,7 @@ def _state(folder: Path, records: Records, incomplete: bool, sent: Sent | None) 
     if not (incomplete or faults or records.damage):
         return "done", ""
     if sent and sent.job.is_live:
-        return ("running", told) if sent.job.is_running else ("pending", sent.job.reason)
+        return ("running", told) if sent.job.state in queue.RUNNING else ("pending", sent.job.reason)
     if records.damage:
         return "damaged", records.damage
     if not incomplete:

@@ -90,24 +90,21 @@ def _bring_back(cell: Cell, submission: Submission, folder: Path) -> bool:
     """
     if not submission.retry:
         return False
+
+    def failed_before(record: NetworkRecord | MeasurementRecord) -> bool:
+        finished = datetime.fromisoformat(record.provenance.finished)
+        return record.status in RETRIED and finished < datetime.fromisoformat(submission.submitted)
+
     state = state_of(cell.run, folder)
     for record in filter(None, state.measurements.values()):
-        if _failed_before(record, submission):
+        if failed_before(record):
             path = measurement_path(folder, record.id)
             path.replace(path.with_name(f"{path.name}.{record.status}"))
-    return _failed_before(state.network, submission)
-
-
-def _failed_before(record: NetworkRecord | MeasurementRecord | None, submission: Submission) -> bool:
-    if record is None or record.status not in RETRIED:
-        return False
-    return datetime.fromisoformat(record.provenance.finished) < datetime.fromisoformat(submission.submitted)
+    return state.network is not None and failed_before(state.network)
 
 
 def _code(state: RunState, measures: bool) -> int:
-    network = state.network and state.network.status
-    statuses = [record and record.status for record in state.measurements.values()]
-    concern = [network, *(statuses if network == "done" and measures else [])]
-    if None in concern or "interrupted" in concern:
+    if state.network_missing() or (measures and state.measurements_missing()):
         return ASKED
-    return int(any(status != "done" for status in concern))
+    is_made = state.network is not None and state.network.status == "done"
+    return int(not (state.is_done if measures else is_made))

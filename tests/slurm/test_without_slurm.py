@@ -18,7 +18,7 @@ from slurm import requeue
 from slurm.manifest import Submission, submissions
 from slurm.queue import Job, accounted
 from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words
-from slurm.status import UNDER_WAY, duration, exit_code, rows
+from slurm.status import UNDER_WAY, duration, exit_code, row
 from slurm.survey import Records, is_alive, last_line, survey
 from slurm.work import work
 from tests.slurm.cluster import wait_for
@@ -455,9 +455,9 @@ def test_status_of_a_run_that_is_being_measured(brief: Submission, monkeypatch: 
     attempts.start(folder)
     attempts.measuring(folder, path.stem)
     monkeypatch.setattr("slurm.queue.jobs", lambda: [Job("7_0", brief.name, "RUNNING")])
-    (row,) = [row for row in rows(survey(runs).values(), runs) if row["run"] == folder.name]
-    assert (row["state"], row["stage"], row["measured"]) == ("running", "embedding", "0/2")
-    assert row["why"] == "knn failed: no neighbours"
+    shown = row(survey(runs)[folder.name], folder)
+    assert (shown["state"], shown["stage"], shown["measured"]) == ("running", "embedding", "0/2")
+    assert shown["why"] == "knn failed: no neighbours"
 
 
 def test_what_shows_and_requeues_needs_no_torch() -> None:
