@@ -79,21 +79,18 @@ class Submission(Frozen):
 
     @property
     def folder(self) -> Path:
-        """Where its manifest and its logs are."""
+        """Where its manifest, its batch script and its logs are."""
         return Path(self.runs) / FOLDER / self.name
 
     @property
     def path(self) -> Path:
-        """The manifest's file."""
         return self.folder / MANIFEST
 
     @property
     def script(self) -> Path:
-        """The batch script, of a submission to Slurm."""
         return self.folder / "job.sh"
 
     def write(self) -> None:
-        """Write the manifest, atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, self.model_dump_json(indent=1).encode())
 
@@ -106,7 +103,6 @@ class Submission(Frozen):
             raise UserError(f"damaged manifest {path}: {first_line(error)}") from error
 
     def run_folder(self, index: int) -> Path:
-        """The folder of one of its runs."""
         return Path(self.runs) / self.entries[index].id
 
     def log(self, job: str) -> Path:

@@ -37,7 +37,6 @@ class Resources(Spec):
 
     @property
     def tasks_per_node(self) -> int:
-        """Processes on each node."""
         return max(1, self.gpus_per_node)
 
 

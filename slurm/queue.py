@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from benchmark.runtime.errors import UserError
 
 # States a job does not leave by itself. Any other state is that of a job which waits, runs or is about to end.
 _FAILED = frozenset(["BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"])
-_FINISHED = _FAILED | {"CANCELLED", "COMPLETED", "PREEMPTED", "REVOKED"}
+FINISHED = _FAILED | {"CANCELLED", "COMPLETED", "PREEMPTED", "REVOKED"}
 RUNNING = frozenset(["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"])
 _PATIENCE_SECONDS = 60
-
-
-@dataclass
-class Job:
-    """One element of an array: its id, its name, its state ('': Slurm has forgotten it) and why it waits."""
-
-    id: str
-    name: str
-    state: str
-    reason: str = ""
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it waits or runs: one whose training has failed waits for ever, until Slurm notices."""
-        return self.state not in {"", *_FINISHED} and self.reason != "DependencyNeverSatisfied"
 
 
 def call(*command: str) -> str:
@@ -46,10 +30,10 @@ def call(*command: str) -> str:
     return done.stdout
 
 
-def jobs() -> list[Job]:
-    """Every job of this user that the controller remembers, the finished ones included."""
+def jobs() -> list[list[str]]:
+    """Id, name, state and reason of every job of this user that the controller remembers, finished ones too."""
     lines = call("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%j|%T|%r").splitlines()
-    return [Job(*line.split("|", 3)) for line in lines]
+    return [line.split("|", 3) for line in lines]
 
 
 def accounted(ids: Iterable[str]) -> dict[str, str]:

@@ -117,20 +117,20 @@ def _to_this_machine(submission: Submission) -> tuple[str, ...]:
     job = _job_command(submission, *range(len(submission.entries)))
     # After these lines the shell becomes Python, so that signals reach that.
     lines = " && ".join([*_shell_lines(submission), f"exec {job}"])
-    pids = []
+    workers = min(submission.profile.jobs_at_once or len(shares), len(submission.entries))
     with _outside_any_job(), _detached():
-        for worker in range(min(submission.profile.jobs_at_once or len(shares), len(submission.entries))):
-            share = shares[worker % len(shares)]
-            started = start_controller(
+        started = [
+            start_controller(
                 folder=submission.folder,
                 command=shlex.join(["bash", "-c", lines]),
-                tasks_per_node=max(len(share), 1),
-                cuda_devices=",".join(map(str, share)),
+                tasks_per_node=each,
+                cuda_devices=",".join(map(str, shares[worker % len(shares)])),
                 timeout_min=submission.resources.minutes,
                 stderr_to_stdout=True,
             )
-            pids.append(str(started.pid))
-    return tuple(pids)
+            for worker in range(workers)
+        ]
+    return tuple(str(controller.pid) for controller in started)
 
 
 def visible_gpus() -> tuple[int, ...]:

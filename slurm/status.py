@@ -37,10 +37,10 @@ def exit_code(standings: Iterable[Standing]) -> int:
 
 def row(standing: Standing, folder: Path) -> dict[str, Any]:
     """Of one run: state, what it is at, images a second, time left, how much is measured, and why it is there."""
-    sent, records, running = standing.sent, standing.records, standing.state == "running"
+    job, records, running = standing.job, standing.records, standing.state == "running"
     stage = rate = left = None
-    if running and sent and not records.is_made and (line := last_metrics(folder)):
-        network = next(entry.network for entry in sent.submission.entries if entry.id == standing.run)
+    if running and job and not records.is_made and (line := last_metrics(folder)):
+        network = next(entry.network for entry in job.submission.entries if entry.id == standing.run)
         stage = f"epoch {line['epoch'] + 1}/{network['epochs']}"
         rate = round(line["images_per_second"])
         left = duration((line["total_steps"] - line["step"]) * network["batch_size"] / line["images_per_second"])
@@ -55,7 +55,7 @@ def row(standing: Standing, folder: Path) -> dict[str, Any]:
         "left": left,
         "measured": f"{measured}/{standing.listed}" if standing.listed else None,
         "requeued": max(0, attempts.count(folder) - 1),
-        "job": sent.job.id if sent else None,
+        "job": job.id if job else None,
         "why": standing.detail,
     }
 
@@ -94,7 +94,6 @@ def show_logs(folder: Path, follow: bool, say: Callable[[str], None]) -> None:
     """Print the logs of the run in ``folder``, one job after the other, from its last training on.
 
     With ``follow`` go on, across requeues, until it neither waits nor runs.
-
     Raises :class:`UserError` where it has none.
     """
     printed: Counter[Path] = Counter()
@@ -116,9 +115,9 @@ def show_logs(folder: Path, follow: bool, say: Callable[[str], None]) -> None:
 
 def _print_on(standing: Standing, printed: Counter[Path], say: Callable[[str], None]) -> None:
     """Print what was added to each log since."""
-    trains = [place for place, sent in enumerate(standing.trail) if sent.submission.stage != "measure"]
-    for sent in standing.trail[trains[-1] if trains else 0 :]:
-        log = sent.submission.log(sent.job.id)
+    trains = [place for place, job in enumerate(standing.trail) if job.submission.stage != "measure"]
+    for job in standing.trail[trains[-1] if trains else 0 :]:
+        log = job.submission.log(job.id)
         if not log.exists():
             continue
         with log.open("rb") as file:
@@ -147,9 +146,9 @@ def chosen(runs: Path, wanted: Sequence[str], states: Sequence[str]) -> list[Sta
 def cancel(runs: Path, wanted: Sequence[str]) -> list[str]:
     """Cancel runs that wait or run, in both stages; returns their ids. A running one is told to save first."""
     live = chosen(runs, wanted, LIVE)
-    sent = [s for standing in live for s in standing.trail if s.job.is_live]
-    workers = {pid for s in sent if s.submission.profile.executor == "local" for pid in s.submission.jobs}
-    in_slurm = [s.job.id for s in sent if s.submission.profile.executor == "slurm"]
+    jobs = [job for standing in live for job in standing.trail if job.is_live]
+    workers = {pid for job in jobs if job.submission.profile.executor == "local" for pid in job.submission.jobs}
+    in_slurm = [job.id for job in jobs if job.submission.profile.executor == "slurm"]
     if workers and wanted:
         raise UserError("a worker of this machine takes many runs: cancel all of them, without naming a run")
     if in_slurm:

@@ -13,7 +13,6 @@ from benchmark.runtime.errors import UserError
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, SUITE_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm import queue
 from slurm.manifest import Submission, submissions
-from slurm.queue import Job
 
 # What stands for the network among the ids of measurements.
 NETWORK = ""
@@ -78,19 +77,26 @@ class Records:
         ]
 
 
-@dataclass(frozen=True)
-class Sent:
-    """A job, and the submission it is of."""
+@dataclass
+class Job:
+    """One element of a submission's array: its state ('': Slurm has forgotten it), and why it waits."""
 
     submission: Submission
-    job: Job
+    id: str
+    state: str
+    reason: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it waits or runs: one whose training has failed waits for ever, until Slurm notices."""
+        return self.state not in {"", *queue.FINISHED} and self.reason != "DependencyNeverSatisfied"
 
 
 @dataclass(frozen=True)
 class Standing:
     """What has become of one run so far. ``state`` is a record's status, or one of ``UNFINISHED`` or ``LIVE``.
 
-    ``sent`` is the job that matters: the one that waits or runs, or else the last one for what is missing; ``trail``
+    ``job`` is the one that matters: the one that waits or runs, or else the last one for what is missing; ``trail``
     all jobs that it ever had. ``listed`` says how many measurements are wanted.
     """
 
@@ -99,8 +105,8 @@ class Standing:
     detail: str
     records: Records
     listed: int
-    sent: Sent | None
-    trail: list[Sent]
+    job: Job | None
+    trail: list[Job]
 
 
 def survey(runs: Path, wanted: Mapping[str, Iterable[str]] | None = None) -> dict[str, Standing]:
@@ -134,21 +140,22 @@ def _listed_counts(runs: Path) -> dict[str, int]:
         raise UserError(f"{path}: is damaged; remove it, or choose another folder with --out") from error
 
 
-def _trails(found: list[Submission], unfinished: Iterable[str]) -> dict[str, list[Sent]]:
+def _trails(found: list[Submission], unfinished: Iterable[str]) -> dict[str, list[Job]]:
     """Every job of each run, oldest first; the accounting is asked for those of ``unfinished`` that Slurm forgot."""
     on_slurm = any(submission.profile.executor == "slurm" for submission in found)
-    queued = {(job.name, job.id.partition("_")[2]): job for job in queue.jobs()} if on_slurm else {}
-    trails: dict[str, list[Sent]] = {}
+    queued = {(name, id.partition("_")[2]): (id, *told) for id, name, *told in queue.jobs()} if on_slurm else {}
+    trails: dict[str, list[Job]] = {}
     for submission in found:
         for index, entry in enumerate(submission.entries):
             if submission.profile.executor == "local":
                 job = _local_job(submission, index)
+            elif known := queued.get((submission.name, str(index))):
+                job = Job(submission, *known)
             else:
-                forgotten = Job(f"{submission.jobs[0]}_{index}", submission.name, "") if submission.jobs else None
-                job = queued.get((submission.name, str(index)), forgotten)
+                job = Job(submission, f"{submission.jobs[0]}_{index}", "") if submission.jobs else None
             if job:
-                trails.setdefault(entry.id, []).append(Sent(submission, job))
-    unknown = [sent.job for name in unfinished for sent in trails.get(name, ()) if not sent.job.state]
+                trails.setdefault(entry.id, []).append(job)
+    unknown = [job for name in unfinished for job in trails.get(name, ()) if not job.state]
     states = queue.accounted(job.id for job in unknown)
     for job in unknown:
         job.state = states.get(job.id, "")
@@ -164,7 +171,7 @@ def _local_job(submission: Submission, index: int) -> Job | None:
     began = starts[-1] if starts else None
     job = began if began in workers else next(iter(alive or workers), None)
     state = "RUNNING" if began in alive else "PENDING" if alive else "COMPLETED"
-    return Job(job, submission.name, state) if job else None
+    return Job(submission, job, state) if job else None
 
 
 def is_alive(pid: str) -> bool:
@@ -176,48 +183,47 @@ def is_alive(pid: str) -> bool:
     return b"submitit" in command
 
 
-def _standing(folder: Path, records: Records, ids: list[str], count: int, trail: list[Sent]) -> Standing:
+def _standing(folder: Path, records: Records, ids: list[str], count: int, trail: list[Job]) -> Standing:
     missing = records.missing(ids)
     stages = ("both", "train" if missing == [NETWORK] else "measure")
-    fitting = [sent for sent in trail if sent.submission.stage in stages]
-    live = [sent for sent in trail if sent.job.is_live]
+    fitting = [job for job in trail if job.submission.stage in stages]
     # Where both stages wait, the one that is missing tells why.
-    candidates = [sent for sent in fitting if sent.job.is_live] or live or fitting
-    sent = candidates[-1] if candidates else None
+    candidates = [job for job in fitting if job.is_live] or [job for job in trail if job.is_live] or fitting
+    job = candidates[-1] if candidates else None
     listed = max(len(ids), count)
     ended = sum(record.status != "interrupted" for record in records.measurements.values())
-    state, detail = _state(folder, records, bool(missing) or (records.is_made and ended < listed), sent)
-    return Standing(folder.name, state, detail, records, listed, sent, trail)
+    state, detail = _state(folder, records, bool(missing) or (records.is_made and ended < listed), job)
+    return Standing(folder.name, state, detail, records, listed, job, trail)
 
 
-def _state(folder: Path, records: Records, incomplete: bool, sent: Sent | None) -> tuple[str, str]:
+def _state(folder: Path, records: Records, incomplete: bool, job: Job | None) -> tuple[str, str]:
     faults = records.faults()
     told = "; ".join(message for _, message in faults)
     if not (incomplete or faults or records.damage):
         return "done", ""
-    if sent and sent.job.is_live:
-        return ("running", told) if sent.job.state in queue.RUNNING else ("pending", sent.job.reason)
+    if job and job.is_live:
+        return ("running", told) if job.state in queue.RUNNING else ("pending", job.reason)
     if records.damage:
         return "damaged", records.damage
     if not incomplete:
         return faults[0][0], told
-    state, detail = _ended_without_record(folder, records, sent)
+    state, detail = _ended_without_record(folder, records, job)
     return state, "; ".join(filter(None, [detail, told]))
 
 
-def _ended_without_record(folder: Path, records: Records, sent: Sent | None) -> tuple[str, str]:
+def _ended_without_record(folder: Path, records: Records, job: Job | None) -> tuple[str, str]:
     events = attempts.read(folder)
     last_start = max((place for place, event in enumerate(events) if event["event"] == "start"), default=-1)
     whys = [event["why"] for event in events[last_start + 1 :] if event["event"] == "end"]
-    if any("cancelled" in why for why in whys) or (sent and sent.job.state == "CANCELLED"):
+    if any("cancelled" in why for why in whys) or (job and job.state == "CANCELLED"):
         return "cancelled", f"at {attempts.kept(folder)}"
     interrupted = [record.message for record in records.all() if record.status == "interrupted"]
     if whys or interrupted:
         return "interrupted", (whys or interrupted)[-1]
-    if sent is None:
+    if job is None:
         return "not submitted", ""
-    told = last_line(sent.submission.log(sent.job.id))
-    state = sent.job.state.lower() or "Slurm has forgotten it"
+    told = last_line(job.submission.log(job.id))
+    state = job.state.lower() or "Slurm has forgotten it"
     return "lost", f"{state} and no record was written" + (f"; log: {told}" if told else "")
 
 

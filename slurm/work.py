@@ -12,7 +12,7 @@ from submitit.helpers import TorchDistributedEnvironment
 from benchmark.networks.base import Job
 from benchmark.running.folder import alone
 from benchmark.running.runner import Data, carry_out, check, summary
-from benchmark.running.state import RETRIED, RunState, state_of
+from benchmark.running.state import RETRIED, state_of
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
 from benchmark.runtime.process import process
 from benchmark.runtime.provenance import job_id
@@ -53,11 +53,10 @@ def _guarded(submission: Submission, index: int, cell: Cell, data: Data, job: Jo
             return _carry_out(submission, cell, data, job)
     except Interrupted:
         return ASKED
-    except DiskFull as error:
-        print(f"error: {error}", flush=True)
-        return DISK_FULL
     except UserError as error:
         print(f"error: {error}", flush=True)
+        if isinstance(error, DiskFull):
+            return DISK_FULL
         if job.process.is_main and state_of(cell.run, job.folder).network_missing():
             write_failure(submission, index, NETWORK, str(error))
         return 1
@@ -80,7 +79,10 @@ def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
         trains, measures = stage != "measure", stage != "train"
         state = carry_out(cell, submission.suite, data, job, retry=retry, train=trains, measure=measures)
         print(summary(state), flush=True)
-        return _code(state, measures)
+        if state.network_missing() or (measures and state.measurements_missing()):
+            return ASKED
+        is_made = state.network is not None and state.network.status == "done"
+        return int(not (state.is_done if measures else is_made))
 
 
 def _bring_back(cell: Cell, submission: Submission, folder: Path) -> bool:
@@ -101,10 +103,3 @@ def _bring_back(cell: Cell, submission: Submission, folder: Path) -> bool:
             path = measurement_path(folder, record.id)
             path.replace(path.with_name(f"{path.name}.{record.status}"))
     return state.network is not None and failed_before(state.network)
-
-
-def _code(state: RunState, measures: bool) -> int:
-    if state.network_missing() or (measures and state.measurements_missing()):
-        return ASKED
-    is_made = state.network is not None and state.network.status == "done"
-    return int(not (state.is_done if measures else is_made))

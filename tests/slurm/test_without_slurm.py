@@ -16,7 +16,7 @@ from benchmark.runtime.signals import Requests
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm import requeue
 from slurm.manifest import Submission, submissions
-from slurm.queue import Job, accounted
+from slurm.queue import accounted
 from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words
 from slurm.status import UNDER_WAY, duration, exit_code, row
 from slurm.survey import Records, is_alive, last_line, survey
@@ -454,7 +454,7 @@ def test_status_of_a_run_that_is_being_measured(brief: Submission, monkeypatch: 
     path.unlink()
     attempts.start(folder)
     attempts.measuring(folder, path.stem)
-    monkeypatch.setattr("slurm.queue.jobs", lambda: [Job("7_0", brief.name, "RUNNING")])
+    monkeypatch.setattr("slurm.queue.jobs", lambda: [["7_0", brief.name, "RUNNING", "None"]])
     shown = row(survey(runs)[folder.name], folder)
     assert (shown["state"], shown["stage"], shown["measured"]) == ("running", "embedding", "0/2")
     assert shown["why"] == "knn failed: no neighbours"
