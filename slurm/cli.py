@@ -13,8 +13,6 @@ from benchmark.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from slurm.manifest import Submission
-    from slurm.submit import Plan
-    from slurm.survey import Standing
 
 _folder = click.Path(path_type=Path, exists=True, file_okay=False)
 runs_folder = click.argument("runs", type=_folder)
@@ -40,10 +38,11 @@ def submit(
 ) -> None:
     """Submit every run of SUITE that is neither done nor queued nor running; print the jobs and leave."""
     from benchmark.suite.expand import load_suite
-    from slurm import sbatch
     from slurm import submit as room
+    from slurm.doctor import unshared_filesystem
     from slurm.manifest import Source
     from slurm.profile import load_profile
+    from slurm.send import by_hand, script
 
     loaded, profile = load_suite(suite, assignments), load_profile(cluster, resources)
     runs = out or Path("runs") / loaded.name
@@ -51,49 +50,39 @@ def submit(
         raise UserError(f"--print-sbatch: --cluster {cluster} is no Slurm cluster but {profile.executor}; leave it out")
     if dry_run:
         nowhere = Source(folder=str(runs.resolve() / "jobs" / "code"), commit=None, dirty=None)
-        planned = room.plan(loaded, runs, profile, nowhere)
-        _say_left_out(planned)
-        for submission in planned.arrays:
-            _say_dry(submission)
-        return
-    kind = room.unshared_filesystem(runs) if profile.executor == "slurm" else None
-    if kind:
-        click.echo(f"warning: {runs} is on {kind}; every node must see it under this path", err=True)
-    planned = room.submit(loaded, runs, profile, hand_over=print_sbatch)
-    if print_sbatch:
-        for line in sbatch.by_hand(planned.arrays):
-            click.echo(line)
-        return
-    _say_left_out(planned)
-    _say_sent(planned, runs)
-
-
-def _say_left_out(planned: Plan) -> None:
-    for reason, count in planned.reasons().items():
+        arrays, left_out = room.plan(loaded, runs, profile, nowhere)
+    else:
+        kind = unshared_filesystem(runs) if profile.executor == "slurm" else None
+        if kind:
+            click.echo(f"warning: {runs} is on {kind}; every node must see it under this path", err=True)
+        arrays, left_out = room.submit(loaded, runs, profile, hand_over=print_sbatch)
+        if print_sbatch:
+            for line in by_hand(arrays):
+                click.echo(line)
+            return
+    for reason, count in left_out.items():
         click.echo(f"left out {count}: {reason}")
-    if not planned.arrays:
+    if not arrays:
         click.echo("nothing to submit")
+    if not dry_run:
+        _say_sent(arrays, runs)
+        return
+    for submission in arrays:
+        waits = f", each after its job of {submission.after}" if submission.after else ""
+        stage = "train and measure" if submission.stage == "both" else submission.stage
+        click.echo(f"{len(submission.entries)} jobs on {profile.executor} {stage}, as {submission.name}{waits}")
+        lines = script(submission).splitlines() if profile.executor == "slurm" else []
+        flags = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
+        for line in (*flags, *(entry.id for entry in submission.entries)):
+            click.echo(f"  {line}")
 
 
-def _say_dry(submission: Submission) -> None:
-    from slurm.sbatch import flags
-
-    waits = f", each after its job of {submission.after}" if submission.after else ""
-    what = {"both": "train and measure", "train": "train", "measure": "measure"}[submission.stage]
-    click.echo(f"{len(submission.entries)} jobs on {submission.profile.executor} {what}, as {submission.name}{waits}")
-    if submission.profile.executor == "slurm":
-        for flag in flags(submission):
-            click.echo(f"  {flag}")
-    for entry in submission.entries:
-        click.echo(f"  {entry.id}")
-
-
-def _say_sent(planned: Plan, runs: Path) -> None:
-    for submission in planned.arrays:
+def _say_sent(arrays: list[Submission], runs: Path) -> None:
+    for submission in arrays:
         jobs = f" as job {', '.join(submission.jobs)}" if submission.jobs else ""
         stage = "" if submission.stage == "both" else f" to {submission.stage}"
         click.echo(f"submitted {len(submission.entries)} runs{stage}{jobs}; manifest {submission.path}")
-    if planned.arrays:
+    if arrays:
         click.echo(f"spherebench status {runs} tells how they are")
 
 
@@ -104,26 +93,21 @@ def _say_sent(planned: Plan, runs: Path) -> None:
 @format_option
 def status(runs: Path, watch: bool, every: float, format_: str) -> None:
     """Show where every run of RUNS stands. Exit code: 0 all is measured, 3 some wait or run, 1 otherwise."""
-    from slurm.status import UNDER_WAY, exit_code
+    from results.formats import format_table
+    from slurm.status import UNDER_WAY, exit_code, row, summary
     from slurm.survey import survey
 
     while True:
         standings = list(survey(runs).values())
         if watch:
             click.clear()
-        _show(standings, runs, format_)
+        notes = (summary(standings),) if format_ == "plain" else ()
+        rows = [row(standing, runs / standing.run) for standing in standings]
+        click.echo(format_table(rows, format_, notes=notes), nl=False)
         code = exit_code(standings)
         if not watch or code != UNDER_WAY:
             raise SystemExit(code)
         time.sleep(every)
-
-
-def _show(standings: list[Standing], runs: Path, format_: str) -> None:
-    from results.formats import format_table
-    from slurm.status import rows, summary
-
-    notes = (summary(standings),) if format_ == "plain" else ()
-    click.echo(format_table(rows(standings, runs), format_, notes=notes), nl=False)
 
 
 @click.command()
@@ -131,10 +115,9 @@ def _show(standings: list[Standing], runs: Path, format_: str) -> None:
 @some_runs
 def cancel(runs: Path, names: tuple[str, ...]) -> None:
     """Cancel the runs of RUNS that wait or run; all of them, or those whose names begin with RUN."""
-    from slurm import control
+    from slurm.status import cancel as end
 
-    cancelled = control.cancel(runs, names)
-    click.echo(f"cancelled {len(cancelled)} runs; spherebench retry {runs} brings them back")
+    click.echo(f"cancelled {len(end(runs, names))} runs; spherebench retry {runs} brings them back")
 
 
 @click.command()
@@ -142,12 +125,11 @@ def cancel(runs: Path, names: tuple[str, ...]) -> None:
 @some_runs
 def retry(runs: Path, names: tuple[str, ...]) -> None:
     """Submit again what failed, a measurement alone, was cancelled or was lost; what was saved goes on from there."""
-    from slurm import control
+    from slurm.submit import retry as submit_again
 
-    plans = control.retry(runs, names)
-    for planned in plans:
-        _say_sent(planned, runs)
-    if not any(planned.arrays for planned in plans):
+    arrays = submit_again(runs, names)
+    _say_sent(arrays, runs)
+    if not arrays:
         click.echo("nothing to bring back")
 
 
@@ -156,9 +138,9 @@ def retry(runs: Path, names: tuple[str, ...]) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on printing until the run neither waits nor runs.")
 def logs(run: Path, follow: bool) -> None:
     """Print the log of the run in the folder RUN (RUNS/<run id>)."""
-    from slurm.logs import show
+    from slurm.status import show_logs
 
-    show(run, follow, lambda text: click.echo(text, nl=False))
+    show_logs(run, follow, lambda text: click.echo(text, nl=False))
 
 
 @click.command()

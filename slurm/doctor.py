@@ -1,20 +1,20 @@
-"""Is this machine ready? One line a check, and what to do about a no."""
+"""Is this machine ready? One line a check, and what to do about a no. Loads without torch, which may be missing."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.runtime.errors import UserError
 from slurm import queue
-from slurm.execution import gpu_count
-from slurm.submit import unshared_filesystem
+from slurm.send import gpu_count
 
 
 @dataclass(frozen=True)
@@ -30,73 +30,53 @@ class Finding:
 
 def examine(runs: Path, data_root: Path) -> Iterator[Finding]:
     """Every check, one after the other; some take seconds."""
-    checks: tuple[Callable[[], Finding], ...] = (
-        _python,
-        _torch,
-        _cuda,
-        _nccl,
-        _slurm_commands,
-        _slurm_answers,
-        lambda: _folder(runs),
-        lambda: _shared(runs),
-        lambda: _data(data_root),
-    )
-    for check in checks:
-        yield check()
-
-
-def _python() -> Finding:
     fine = sys.version_info >= (3, 11)
-    return Finding("python", fine, platform.python_version(), "install Python 3.11 or newer")
+    yield Finding("python", fine, platform.python_version(), "install Python 3.11 or newer")
+    yield from _torch()
+    yield from _slurm()
+    yield _folder(runs)
+    kind = unshared_filesystem(runs)
+    advice = "fine on one machine; on a cluster choose a folder that every node sees"
+    yield Finding("shared folder", kind is None, kind or "on a network file system", advice, needed=False)
+    yield _data(data_root)
 
 
-def _torch() -> Finding:
+def _torch() -> Iterator[Finding]:
     try:
         import torch
+        import torch.distributed as dist
     except ImportError as error:
-        return Finding("torch", False, str(error), "install spherebench with its dependencies: pip install .")
-    return Finding("torch", True, torch.__version__)
-
-
-def _cuda() -> Finding:
-    import torch
-
-    there, count = torch.cuda.is_available(), gpu_count()
-    if there:
-        names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
-        return Finding("CUDA", True, f"{torch.version.cuda}, {torch.cuda.device_count()} x {', '.join(sorted(names))}")
-    if count:
+        yield Finding("torch", False, str(error), "install spherebench with its dependencies: pip install .")
+        return
+    yield Finding("torch", True, torch.__version__)
+    seen, count = torch.cuda.device_count(), gpu_count()
+    if torch.cuda.is_available():
+        names = ", ".join(sorted({torch.cuda.get_device_name(index) for index in range(seen)}))
+        yield Finding("CUDA", True, f"{torch.version.cuda}, {seen} x {names}")
+    elif count:
         advice = "this torch has no CUDA: install a build for the driver that nvidia-smi shows"
-        return Finding("CUDA", False, f"{count} GPUs that torch does not see", advice)
-    advice = "fine on a login node; runs use the CPU where there is no GPU"
-    return Finding("CUDA", False, "no GPU on this machine", advice, needed=False)
-
-
-def _nccl() -> Finding:
-    import torch.distributed as dist
-
+        yield Finding("CUDA", False, f"{count} GPUs that torch does not see", advice)
+    else:
+        advice = "fine on a login node; runs use the CPU where there is no GPU"
+        yield Finding("CUDA", False, "no GPU on this machine", advice, needed=False)
     backends = [name for name in ("nccl", "gloo") if getattr(dist, f"is_{name}_available")()]
     advice = "runs over several GPUs need NCCL: install a CUDA build of torch"
-    return Finding("NCCL", "nccl" in backends, ", ".join(backends) or "no backend", advice, needed=gpu_count() > 1)
+    yield Finding("NCCL", "nccl" in backends, ", ".join(backends) or "no backend", advice, needed=count > 1)
 
 
-def _slurm_commands() -> Finding:
+def _slurm() -> Iterator[Finding]:
     names = ("sbatch", "squeue", "scancel", "scontrol", "srun", "sacct")
-    missing = [name for name in names if shutil.which(name) is None]
-    if not missing:
-        return Finding("Slurm commands", True, ", ".join(names))
+    missing = ", ".join(name for name in names if shutil.which(name) is None)
     advice = "log in to a login node, or use --cluster local"
-    return Finding("Slurm commands", False, f"missing {', '.join(missing)}", advice, needed=False)
-
-
-def _slurm_answers() -> Finding:
-    if not queue.has_slurm():
-        return Finding("Slurm controller", False, "not asked", "use --cluster local", needed=False)
+    found = f"missing {missing}" if missing else ", ".join(names)
+    yield Finding("Slurm commands", not missing, found, advice, needed=False)
+    if shutil.which("sbatch") is None:
+        yield Finding("Slurm controller", False, "not asked", "use --cluster local", needed=False)
+        return
     try:
-        count = len(queue.jobs())
+        yield Finding("Slurm controller", True, f"answers; {len(queue.jobs())} of your jobs")
     except UserError as error:
-        return Finding("Slurm controller", False, str(error), "ask the cluster's administrators")
-    return Finding("Slurm controller", True, f"answers; {count} of your jobs")
+        yield Finding("Slurm controller", False, str(error), "ask the cluster's administrators")
 
 
 def _folder(runs: Path) -> Finding:
@@ -111,10 +91,14 @@ def _folder(runs: Path) -> Finding:
     return Finding("runs folder", True, f"{runs.resolve()}, {free:.0f} GiB free")
 
 
-def _shared(runs: Path) -> Finding:
-    kind = unshared_filesystem(runs)
-    advice = "fine on one machine; on a cluster choose a folder that every node sees"
-    return Finding("shared folder", kind is None, kind or "on a network file system", advice, needed=False)
+def unshared_filesystem(runs: Path) -> str | None:
+    """The type of the file system ``runs`` is on, where it is one that other machines do not see; else None."""
+    shared = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "weka", "panfs", "pvfs", "afs", "smb", "cifs", "9p")
+    path = os.path.realpath(runs)
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    holding = [(place, kind) for place, kind in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
+    kind = max(holding, key=lambda mount: len(mount[0]))[1]
+    return None if kind.startswith(shared) else kind
 
 
 def _data(root: Path) -> Finding:

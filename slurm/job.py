@@ -25,7 +25,9 @@ def main(manifest: Path, indices: tuple[int, ...]) -> int:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     with stop_requests() as requests:
-        _leave_in_time(margin_seconds(Submission.read(manifest).profile.signal_seconds))
+        signal_seconds = Submission.read(manifest).profile.signal_seconds
+        # By then it must be gone by itself, so that its last act is in time.
+        _leave_in_time(max(signal_seconds / 2, signal_seconds - 30))
         from slurm.work import work
 
         return work(manifest, indices, requests)
@@ -48,11 +50,6 @@ def _leave_in_time(seconds: float) -> None:
         os._exit(ASKED)
 
     threading.Thread(target=leave, daemon=True).start()
-
-
-def margin_seconds(signal_seconds: int) -> float:
-    """How long after the signal a job must be gone by itself, so that its last act is in time."""
-    return max(signal_seconds / 2, signal_seconds - 30)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ job name: whatever becomes of the submitting program, the queue tells which runs
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from benchmark.runtime.errors import UserError
-from results.record import Frozen, MeasurementRecord, NetworkRecord, Provenance, first_line, write_atomically
+from results.record import Frozen, first_line, write_atomically
 from slurm.profile import Profile, Resources
+
+if TYPE_CHECKING:
+    from benchmark.suite.expand import Cell, Suite
 
 FOLDER = "jobs"
 MANIFEST = "manifest.json"
@@ -37,6 +40,18 @@ class Entry(Frozen):
     network: dict[str, Any]
     measurements: dict[str, dict[str, Any]]
     axes: dict[str, Any]
+
+    @classmethod
+    def of(cls, cell: Cell) -> Entry:
+        """A suite's cell as a manifest holds it."""
+        network = cell.run.network
+        return cls(
+            id=network.id,
+            title=network.title,
+            network=network.model_dump(mode="json"),
+            measurements={measurement.id: measurement.settings() for measurement in cell.run.measurements},
+            axes=cell.axes,
+        )
 
 
 class Submission(Frozen):
@@ -64,16 +79,18 @@ class Submission(Frozen):
 
     @property
     def folder(self) -> Path:
-        """Where its manifest and its logs are."""
+        """Where its manifest, its batch script and its logs are."""
         return Path(self.runs) / FOLDER / self.name
 
     @property
     def path(self) -> Path:
-        """The manifest's file."""
         return self.folder / MANIFEST
 
+    @property
+    def script(self) -> Path:
+        return self.folder / "job.sh"
+
     def write(self) -> None:
-        """Write the manifest, atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, self.model_dump_json(indent=1).encode())
 
@@ -86,35 +103,34 @@ class Submission(Frozen):
             raise UserError(f"damaged manifest {path}: {first_line(error)}") from error
 
     def run_folder(self, index: int) -> Path:
-        """The folder of one of its runs."""
         return Path(self.runs) / self.entries[index].id
 
-    def failed_network(self, index: int, message: str, provenance: Provenance) -> NetworkRecord:
-        """The record of a network that failed where its own process could not say so."""
-        entry = self.entries[index]
-        return NetworkRecord(
-            id=entry.id,
-            suite=self.suite,
-            status="failed",
-            message=message,
-            title=entry.title,
-            network=entry.network,
-            axes=entry.axes,
-            provenance=provenance,
-        )
+    def log(self, job: str) -> Path:
+        """Where the first task of a job writes."""
+        return self.folder / f"{job.removeprefix('local-')}_0_log.out"
 
-    def failed_measurement(self, index: int, measurement: str, message: str, at: Provenance) -> MeasurementRecord:
-        """The record of a measurement that failed where its own process could not say so."""
-        settings = self.entries[index].measurements[measurement]
-        return MeasurementRecord(
-            id=measurement,
-            network=self.entries[index].id,
-            probe=settings["probe"],
-            status="failed",
-            message=message,
-            settings=settings,
-            provenance=at,
-        )
+    def as_suite(self) -> Suite:
+        """The suite that its runs are of. Raises :class:`UserError` where this code would give any of it another id."""
+        # What reads a manifest to tell how its runs are needs no torch, which these load.
+        from benchmark.networks.kinds import parse_network
+        from benchmark.probes.base import Measurement
+        from benchmark.runtime.spec import Execution
+        from benchmark.suite.expand import Cell, Suite
+        from benchmark.suite.run import Run
+
+        cells = []
+        for entry in self.entries:
+            where = f"{self.path}: run {entry.id} was submitted by code with"
+            try:
+                measurements = tuple(Measurement.parse(settings) for settings in entry.measurements.values())
+                run = Run(parse_network(entry.network), measurements)
+            except ValueError as error:
+                raise UserError(f"{where} other settings") from error
+            if run.id != entry.id or [measurement.id for measurement in measurements] != list(entry.measurements):
+                raise UserError(f"{where} another protocol")
+            cells.append(Cell(run, entry.axes))
+        execution = Execution.model_validate(self.execution)
+        return Suite(self.suite, tuple(cells), self.skipped, execution, self.protocol)
 
 
 def submissions(runs: Path) -> list[Submission]:

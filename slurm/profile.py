@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.spec import Spec
-from benchmark.suite.config import fault, lookup, parse_yaml, read_yaml
+from benchmark.suite.config import given_in, lookup, parse_yaml, read_yaml, validated
 
 Stage = Literal["train", "measure"]
-
 SHIPPED = Path(__file__).parent / "profiles"
 
 
@@ -38,7 +37,6 @@ class Resources(Spec):
 
     @property
     def tasks_per_node(self) -> int:
-        """Processes on each node."""
         return max(1, self.gpus_per_node)
 
 
@@ -78,10 +76,13 @@ class Profile(Spec):
     description: str = Field(min_length=1)
     executor: Literal["slurm", "local", "debug"] = "slurm"
     resources: Resources = Resources()
-    shapes: tuple[Shape, ...] = ()
+    # YAML has no tuples: these two take a list.
+    shapes: tuple[Shape, ...] = Field(default=(), strict=False)
     jobs_at_once: int | None = Field(default=None, ge=1, description="of one array; None: as many as there are")
     signal_seconds: int = Field(default=120, ge=5, description="before the time limit, a job is told to save")
-    setup: tuple[str, ...] = Field(default=(), description="shell lines before python starts: module load, ...")
+    setup: tuple[str, ...] = Field(
+        default=(), strict=False, description="shell lines before python starts: module load, ..."
+    )
     environment: dict[str, str] = {}
     sbatch: dict[str, str | int | bool] = Field(default={}, description="any other option of sbatch, by its long name")
 
@@ -89,19 +90,18 @@ class Profile(Spec):
     @classmethod
     def _no_second_way(cls, options: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
         for name in options:
-            own = _OWN_OPTIONS.get(name.replace("_", "-"))
-            if own:
+            if own := _OWN_OPTIONS.get(name.replace("_", "-")):
                 raise ValueError(f"{name} is {own}")
         return options
 
     def resources_of(self, network: Mapping[str, Any], probes: Sequence[str], stage: Stage) -> Resources:
         """What the job of one stage of a run asks for: ``resources``, changed by every shape that fits it."""
         fields = {**network, "probe": list(probes), "stage": stage}
-        asked: dict[str, Any] = self.resources.model_dump()
+        asked = self.resources
         for shape in self.shapes:
             if all(_fits(lookup(fields, path), wanted) for path, wanted in shape.when.items()):
-                asked |= shape.ask
-        return Resources.model_validate(asked)
+                asked = _changed(asked, shape.ask)
+        return asked
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -112,15 +112,13 @@ def _fits(value: Any, wanted: Any) -> bool:
     return value in (wanted if isinstance(wanted, list) else [wanted])
 
 
-def own_profiles() -> Path:
-    """The user's own directory of profiles."""
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(base) / "spherebench" / "profiles"
-
-
 def profile_paths() -> dict[str, Path]:
     """Every profile by name; the user's own hides a shipped one of the same name."""
-    return {path.stem: path for folder in (SHIPPED, own_profiles()) for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for folder in (SHIPPED, _own()) for path in sorted(folder.glob("*.yaml"))}
+
+
+def _own() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "spherebench" / "profiles"
 
 
 def load_profile(name_or_path: str, assignments: Sequence[str] = ()) -> Profile:
@@ -132,41 +130,26 @@ def load_profile(name_or_path: str, assignments: Sequence[str] = ()) -> Profile:
     if path.suffix not in {".yaml", ".yml"}:
         known = profile_paths()
         if name_or_path not in known:
+            names = ", ".join(known)
             raise UserError(
-                f"--cluster {name_or_path!r}: is not a profile; there are {', '.join(known)}, and your own in "
-                f"{own_profiles()}"
+                f"--cluster {name_or_path!r}: is not a profile; there are {names}, and your own in {_own()}"
             )
         path = known[name_or_path]
     elif not path.is_file():
         raise UserError(f"--cluster {path}: there is no such file")
-    return _with_resources(_validated(read_yaml(path), path.name), assignments)
-
-
-def _validated(settings: dict[str, Any], where: str) -> Profile:
-    tuples = {key: tuple(value) for key, value in settings.items() if isinstance(value, list)}
-    try:
-        profile = Profile.model_validate(settings | tuples)
-    except ValidationError as error:
-        key, reason = fault(error, Profile)
-        raise UserError(f"{where}: {key}: {reason}") from error
-    for number, shape in enumerate(profile.shapes):
-        _check_resources(profile.resources, shape.ask, f"{where}: shapes.{number}.ask.")
-    return profile
-
-
-def _check_resources(resources: Resources, changes: Mapping[str, Any], where: str) -> Resources:
-    try:
-        return Resources.model_validate(resources.model_dump() | dict(changes))
-    except ValidationError as error:
-        key, reason = fault(error, Resources)
-        raise UserError(f"{where}{key}: {reason}") from error
-
-
-def _with_resources(profile: Profile, assignments: Sequence[str]) -> Profile:
+    with given_in(f"{path.name}: "):
+        profile = validated(Profile, read_yaml(path))
+        for number, shape in enumerate(profile.shapes):
+            _changed(profile.resources, shape.ask, f"shapes.{number}.ask")
     changes = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key or not text:
             raise UserError(f"--resource {assignment!r}: must read KEY=VALUE, such as partition=gpu")
         changes[key] = parse_yaml(text, f"--resource {key}")
-    return profile.model_copy(update={"resources": _check_resources(profile.resources, changes, "--resource ")})
+    with given_in("--resource "):
+        return profile.model_copy(update={"resources": _changed(profile.resources, changes)})
+
+
+def _changed(resources: Resources, changes: Mapping[str, Any], section: str = "") -> Resources:
+    return validated(Resources, resources.model_dump() | dict(changes), section)

@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from benchmark.runtime.errors import UserError
 
 # States a job does not leave by itself. Any other state is that of a job which waits, runs or is about to end.
-FINISHED = frozenset(
-    [
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "REVOKED",
-        "TIMEOUT",
-    ]
-)
-_RUNNING = frozenset(["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"])
+_FAILED = frozenset(["BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"])
+FINISHED = _FAILED | {"CANCELLED", "COMPLETED", "PREEMPTED", "REVOKED"}
+RUNNING = frozenset(["RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"])
 _PATIENCE_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Job:
-    """One element of an array: its id, its name, its state ('': Slurm has forgotten it) and why it waits."""
-
-    id: str
-    name: str
-    state: str
-    reason: str = ""
-
-    @property
-    def index(self) -> int:
-        """Its place in its array; 0 of a job that is no array."""
-        return int(self.id.partition("_")[2] or 0)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it waits or runs: one whose training has failed waits for ever, until Slurm notices."""
-        return self.state not in {"", *FINISHED} and self.reason != "DependencyNeverSatisfied"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has been started."""
-        return self.state in _RUNNING
-
-
-def has_slurm() -> bool:
-    """Whether Slurm's commands are on this machine."""
-    return shutil.which("sbatch") is not None
 
 
 def call(*command: str) -> str:
@@ -63,26 +19,21 @@ def call(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False)
     except FileNotFoundError:
-        raise UserError(
-            f"{command[0]}: there is no Slurm on this machine; use --cluster local, or a login node"
-        ) from None
+        what = "there is no Slurm on this machine; use --cluster local, or a login node"
+        raise UserError(f"{command[0]}: {what}") from None
     except subprocess.TimeoutExpired:
         raise UserError(f"{command[0]}: Slurm did not answer for {_PATIENCE_SECONDS} seconds") from None
     if done.returncode:
-        raise UserError(f"{command[0]}: {own_words(done.stderr) or f'exit code {done.returncode}'}")
+        # What it complained of, in one line, without its prefixes.
+        lines = [line.split("error: ", 1)[-1].strip() for line in done.stderr.splitlines() if line.strip()]
+        raise UserError(f"{command[0]}: {'; '.join(dict.fromkeys(lines)) or f'exit code {done.returncode}'}")
     return done.stdout
 
 
-def own_words(text: str) -> str:
-    """What a Slurm command complained of, in one line, without its prefixes."""
-    lines = [line.split("error: ", 1)[-1].strip() for line in text.splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(lines))
-
-
-def jobs() -> list[Job]:
-    """Every job of this user that the controller remembers, the finished ones included."""
+def jobs() -> list[list[str]]:
+    """Id, name, state and reason of every job of this user that the controller remembers, finished ones too."""
     lines = call("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%j|%T|%r").splitlines()
-    return [Job(*line.split("|", 3)) for line in lines]
+    return [line.split("|", 3) for line in lines]
 
 
 def accounted(ids: Iterable[str]) -> dict[str, str]:

@@ -13,20 +13,21 @@ import os
 import platform
 import signal
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.provenance import job_id
-from results.record import Provenance, measurement_path, network_path
+from benchmark.runtime.provenance import job_id, now
+from results.record import MeasurementRecord, NetworkRecord, Provenance, measurement_path, network_path
 from slurm.manifest import Submission
 from slurm.queue import call
-from slurm.records import NETWORK, Records
+from slurm.survey import NETWORK, Records, last_line
 
 # Exit codes of a job beside 0 (everything is done) and 1 (a record says failed).
 ASKED = 75  # asked to stop, and saved
 DISK_FULL = 74
+_WHY = {ASKED: "asked to stop", DISK_FULL: "no space left on the disk"}
 FRUITLESS = 3
 
 
@@ -37,7 +38,7 @@ def main(manifest: Path, code: int) -> None:
     folder = submission.run_folder(index)
     if code == 0 or not missing(submission, index):
         return
-    state = job_state()
+    state = call("squeue", "-h", "-t", "all", "-j", str(job_id()), "-o", "%T").strip()
     if state != "RUNNING":
         attempts.end(folder, f"ended by Slurm: {state.lower()}", code=code)
         return
@@ -58,7 +59,7 @@ def main(manifest: Path, code: int) -> None:
 
 
 def missing(submission: Submission, index: int) -> list[str]:
-    """What the job of this index is for and has no record of its end, as :meth:`slurm.records.Records.missing`."""
+    """What the job of this index is for and has no record of its end, as :meth:`slurm.survey.Records.missing`."""
     listed = () if submission.stage == "train" else submission.entries[index].measurements
     found = Records.of(submission.run_folder(index)).missing(listed)
     return [] if submission.stage == "measure" and found == [NETWORK] else found
@@ -73,27 +74,14 @@ def has_saved(folder: Path) -> bool:
     return any(r.status == "interrupted" and r.provenance.attempts == attempt for r in Records.of(folder).all())
 
 
-def job_state() -> str:
-    """The state of this job, as Slurm has it."""
-    return call("squeue", "-h", "-t", "all", "-j", str(job_id()), "-o", "%T").strip()
-
-
 def in_words(code: int) -> str:
     """Why a process with this exit code ended."""
-    if code == ASKED:
-        return "asked to stop"
-    if code == DISK_FULL:
-        return "no space left on the disk"
+    if code in _WHY:
+        return _WHY[code]
     if code > 128:
-        return f"killed by {_signal_name(code - 128)}"
+        names = {int(number): number.name for number in signal.Signals}
+        return f"killed by {names.get(code - 128, f'signal {code - 128}')}"
     return f"exit code {code}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def fruitless_ends(folder: Path) -> int:
@@ -111,23 +99,18 @@ def give_up(submission: Submission, index: int, code: int) -> None:
     """
     folder = submission.run_folder(index)
     message = f"ended {FRUITLESS} times at {attempts.kept(folder)} without getting further: {in_words(code)}"
-    line = last_line(log_path(submission, str(job_id())))
+    line = last_line(submission.log(str(job_id())))
     message += f"; log: {line}" if line else ""
-    provenance = bare_provenance(submission, folder)
     ids, begun = missing(submission, index), attempts.begun(folder)
     for name in [begun] if begun in ids else ids:
-        if name == NETWORK:
-            submission.failed_network(index, message, provenance).write(network_path(folder))
-        else:
-            record = submission.failed_measurement(index, name, message, provenance)
-            record.write(measurement_path(folder, name))
+        write_failure(submission, index, name, message)
 
 
-def bare_provenance(submission: Submission, folder: Path) -> Provenance:
-    """What is known of a run that did not live to tell."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+def write_failure(submission: Submission, index: int, name: str, message: str) -> None:
+    """Write the record of what did not live to tell that it failed: the network (``NETWORK``), or a measurement."""
+    entry, folder = submission.entries[index], submission.run_folder(index)
     events = attempts.read(folder)
-    return Provenance(
+    provenance = Provenance(
         commit=submission.source.commit,
         dirty=submission.source.dirty,
         versions={"python": platform.python_version()},
@@ -138,22 +121,17 @@ def bare_provenance(submission: Submission, folder: Path) -> Provenance:
         slurm_job=job_id(),
         attempts=attempts.count(folder),
         lost_seconds=attempts.lost_seconds(folder),
-        started=events[0]["time"] if events else now,
-        finished=now,
+        started=events[0]["time"] if events else now(),
+        finished=now(),
     )
-
-
-def log_path(submission: Submission, job: str) -> Path:
-    """Where the first task of a job writes."""
-    return submission.folder / f"{job}_0_log.out"
-
-
-def last_line(path: Path) -> str:
-    """The last line of a log that tells something: which is none of Slurm's own; '' where there is none."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    own = ("srun:", "slurmstepd:", "requeue:")
-    told = [line.strip() for line in lines if line.strip() and not line.startswith(own)]
-    return told[-1] if told else ""
+    outcome: dict[str, Any] = {"status": "failed", "message": message, "provenance": provenance}
+    if name == NETWORK:
+        network = {"suite": submission.suite, "title": entry.title, "network": entry.network, "axes": entry.axes}
+        NetworkRecord(id=entry.id, **network, **outcome).write(network_path(folder))
+    else:
+        settings = entry.measurements[name]
+        record = MeasurementRecord(id=name, network=entry.id, probe=settings["probe"], settings=settings, **outcome)
+        record.write(measurement_path(folder, name))
 
 
 if __name__ == "__main__":

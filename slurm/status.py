@@ -1,19 +1,30 @@
-"""What ``spherebench status`` shows: one row a run, made of where it stands and of what its own files say."""
+"""What people ask of runs that were submitted: how they are, what they print, and that they end. Loads no torch."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from benchmark.running import attempts
-from slurm.survey import FAILED, LIVE, Standing
+from benchmark.runtime.errors import UserError
+from results.record import METRICS_NAME
+from slurm import queue
+from slurm.manifest import submissions
+from slurm.survey import FAILED, LIVE, Standing, survey
 
 # Exit codes a script can use; 2 is bad input.
 ALL_DONE, SOME_FAILED, UNDER_WAY = 0, 1, 3
 _TAIL_BYTES = 8192
+_POLL_SECONDS = 1.0
+# How often Slurm is asked as logs are followed: seldom, many people may.
+_ASK_SECONDS = 15.0
 
 
 def exit_code(standings: Iterable[Standing]) -> int:
@@ -24,58 +35,44 @@ def exit_code(standings: Iterable[Standing]) -> int:
     return ALL_DONE if states <= {"done"} else SOME_FAILED
 
 
-def rows(standings: Iterable[Standing], runs: Path) -> list[dict[str, Any]]:
-    """One row a run: state, what it is at, images a second, time left, how much is measured, and why it is there."""
-    return [_row(standing, runs / standing.run) for standing in standings]
-
-
-def _row(standing: Standing, folder: Path) -> dict[str, Any]:
-    sent, records = standing.sent, standing.records
-    running, trained = standing.state == "running", records.network is not None and records.network.status == "done"
-    line = last_metrics(folder) if running and not trained else None
-    network = next((e.network for e in sent.submission.entries if e.id == standing.run), {}) if sent else {}
+def row(standing: Standing, folder: Path) -> dict[str, Any]:
+    """Of one run: state, what it is at, images a second, time left, how much is measured, and why it is there."""
+    job, records, running = standing.job, standing.records, standing.state == "running"
+    stage = rate = left = None
+    if running and job and not records.is_made and (line := last_metrics(folder)):
+        network = next(entry.network for entry in job.submission.entries if entry.id == standing.run)
+        stage = f"epoch {line['epoch'] + 1}/{network['epochs']}"
+        rate = round(line["images_per_second"])
+        left = duration((line["total_steps"] - line["step"]) * network["batch_size"] / line["images_per_second"])
+    elif running and (measurement := attempts.begun(folder)):
+        stage = measurement.rpartition("-")[0]
     measured = sum(record.status == "done" for record in records.measurements.values())
     return {
         "run": standing.run,
         "state": standing.state,
-        "stage": _stage(folder, line, network) if running else None,
-        "images/s": round(line["images_per_second"]) if line else None,
-        "left": duration(_seconds_left(line, network)) if line else None,
+        "stage": stage,
+        "images/s": rate,
+        "left": left,
         "measured": f"{measured}/{standing.listed}" if standing.listed else None,
         "requeued": max(0, attempts.count(folder) - 1),
-        "job": sent.job.id if sent else None,
+        "job": job.id if job else None,
         "why": standing.detail,
     }
 
 
-def _stage(folder: Path, line: dict[str, Any] | None, network: dict[str, Any]) -> str | None:
-    """What a running job is at: an epoch, or a probe."""
-    if line:
-        return f"epoch {line['epoch'] + 1}/{network['epochs']}"
-    measurement = attempts.begun(folder)
-    return measurement.rpartition("-")[0] if measurement else None
-
-
 def last_metrics(folder: Path) -> dict[str, Any] | None:
     """The last whole line of a run's ``metrics.jsonl``, read from its end."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS_NAME
     if not path.exists():
         return None
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         lines = file.read().splitlines()
     for line in reversed(lines):
-        try:
+        with suppress(ValueError):
             parsed: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue
-        return parsed
+            return parsed
     return None
-
-
-def _seconds_left(line: dict[str, Any], network: dict[str, Any]) -> float:
-    steps = line["total_steps"] - line["step"]
-    return float(steps * network["batch_size"] / line["images_per_second"])
 
 
 def duration(seconds: float) -> str:
@@ -91,3 +88,75 @@ def summary(standings: Iterable[Standing]) -> str:
     order = ("done", *LIVE, *FAILED)
     states = sorted(counts, key=lambda state: (order.index(state) if state in order else len(order), state))
     return f"{sum(counts.values())} runs: " + ", ".join(f"{counts[state]} {state}" for state in states)
+
+
+def show_logs(folder: Path, follow: bool, say: Callable[[str], None]) -> None:
+    """Print the logs of the run in ``folder``, one job after the other, from its last training on.
+
+    With ``follow`` go on, across requeues, until it neither waits nor runs.
+    Raises :class:`UserError` where it has none.
+    """
+    printed: Counter[Path] = Counter()
+    while True:
+        standing = survey(folder.parent).get(folder.name)
+        if standing is None:
+            raise UserError(f"{folder}: is no run that was submitted; spherebench status {folder.parent} lists them")
+        if not standing.trail:
+            raise UserError(f"{folder}: was not submitted, so it has no log")
+        _print_on(standing, printed, say)
+        if not follow or standing.state not in LIVE:
+            return
+        # With each record the run may have come to its end: then Slurm is asked at once.
+        ask_at, records = time.monotonic() + _ASK_SECONDS, set(folder.rglob("*.json"))
+        while time.monotonic() < ask_at and set(folder.rglob("*.json")) == records:
+            time.sleep(_POLL_SECONDS)
+            _print_on(standing, printed, say)
+
+
+def _print_on(standing: Standing, printed: Counter[Path], say: Callable[[str], None]) -> None:
+    """Print what was added to each log since."""
+    trains = [place for place, job in enumerate(standing.trail) if job.submission.stage != "measure"]
+    for job in standing.trail[trains[-1] if trains else 0 :]:
+        log = job.submission.log(job.id)
+        if not log.exists():
+            continue
+        with log.open("rb") as file:
+            file.seek(printed[log])
+            content = file.read()
+        if content:
+            say(content.decode(errors="replace"))
+        printed[log] += len(content)
+
+
+def chosen(runs: Path, wanted: Sequence[str], states: Sequence[str]) -> list[Standing]:
+    """The runs named by ``wanted`` (an id, or the beginning of several; none: all) that are in one of ``states``.
+
+    Raises :class:`UserError` where a name fits no run.
+    """
+    if not submissions(runs):
+        raise UserError(f"{runs}: nothing was submitted from there; spherebench submit does")
+    standings = survey(runs)
+    for beginning in wanted:
+        if not any(name.startswith(beginning) for name in standings):
+            raise UserError(f"{beginning!r}: is no run of {runs}; spherebench status {runs} lists them")
+    named = [s for name, s in standings.items() if not wanted or name.startswith(tuple(wanted))]
+    return [standing for standing in named if standing.state in states]
+
+
+def cancel(runs: Path, wanted: Sequence[str]) -> list[str]:
+    """Cancel runs that wait or run, in both stages; returns their ids. A running one is told to save first."""
+    live = chosen(runs, wanted, LIVE)
+    jobs = [job for standing in live for job in standing.trail if job.is_live]
+    workers = {pid for job in jobs if job.submission.profile.executor == "local" for pid in job.submission.jobs}
+    in_slurm = [job.id for job in jobs if job.submission.profile.executor == "slurm"]
+    if workers and wanted:
+        raise UserError("a worker of this machine takes many runs: cancel all of them, without naming a run")
+    if in_slurm:
+        queue.call("scancel", *in_slurm)
+    for pid in workers:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGTERM)
+    for standing in live:
+        # Slurm forgets; and where a job has not begun, nobody else could tell.
+        attempts.end(runs / standing.run, "cancelled")
+    return [standing.run for standing in live]

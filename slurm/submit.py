@@ -6,85 +6,111 @@ of the same index has made its network.
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import secrets
 import shutil
 import socket
+import subprocess
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmark.running.folder import RunState, check_owner, claim_folder, locked
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.provenance import SOURCE_NAME
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
-from slurm import sbatch, snapshot
-from slurm.execution import send
-from slurm.manifest import FOLDER, Part, Source, Submission, submissions
-from slurm.packing import entry_of
-from slurm.profile import Profile, Resources, Stage
-from slurm.survey import LIVE, Standing, survey
+from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
+from slurm.profile import Profile, Resources
+from slurm.send import script, send
+from slurm.status import chosen
+from slurm.survey import FAILED, LIVE, UNFINISHED, Standing, survey
 
 # Slurm's own default of MaxArraySize is 1001.
 _ARRAY_SIZE = 1000
 _LOCK_PATIENCE_SECONDS = 120.0
+_ROOT = Path(__file__).parents[1]
+_PACKAGES = ("benchmark", "methods", "results", "slurm")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What would be submitted, an array after the one that it waits for; and what is left out and why."""
-
-    arrays: tuple[Submission, ...]
-    left_out: tuple[tuple[str, str], ...]
-
-    def reasons(self) -> Counter[str]:
-        """How many runs are left out for each reason."""
-        return Counter(reason for _, reason in self.left_out)
+# What would be submitted, an array after the one that it waits for; and how many runs are left out, by the reason.
+Plan = tuple[list[Submission], Counter[str]]
 
 
 def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: bool = False) -> Plan:
-    """Choose the runs to submit and group them by what they ask for. Writes nothing."""
+    """Choose the runs to submit and group them by what they ask for. Writes nothing.
+
+    Raises :class:`UserError` where a job would reach its time limit before its first checkpoint.
+    """
     check_owner(suite, runs)
-    check_time(suite, profile)
+    asked = {cell.run.id: _asked(cell.run, suite, profile) for cell in suite.cells}
     standings = survey(runs, {cell.run.id: [one.id for one in cell.run.measurements] for cell in suite.cells})
-    left_out: list[tuple[str, str]] = []
-    groups: dict[tuple[Resources, Resources, bool], list[Cell]] = {}
-    for cell in suite.cells:
-        standing = standings[cell.run.id]
-        state = _state(cell.run, standing, runs)
-        if reason := _left_out(standing, state, retry):
-            left_out.append((cell.run.id, reason))
-            continue
-        asked = resources_of(cell.run, profile, "train"), resources_of(cell.run, profile, "measure")
-        groups.setdefault((*asked, state.network_missing(retry)), []).append(cell)
-    make = _maker(suite, runs, profile, source, retry)
     arrays: list[Submission] = []
-    for (train, measure, is_missing), cells in groups.items():
+    left_out: Counter[str] = Counter()
+    groups: dict[tuple[tuple[Resources, Resources], bool], list[Cell]] = {}
+    for cell in suite.cells:
+        run, standing = cell.run, standings[cell.run.id]
+        # As benchmark.running.folder.state_of has it, but that nothing is set aside.
+        records = {one.id: standing.records.measurements.get(one.id) for one in run.measurements}
+        state = RunState(run, standing.records.network, records, run.network.is_kept(runs / run.id))
+        if reason := _left_out(standing, state, retry):
+            left_out[reason] += 1
+        else:
+            groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
+    # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
+    execution = suite.execution.model_copy(update={"data_root": str(Path(suite.execution.data_root).resolve())})
+
+    def add(stage: Part, resources: Resources, cells: Sequence[Cell], after: str | None = None) -> str:
+        name = f"{suite.name}-{secrets.token_hex(4)}"
+        submission = Submission(
+            name=name,
+            runs=str(runs.resolve()),
+            stage=stage,
+            after=after,
+            profile=profile,
+            resources=resources,
+            suite=suite.name,
+            protocol=suite.protocol,
+            skipped=suite.skipped,
+            execution=execution.model_dump(mode="json"),
+            entries=tuple(Entry.of(cell) for cell in cells),
+            source=source,
+            retry=retry,
+            submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
+            host=socket.gethostname(),
+        )
+        arrays.append(submission)
+        return name
+
+    for ((train, measure), network_is_missing), cells in groups.items():
         for start in range(0, len(cells), _ARRAY_SIZE):
             part = cells[start : start + _ARRAY_SIZE]
-            if not is_missing:
-                arrays.append(make("measure", None, measure, part))
+            if not network_is_missing:
+                add("measure", measure, part)
             elif train == measure or profile.executor != "slurm":
-                arrays.append(make("both", None, train, part))
+                add("both", train, part)
             else:
-                first = make("train", None, train, part)
-                arrays += [first, make("measure", first.name, measure, part)]
-    return Plan(tuple(arrays), tuple(left_out))
+                trained = add("train", train, part)
+                add("measure", measure, part, after=trained)
+    return arrays, left_out
 
 
-def resources_of(run: Run, profile: Profile, stage: Stage) -> Resources:
-    """What a stage of one run asks for."""
-    probes = [measurement.probe.name for measurement in run.measurements]
-    return profile.resources_of(run.network.model_dump(mode="json"), probes, stage)
-
-
-def _state(run: Run, standing: Standing, runs: Path) -> RunState:
-    """As :func:`benchmark.running.folder.state_of` has it, but that nothing is set aside."""
-    found = standing.records
-    records = {measurement.id: found.measurements.get(measurement.id) for measurement in run.measurements}
-    return RunState(run, found.network, records, run.network.is_kept(runs / run.id))
+def _asked(run: Run, suite: Suite, profile: Profile) -> tuple[Resources, Resources]:
+    """What training and measuring a run ask for."""
+    network, probes = run.network.model_dump(mode="json"), [measurement.probe.name for measurement in run.measurements]
+    asked = profile.resources_of(network, probes, "train"), profile.resources_of(network, probes, "measure")
+    for resources in asked:
+        usable = 60 * resources.minutes - profile.signal_seconds
+        if usable <= suite.execution.checkpoint_seconds:
+            raise UserError(
+                f"minutes is {resources.minutes}, less {profile.signal_seconds} signal_seconds to save in: must be "
+                f"longer than the {suite.execution.checkpoint_seconds:g} seconds between checkpoints (--resource "
+                "minutes=..., or --set checkpoint_seconds=...)"
+            )
+    return asked
 
 
 def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
@@ -96,47 +122,6 @@ def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
     if state.is_missing(retry):
         return ""
     return "done" if state.is_done else f"{standing.state} (spherebench retry brings it back)"
-
-
-def _maker(
-    suite: Suite, runs: Path, profile: Profile, source: Source, retry: bool
-) -> Callable[[Part, str | None, Resources, Sequence[Cell]], Submission]:
-    # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
-    execution = suite.execution.model_copy(update={"data_root": str(Path(suite.execution.data_root).resolve())})
-
-    def make(stage: Part, after: str | None, resources: Resources, cells: Sequence[Cell]) -> Submission:
-        return Submission(
-            name=f"{suite.name}-{secrets.token_hex(4)}",
-            runs=str(runs.resolve()),
-            stage=stage,
-            after=after,
-            profile=profile,
-            resources=resources,
-            suite=suite.name,
-            protocol=suite.protocol,
-            skipped=suite.skipped,
-            execution=execution.model_dump(mode="json"),
-            entries=tuple(entry_of(cell) for cell in cells),
-            source=source,
-            retry=retry,
-            submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
-            host=socket.gethostname(),
-        )
-
-    return make
-
-
-def check_time(suite: Suite, profile: Profile) -> None:
-    """Raise :class:`UserError` where a job would reach its time limit before its first checkpoint."""
-    stages: tuple[Stage, ...] = ("train", "measure")
-    for resources in {resources_of(cell.run, profile, stage) for cell in suite.cells for stage in stages}:
-        usable = 60 * resources.minutes - profile.signal_seconds
-        if usable <= suite.execution.checkpoint_seconds:
-            raise UserError(
-                f"minutes is {resources.minutes}, less {profile.signal_seconds} signal_seconds to save in: must be "
-                f"longer than the {suite.execution.checkpoint_seconds:g} seconds between checkpoints (--resource "
-                "minutes=..., or --set checkpoint_seconds=...)"
-            )
 
 
 def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, hand_over: bool = False) -> Plan:
@@ -165,39 +150,86 @@ def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, h
 
 def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, hand_over: bool) -> Plan:
     before = set((runs / FOLDER).iterdir())
-    planned = plan(suite, runs, profile, snapshot.take(runs), retry=retry)
     sent: list[Submission] = []
     try:
-        if planned.arrays:
+        arrays, left_out = plan(suite, runs, profile, snapshot(runs), retry=retry)
+        if arrays:
             claim_folder(suite, runs)
-        for submission in planned.arrays:
+        for submission in arrays:
             submission.write()
             if profile.executor == "slurm":
-                sbatch.path(submission).write_text(sbatch.script(submission))
-            sent.append(submission if hand_over else _with_jobs(submission, send(submission, _after(submission, sent))))
+                submission.script.write_text(script(submission))
+            if not hand_over:
+                after = next((first.jobs[0] for first in sent if first.name == submission.after), None)
+                submission = submission.model_copy(update={"jobs": send(submission, after)})
+                submission.write()
+            sent.append(submission)
     finally:
-        kept = {submission.folder for submission in sent} | {Path(s.source.folder) for s in sent}
+        kept = {submission.folder for submission in sent} | {Path(submission.source.folder) for submission in sent}
         for left in set((runs / FOLDER).iterdir()) - before - kept:
             shutil.rmtree(left, ignore_errors=True)
-    return replace(planned, arrays=tuple(sent))
+    return sent, left_out
 
 
-def _with_jobs(submission: Submission, jobs: tuple[str, ...]) -> Submission:
-    noted = submission.model_copy(update={"jobs": jobs})
-    noted.write()
-    return noted
+def retry(runs: Path, wanted: Sequence[str]) -> list[Submission]:
+    """Submit again what failed, was cancelled, interrupted or lost, by the profile that it was last submitted with."""
+    again = sorted(standing.run for standing in chosen(runs, wanted, (*FAILED, *UNFINISHED)))
+    last: dict[str, tuple[Submission, Entry]] = {}
+    for submission in submissions(runs):
+        for entry in submission.entries:
+            before = last[entry.id][1].measurements if entry.id in last else {}
+            last[entry.id] = submission, entry.model_copy(update={"measurements": before | entry.measurements})
+    groups: dict[str, list[str]] = {}
+    for run in again:
+        if run not in last:
+            raise UserError(f"{run}: was not submitted from {runs}; spherebench run --retry failed does it again")
+        groups.setdefault(last[run][0].name, []).append(run)
+    sent: list[Submission] = []
+    for names in groups.values():
+        submission = last[names[0]][0]
+        suite = submission.model_copy(update={"entries": tuple(last[name][1] for name in names)}).as_suite()
+        sent += submit(suite, runs, submission.profile, retry=True)[0]
+    return sent
 
 
-def _after(submission: Submission, sent: Sequence[Submission]) -> str | None:
-    """The job that trains what this submission measures."""
-    return next((before.jobs[0] for before in sent if before.name == submission.after), None)
+def snapshot(runs: Path) -> Source:
+    """Copy the packages to ``RUNS/jobs/code-<digest>``, unless the same is there: what runs is what was submitted.
+
+    Beside them lie ``source.json`` (the commit, and whether files differed from it) and ``diff.patch`` where they did.
+    """
+    paths = [path for package in _PACKAGES for path in sorted((_ROOT / package).rglob("*"))]
+    files = {str(path.relative_to(_ROOT)): path.read_bytes() for path in paths if path.suffix in {".py", ".yaml"}}
+    commit, diff = _commit_and_diff()
+    digest = hashlib.sha256()
+    for name, content in files.items():
+        digest.update(f"{name}\0".encode() + content)
+    digest.update(f"{commit}\0".encode() + diff)
+    folder = runs / FOLDER / f"code-{digest.hexdigest()[:12]}"
+    source = Source(folder=str(folder), commit=commit, dirty=None if commit is None else bool(diff))
+    if folder.exists():
+        return source
+    files[SOURCE_NAME] = json.dumps({"commit": source.commit, "dirty": source.dirty}).encode()
+    if diff:
+        files["diff.patch"] = diff
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".code-") as holder:
+        beside = Path(holder) / "code"
+        for name, content in files.items():
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            (beside / name).write_bytes(content)
+        beside.replace(folder)
+    return source
 
 
-def unshared_filesystem(runs: Path) -> str | None:
-    """The type of the file system ``runs`` is on, where it is one that other machines do not see; else None."""
-    shared = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "fuse", "weka", "panfs", "pvfs", "afs", "smb", "cifs", "9p")
-    path = os.path.realpath(runs)
-    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    holding = [(place, kind) for place, kind in mounts if f"{path}/".startswith(f"{place.rstrip('/')}/")]
-    kind = max(holding, key=lambda mount: len(mount[0]))[1]
-    return None if kind.startswith(shared) else kind
+def _commit_and_diff() -> tuple[str | None, bytes]:
+    """The commit checked out and what differs from it, new files included; (None, nothing) outside a checkout."""
+
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(["git", *arguments], cwd=_ROOT, check=True, capture_output=True, timeout=60).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", "benchmark/__init__.py")
+        commit = git("rev-parse", "HEAD").decode().strip()
+        untracked = git("ls-files", "--others", "--exclude-standard", *_PACKAGES)
+        return commit, git("diff", "--binary", "HEAD", "--", *_PACKAGES) + untracked
+    except (OSError, subprocess.CalledProcessError):
+        return None, b""

@@ -1,22 +1,21 @@
-"""Where every run of a runs folder stands: from the run folders, and one call of Slurm."""
+"""Where every run of a runs folder stands: from the records in it, and one call of Slurm. Loads no torch."""
 
 from __future__ import annotations
 
 import json
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
-from results.record import NETWORK_NAME, SUITE_NAME
+from results.record import MEASUREMENTS_NAME, NETWORK_NAME, SUITE_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm import queue
 from slurm.manifest import Submission, submissions
-from slurm.queue import Job
-from slurm.records import NETWORK, Records
-from slurm.requeue import last_line, log_path
 
+# What stands for the network among the ids of measurements.
+NETWORK = ""
 # What brings a run back: submit takes up the first ones by itself, retry also those that have failed.
 UNFINISHED = ("not submitted", "interrupted", "cancelled", "lost")
 FAILED = ("failed", "diverged", "out-of-memory", "damaged")
@@ -24,23 +23,80 @@ LIVE = ("pending", "running")
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A job, and the submission it is of."""
+class Records:
+    """The records in a network's folder: its own, and those of its measurements by id; nothing is set aside.
 
-    submission: Submission
-    job: Job
+    ``damage`` says what is wrong with the first bad one.
+    """
+
+    network: NetworkRecord | None
+    measurements: dict[str, MeasurementRecord]
+    damage: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Records:
+        """Of a network's folder, which need not be there."""
+        network: NetworkRecord | None = None
+        measurements: dict[str, MeasurementRecord] = {}
+        damage: list[str] = []
+        for path in (network_path(folder), *sorted((folder / MEASUREMENTS_NAME).glob("*.json"))):
+            try:
+                if path.name == NETWORK_NAME:
+                    network = NetworkRecord.read(path)
+                else:
+                    measurements[path.stem] = MeasurementRecord.read(path)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                damage.append(str(error))
+        return cls(network, measurements, damage[0] if damage else "")
 
     @property
-    def log(self) -> Path:
-        """Where its first task writes."""
-        return log_path(self.submission, self.job.id.removeprefix("local-"))
+    def is_made(self) -> bool:
+        """Whether the network is there to be measured."""
+        return self.network is not None and self.network.status == "done"
+
+    def missing(self, listed: Iterable[str]) -> list[str]:
+        """What did not end yet: the network (``NETWORK``), or what of ``listed`` is to be measured on it."""
+        if self.network is None or self.network.status == "interrupted":
+            return [NETWORK]
+        found = self.measurements
+        listed = listed if self.is_made else ()
+        return [name for name in listed if name not in found or found[name].status == "interrupted"]
+
+    def all(self) -> list[NetworkRecord | MeasurementRecord]:
+        """Every record that there is, the network's first."""
+        return [*([self.network] if self.network else []), *self.measurements.values()]
+
+    def faults(self) -> list[tuple[str, str]]:
+        """Status and message of everything that failed, the network first; the message names the probe."""
+        return [
+            (one.status, one.message if isinstance(one, NetworkRecord) else f"{one.probe} {one.status}: {one.message}")
+            for one in self.all()
+            if one.status not in ("done", "interrupted")
+        ]
+
+
+@dataclass
+class Job:
+    """One element of a submission's array: its state ('': Slurm has forgotten it), and why it waits."""
+
+    submission: Submission
+    id: str
+    state: str
+    reason: str = ""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it waits or runs: one whose training has failed waits for ever, until Slurm notices."""
+        return self.state not in {"", *queue.FINISHED} and self.reason != "DependencyNeverSatisfied"
 
 
 @dataclass(frozen=True)
 class Standing:
     """What has become of one run so far. ``state`` is a record's status, or one of ``UNFINISHED`` or ``LIVE``.
 
-    ``sent`` is the job that matters: the one that waits or runs, or else the last one for what is missing; ``trail``
+    ``job`` is the one that matters: the one that waits or runs, or else the last one for what is missing; ``trail``
     all jobs that it ever had. ``listed`` says how many measurements are wanted.
     """
 
@@ -49,8 +105,8 @@ class Standing:
     detail: str
     records: Records
     listed: int
-    sent: Sent | None
-    trail: tuple[Sent, ...]
+    job: Job | None
+    trail: list[Job]
 
 
 def survey(runs: Path, wanted: Mapping[str, Iterable[str]] | None = None) -> dict[str, Standing]:
@@ -67,9 +123,9 @@ def survey(runs: Path, wanted: Mapping[str, Iterable[str]] | None = None) -> dic
         listed.setdefault(path.parent.name, {})
     counts = _listed_counts(runs)
     records = {name: Records.of(runs / name) for name in listed}
-    trails = _with_accounts(_trails(found), {name for name in listed if records[name].missing(listed[name])})
+    trails = _trails(found, [name for name in listed if records[name].missing(listed[name])])
     return {
-        name: _standing(runs / name, records[name], list(ids), counts.get(name, 0), trails.get(name, ()))
+        name: _standing(runs / name, records[name], list(ids), counts.get(name, 0), trails.get(name, []))
         for name, ids in listed.items()
     }
 
@@ -84,37 +140,38 @@ def _listed_counts(runs: Path) -> dict[str, int]:
         raise UserError(f"{path}: is damaged; remove it, or choose another folder with --out") from error
 
 
-def _trails(found: list[Submission]) -> dict[str, tuple[Sent, ...]]:
-    """Every job of each run, oldest first."""
+def _trails(found: list[Submission], unfinished: Iterable[str]) -> dict[str, list[Job]]:
+    """Every job of each run, oldest first; the accounting is asked for those of ``unfinished`` that Slurm forgot."""
     on_slurm = any(submission.profile.executor == "slurm" for submission in found)
-    queued = {(job.name, job.index): job for job in queue.jobs()} if on_slurm else {}
-    trails: dict[str, tuple[Sent, ...]] = {}
+    queued = {(name, id.partition("_")[2]): (id, *told) for id, name, *told in queue.jobs()} if on_slurm else {}
+    trails: dict[str, list[Job]] = {}
     for submission in found:
         for index, entry in enumerate(submission.entries):
-            job = _job(submission, index, queued)
+            if submission.profile.executor == "local":
+                job = _local_job(submission, index)
+            elif known := queued.get((submission.name, str(index))):
+                job = Job(submission, *known)
+            else:
+                job = Job(submission, f"{submission.jobs[0]}_{index}", "") if submission.jobs else None
             if job:
-                trails[entry.id] = (*trails.get(entry.id, ()), Sent(submission, job))
+                trails.setdefault(entry.id, []).append(job)
+    unknown = [job for name in unfinished for job in trails.get(name, ()) if not job.state]
+    states = queue.accounted(job.id for job in unknown)
+    for job in unknown:
+        job.state = states.get(job.id, "")
     return trails
-
-
-def _job(submission: Submission, index: int, queued: Mapping[tuple[str, int], Job]) -> Job | None:
-    if submission.profile.executor == "local":
-        return _local_job(submission, index)
-    forgotten = Job(f"{submission.jobs[0]}_{index}", submission.name, "") if submission.jobs else None
-    return queued.get((submission.name, index), forgotten)
 
 
 def _local_job(submission: Submission, index: int) -> Job | None:
     """The worker that has begun the run, or any that still may."""
-    alive = [pid for pid in submission.jobs if submission.host == socket.gethostname() and is_alive(pid)]
-    starts = [event for event in attempts.read(submission.run_folder(index)) if event["event"] == "start"]
-    mine = starts[-1]["job"] if starts else None
-    if mine in {f"local-{pid}" for pid in submission.jobs}:
-        state = "RUNNING" if mine in {f"local-{pid}" for pid in alive} else ""
-        return Job(mine, submission.name, state or ("PENDING" if alive else "COMPLETED"))
-    if not submission.jobs:
-        return None
-    return Job(f"local-{(alive or submission.jobs)[0]}", submission.name, "PENDING" if alive else "COMPLETED")
+    here = submission.host == socket.gethostname()
+    workers = [f"local-{pid}" for pid in submission.jobs]
+    alive = [f"local-{pid}" for pid in submission.jobs if here and is_alive(pid)]
+    starts = [event["job"] for event in attempts.read(submission.run_folder(index)) if event["event"] == "start"]
+    began = starts[-1] if starts else None
+    job = began if began in workers else next(iter(alive or workers), None)
+    state = "RUNNING" if began in alive else "PENDING" if alive else "COMPLETED"
+    return Job(submission, job, state) if job else None
 
 
 def is_alive(pid: str) -> bool:
@@ -126,59 +183,53 @@ def is_alive(pid: str) -> bool:
     return b"submitit" in command
 
 
-def _with_accounts(trails: dict[str, tuple[Sent, ...]], names: set[str]) -> dict[str, tuple[Sent, ...]]:
-    """With what the accounting says of jobs of these runs that Slurm's controller has forgotten."""
-    states = queue.accounted(s.job.id for name in names for s in trails.get(name, ()) if not s.job.state)
-    told = {
-        name: tuple(replace(s, job=replace(s.job, state=s.job.state or states.get(s.job.id, ""))) for s in trail)
-        for name, trail in trails.items()
-        if name in names
-    }
-    return trails | told
-
-
-def _standing(folder: Path, records: Records, ids: list[str], count: int, trail: tuple[Sent, ...]) -> Standing:
+def _standing(folder: Path, records: Records, ids: list[str], count: int, trail: list[Job]) -> Standing:
     missing = records.missing(ids)
-    fitting = [
-        sent for sent in trail if sent.submission.stage in ("both", "train" if missing == [NETWORK] else "measure")
-    ]
-    live = [sent for sent in trail if sent.job.is_live]
+    stages = ("both", "train" if missing == [NETWORK] else "measure")
+    fitting = [job for job in trail if job.submission.stage in stages]
     # Where both stages wait, the one that is missing tells why.
-    groups = ([sent for sent in fitting if sent.job.is_live], live, fitting)
-    sent = next((group[-1] for group in groups if group), None)
+    candidates = [job for job in fitting if job.is_live] or [job for job in trail if job.is_live] or fitting
+    job = candidates[-1] if candidates else None
     listed = max(len(ids), count)
     ended = sum(record.status != "interrupted" for record in records.measurements.values())
-    made = records.network is not None and records.network.status == "done"
-    state, detail = _state(folder, records, bool(missing) or (made and ended < listed), sent)
-    return Standing(folder.name, state, detail, records, listed, sent, trail)
+    state, detail = _state(folder, records, bool(missing) or (records.is_made and ended < listed), job)
+    return Standing(folder.name, state, detail, records, listed, job, trail)
 
 
-def _state(folder: Path, records: Records, incomplete: bool, sent: Sent | None) -> tuple[str, str]:
+def _state(folder: Path, records: Records, incomplete: bool, job: Job | None) -> tuple[str, str]:
     faults = records.faults()
     told = "; ".join(message for _, message in faults)
     if not (incomplete or faults or records.damage):
         return "done", ""
-    if sent and sent.job.is_live:
-        return ("running", told) if sent.job.is_running else ("pending", sent.job.reason)
+    if job and job.is_live:
+        return ("running", told) if job.state in queue.RUNNING else ("pending", job.reason)
     if records.damage:
         return "damaged", records.damage
     if not incomplete:
         return faults[0][0], told
-    state, detail = _ended_without_record(folder, records, sent)
+    state, detail = _ended_without_record(folder, records, job)
     return state, "; ".join(filter(None, [detail, told]))
 
 
-def _ended_without_record(folder: Path, records: Records, sent: Sent | None) -> tuple[str, str]:
+def _ended_without_record(folder: Path, records: Records, job: Job | None) -> tuple[str, str]:
     events = attempts.read(folder)
     last_start = max((place for place, event in enumerate(events) if event["event"] == "start"), default=-1)
     whys = [event["why"] for event in events[last_start + 1 :] if event["event"] == "end"]
-    if any("cancelled" in why for why in whys) or (sent and sent.job.state == "CANCELLED"):
+    if any("cancelled" in why for why in whys) or (job and job.state == "CANCELLED"):
         return "cancelled", f"at {attempts.kept(folder)}"
     interrupted = [record.message for record in records.all() if record.status == "interrupted"]
     if whys or interrupted:
         return "interrupted", (whys or interrupted)[-1]
-    if sent is None:
+    if job is None:
         return "not submitted", ""
-    told = last_line(sent.log)
-    state = sent.job.state.lower() or "Slurm has forgotten it"
+    told = last_line(job.submission.log(job.id))
+    state = job.state.lower() or "Slurm has forgotten it"
     return "lost", f"{state} and no record was written" + (f"; log: {told}" if told else "")
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that tells something: which is none of Slurm's own; '' where there is none."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    own = ("srun:", "slurmstepd:", "requeue:")
+    told = [line.strip() for line in lines if line.strip() and not line.startswith(own)]
+    return told[-1] if told else ""

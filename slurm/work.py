@@ -7,18 +7,20 @@ import platform
 from datetime import datetime
 from pathlib import Path
 
+from submitit.helpers import TorchDistributedEnvironment
+
 from benchmark.networks.base import Job
-from benchmark.running.folder import RETRIED, RunState, alone, state_of
+from benchmark.running.folder import RETRIED, alone, state_of
 from benchmark.running.runner import Data, carry_out, check, data_loader, summary
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
 from benchmark.runtime.process import process
 from benchmark.runtime.provenance import job_id
 from benchmark.runtime.signals import Interrupted, Requests
-from benchmark.suite.expand import Cell, Suite
-from results.record import MeasurementRecord, NetworkRecord, measurement_path, network_path
+from benchmark.suite.expand import Cell
+from results.record import MeasurementRecord, NetworkRecord, measurement_path
 from slurm.manifest import Submission
-from slurm.packing import suite_of
-from slurm.requeue import ASKED, DISK_FULL, bare_provenance
+from slurm.requeue import ASKED, DISK_FULL, write_failure
+from slurm.survey import NETWORK
 
 # A node that went down may still run what was requeued elsewhere: Slurm ends that when the node is back.
 _LOCK_PATIENCE_SECONDS = 600.0
@@ -27,8 +29,10 @@ _LOCK_PATIENCE_SECONDS = 600.0
 def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
     """Carry out the runs at ``indices``; returns the exit code of the job."""
     submission = Submission.read(manifest)
-    suite = suite_of(submission)
-    _join_the_others()
+    suite = submission.as_suite()
+    # Tell torch of the job's other tasks. Each keeps all GPUs of its node in sight and takes the one of its rank.
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     codes: list[int] = []
     with process(suite.execution.device) as this:
         data = data_loader(suite.execution, requests)
@@ -36,38 +40,28 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
             requests.next_run()
             print(f"{submission.entries[index].id}  as job {job_id()} on {platform.node()}", flush=True)
             job = Job(submission.run_folder(index), this, requests, suite.execution)
-            codes.append(_guarded(submission, index, suite, data, job))
+            codes.append(_guarded(submission, index, suite.cells[index], data, job))
             if this.all_reduce_max(requests.suite_must_end):
                 break
     return ASKED if len(codes) < len(indices) else max(codes)
 
 
-def _join_the_others() -> None:
-    """Tell torch of the job's other tasks. Each keeps all GPUs of its node in sight and takes the one of its rank."""
-    from submitit.helpers import TorchDistributedEnvironment
-
-    if "SUBMITIT_EXECUTOR" in os.environ:
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-
-
-def _guarded(submission: Submission, index: int, suite: Suite, data: Data, job: Job) -> int:
+def _guarded(submission: Submission, index: int, cell: Cell, data: Data, job: Job) -> int:
     try:
         with full_disk_told(job.folder):
-            return _carry_out(suite.cells[index], suite, submission, data, job)
+            return _carry_out(submission, cell, data, job)
     except Interrupted:
         return ASKED
-    except DiskFull as error:
-        print(f"error: {error}", flush=True)
-        return DISK_FULL
     except UserError as error:
         print(f"error: {error}", flush=True)
-        if job.process.is_main and state_of(suite.cells[index].run, job.folder).network_missing():
-            record = submission.failed_network(index, str(error), bare_provenance(submission, job.folder))
-            record.write(network_path(job.folder))
+        if isinstance(error, DiskFull):
+            return DISK_FULL
+        if job.process.is_main and state_of(cell.run, job.folder).network_missing():
+            write_failure(submission, index, NETWORK, str(error))
         return 1
 
 
-def _carry_out(cell: Cell, suite: Suite, submission: Submission, data: Data, job: Job) -> int:
+def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
     several, stage, this = submission.profile.executor == "local", submission.stage, job.process
     patience = 0.0 if several else _LOCK_PATIENCE_SECONDS
     with alone(job.folder, this, patience=patience, hurried=lambda: job.requests.suite_must_end) as mine:
@@ -76,14 +70,18 @@ def _carry_out(cell: Cell, suite: Suite, submission: Submission, data: Data, job
             return 0 if several else ASKED
         retry = this.broadcast(_bring_back(cell, submission, job.folder) if this.is_main else None)
         state = this.broadcast(state_of(cell.run, job.folder) if this.is_main else None)
-        if stage != "measure" and state.network_missing(retry):
+        if state.network_missing(retry):
+            if stage == "measure":
+                print(f"{cell.run.id}  has no network that could be measured", flush=True)
+                return 1
             check(cell.run, data, this)
-        if stage == "measure" and state.network_missing(retry):
-            print(f"{cell.run.id}  has no network that could be measured", flush=True)
-            return 1
-        state = carry_out(cell, suite.name, data, job, retry=retry, train=stage != "measure", measure=stage != "train")
+        trains, measures = stage != "measure", stage != "train"
+        state = carry_out(cell, submission.suite, data, job, retry=retry, train=trains, measure=measures)
         print(summary(state), flush=True)
-        return _code(state, submission)
+        if state.network_missing() or (measures and state.measurements_missing()):
+            return ASKED
+        is_made = state.network is not None and state.network.status == "done"
+        return int(not (state.is_done if measures else is_made))
 
 
 def _bring_back(cell: Cell, submission: Submission, folder: Path) -> bool:
@@ -93,25 +91,14 @@ def _bring_back(cell: Cell, submission: Submission, folder: Path) -> bool:
     """
     if not submission.retry:
         return False
+
+    def failed_before(record: NetworkRecord | MeasurementRecord) -> bool:
+        finished = datetime.fromisoformat(record.provenance.finished)
+        return record.status in RETRIED and finished < datetime.fromisoformat(submission.submitted)
+
     state = state_of(cell.run, folder)
-    for record in state.measurements.values():
-        if _failed_before(record, submission):
-            assert record is not None
+    for record in filter(None, state.measurements.values()):
+        if failed_before(record):
             path = measurement_path(folder, record.id)
             path.replace(path.with_name(f"{path.name}.{record.status}"))
-    return _failed_before(state.network, submission)
-
-
-def _failed_before(record: NetworkRecord | MeasurementRecord | None, submission: Submission) -> bool:
-    if record is None or record.status not in RETRIED:
-        return False
-    return datetime.fromisoformat(record.provenance.finished) < datetime.fromisoformat(submission.submitted)
-
-
-def _code(state: RunState, submission: Submission) -> int:
-    network = None if state.network is None else state.network.status
-    statuses = [record and record.status for record in state.measurements.values()]
-    concern = [network, *(statuses if network == "done" and submission.stage != "train" else [])]
-    if None in concern or "interrupted" in concern:
-        return ASKED
-    return int(any(status != "done" for status in concern))
+    return state.network is not None and failed_before(state.network)

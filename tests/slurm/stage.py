@@ -23,8 +23,8 @@ from benchmark.suite.expand import Suite, load_suite
 from results.record import NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm.manifest import submissions
 from slurm.profile import load_profile
-from slurm.records import Records
-from slurm.submit import Plan, submit
+from slurm.submit import submit
+from slurm.survey import Records
 from tests.slurm.cluster import Cluster, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -75,17 +75,18 @@ class Stage:
 
     def submit(
         self, name: str, *resources: str, cluster: str = "slurm", settings: Sequence[str] = ()
-    ) -> tuple[Path, Suite, Plan]:
+    ) -> tuple[Path, Suite]:
         """Submit the suite to a runs folder of this name, as the command does."""
         runs = self.folder / name
         suite = load_suite(str(self.suite), settings)
         profile = load_profile(cluster, ["memory_gb=0.5", "cpus_per_task=1", *resources])
         with _environment_lock:
-            return runs, suite, submit(suite, runs, profile)
+            submit(suite, runs, profile)
+        return runs, suite
 
     def watch(self, name: str, *resources: str, cluster: str = "slurm", settings: Sequence[str] = ()) -> Watched:
         """Submit a suite of one run, and watch it."""
-        runs, suite, _ = self.submit(name, *resources, cluster=cluster, settings=settings)
+        runs, suite = self.submit(name, *resources, cluster=cluster, settings=settings)
         return Watched(self.cluster, runs, runs / suite.cells[0].run.id)
 
     def undisturbed(self, name: str, settings: Sequence[str] = ()) -> Path:

@@ -14,13 +14,12 @@ from benchmark.cli import main
 from benchmark.running import attempts
 from benchmark.runtime.signals import Requests
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
-from slurm import requeue, sbatch
+from slurm import requeue
 from slurm.manifest import Submission, submissions
-from slurm.queue import Job, accounted
-from slurm.records import Records
-from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words, last_line
-from slurm.status import UNDER_WAY, duration, exit_code, rows
-from slurm.survey import is_alive, survey
+from slurm.queue import accounted
+from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words
+from slurm.status import UNDER_WAY, duration, exit_code, row
+from slurm.survey import Records, is_alive, last_line, survey
 from slurm.work import work
 from tests.slurm.cluster import wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
@@ -69,9 +68,8 @@ def test_a_type_of_gpu_reaches_sbatch(suite: Path, tmp_path: Path) -> None:
     assert "  --gpus-per-node=a100:2\n" in done.output
     printed = call("submit", suite, "--cluster", path, "--out", out, "--print-sbatch")
     (submission,) = submissions(out)
-    script = sbatch.path(submission)
-    assert f"sbatch --parsable {script}" in printed.output
-    assert "#SBATCH --gpus-per-node=a100:2\n" in script.read_text()
+    assert f"sbatch --parsable {submission.script}" in printed.output
+    assert "#SBATCH --gpus-per-node=a100:2\n" in submission.script.read_text()
 
 
 def test_a_run_that_asks_for_more_is_an_array_of_its_own(suite: Path, tmp_path: Path) -> None:
@@ -456,15 +454,15 @@ def test_status_of_a_run_that_is_being_measured(brief: Submission, monkeypatch: 
     path.unlink()
     attempts.start(folder)
     attempts.measuring(folder, path.stem)
-    monkeypatch.setattr("slurm.queue.jobs", lambda: [Job("7_0", brief.name, "RUNNING")])
-    (row,) = [row for row in rows(survey(runs).values(), runs) if row["run"] == folder.name]
-    assert (row["state"], row["stage"], row["measured"]) == ("running", "embedding", "0/2")
-    assert row["why"] == "knn failed: no neighbours"
+    monkeypatch.setattr("slurm.queue.jobs", lambda: [["7_0", brief.name, "RUNNING", "None"]])
+    shown = row(survey(runs)[folder.name], folder)
+    assert (shown["state"], shown["stage"], shown["measured"]) == ("running", "embedding", "0/2")
+    assert shown["why"] == "knn failed: no neighbours"
 
 
 def test_what_shows_and_requeues_needs_no_torch() -> None:
     code = (
-        "import sys\nimport slurm.control, slurm.logs, slurm.requeue, slurm.status\n"
+        "import sys\nimport slurm.doctor, slurm.requeue, slurm.status\n"
         "sys.exit(bool({'torch', 'submitit'} & set(sys.modules)))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}).returncode == 0

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from benchmark.running import attempts
 from benchmark.running.attempts import SCRATCH_NAME
-from slurm.records import Records
-from slurm.survey import survey
+from slurm.survey import Records, survey
 from tests.slurm.cluster import wait_for
 from tests.slurm.stage import PATIENCE, Stage, Watched, figures, is_sent, losses, processes
 

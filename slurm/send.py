@@ -1,0 +1,183 @@
+"""Hand a submission to what executes it: Slurm, this machine in the background, or this process."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.signals import stop_requests
+from slurm import queue
+from slurm.manifest import Submission
+
+
+def send(submission: Submission, after: str | None) -> tuple[str, ...]:
+    """Send it, on Slurm to wait for the job ``after``; returns the ids of its jobs.
+
+    Raises :class:`UserError` in Slurm's own words where it refuses.
+    """
+    if submission.profile.executor == "slurm":
+        with _outside_any_job():
+            return (queue.call(*shlex.split(_sbatch(submission, after))).strip().partition(";")[0],)
+    if submission.profile.executor == "local":
+        return _to_this_machine(submission)
+    from slurm.work import work
+
+    with stop_requests() as requests:
+        work(submission.path, tuple(range(len(submission.entries))), requests)
+    return ()
+
+
+def _sbatch(submission: Submission, after: str | None) -> str:
+    """What sends the script; with ``after``, a job id, each job once the one of the same index has made its network."""
+    waits = f"--dependency=aftercorr:{after} --kill-on-invalid-dep=yes " if after else ""
+    return f"sbatch --parsable {waits}{shlex.quote(str(submission.script))}"
+
+
+def by_hand(submissions: Sequence[Submission]) -> list[str]:
+    """The lines of a shell that sends them: what waits for another names its job by a variable."""
+    jobs = {submission.name: f"job{place}" for place, submission in enumerate(submissions)}
+    calls = [_sbatch(submission, submission.after and f"${jobs[submission.after]}") for submission in submissions]
+    return [f"{job}=$({call}) && echo submitted ${job}" for job, call in zip(jobs.values(), calls, strict=True)]
+
+
+def script(submission: Submission) -> str:
+    """The batch script, by submitit. It is an array even of one job, so that jobs are told apart in one way."""
+    # What SlurmExecutor writes its scripts with: that can only be made where there is Slurm, and pickles its tasks.
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    profile, asked = submission.profile, submission.resources
+    options = {"requeue": True, **{name: value for name, value in profile.sbatch.items() if value is not False}}
+    if asked.gpus_per_node:
+        options["gpus-per-node"] = f"{asked.gpu_type}:{asked.gpus_per_node}" if asked.gpu_type else asked.gpus_per_node
+    # Whatever ends the job, its last act is to go back to the queue, where that is of use.
+    requeue = shlex.join([sys.executable, "-m", "slurm.requeue", str(submission.path)])
+    last = ["export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}", f"trap {shlex.quote(f'{requeue} $?')} EXIT"]
+    text: str = _make_sbatch_string(
+        command=f"{_job_command(submission)} $SLURM_ARRAY_TASK_ID",
+        folder=submission.folder,
+        job_name=submission.name,
+        partition=asked.partition,
+        account=asked.account,
+        qos=asked.qos,
+        constraint=asked.constraint,
+        time=asked.minutes,
+        nodes=asked.nodes,
+        ntasks_per_node=asked.tasks_per_node,
+        cpus_per_task=asked.cpus_per_task,
+        mem=None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
+        signal_delay_s=profile.signal_seconds,
+        map_count=len(submission.entries),
+        array_parallelism=profile.jobs_at_once or len(submission.entries),
+        stderr_to_stdout=True,
+        setup=[*_shell_lines(submission), *last],
+        # One task that dies takes the others with it: they would wait for it for ever.
+        srun_args=["--kill-on-bad-exit=1"],
+        additional_parameters=options,
+    )
+    return text
+
+
+def _job_command(submission: Submission, *indices: int) -> str:
+    """What does the runs at ``indices``, in a shell."""
+    return shlex.join([sys.executable, "-u", "-m", "slurm.job", str(submission.path), *map(str, indices)])
+
+
+def _shell_lines(submission: Submission) -> list[str]:
+    """What a job does before Python starts.
+
+    The snapshot of the code goes before any installed one, and the folder submitted from does not go before it.
+    """
+    return [
+        *submission.profile.setup,
+        *(f"export {name}={shlex.quote(value)}" for name, value in submission.profile.environment.items()),
+        f"export PYTHONPATH={shlex.quote(submission.source.folder)}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1",
+    ]
+
+
+def _to_this_machine(submission: Submission) -> tuple[str, ...]:
+    """Start as many workers as may run at once; each takes the next run that nobody has begun.
+
+    A worker is what LocalExecutor would start, a task a GPU under one controller; returned is its process's number.
+    """
+    from submitit.local.local import start_controller
+
+    asked, gpus = submission.resources.gpus_per_node, visible_gpus()
+    if asked > len(gpus):
+        raise UserError(f"gpus_per_node is {asked}, but there are {len(gpus)} GPUs to use here")
+    each = max(asked, 1)
+    # The GPUs of one worker after the other; one worker without any where there are none.
+    shares = [gpus[first : first + each] for first in range(0, len(gpus) - each + 1, each)] or [()]
+    job = _job_command(submission, *range(len(submission.entries)))
+    # After these lines the shell becomes Python, so that signals reach that.
+    lines = " && ".join([*_shell_lines(submission), f"exec {job}"])
+    workers = min(submission.profile.jobs_at_once or len(shares), len(submission.entries))
+    with _outside_any_job(), _detached():
+        started = [
+            start_controller(
+                folder=submission.folder,
+                command=shlex.join(["bash", "-c", lines]),
+                tasks_per_node=each,
+                cuda_devices=",".join(map(str, shares[worker % len(shares)])),
+                timeout_min=submission.resources.minutes,
+                stderr_to_stdout=True,
+            )
+            for worker in range(workers)
+        ]
+    return tuple(str(controller.pid) for controller in started)
+
+
+def visible_gpus() -> tuple[int, ...]:
+    """The GPUs of this machine that CUDA_VISIBLE_DEVICES lets through: all where it is not set.
+
+    Raises :class:`UserError` where it does not number them.
+    """
+    count, chosen = gpu_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None or count == 0:
+        return tuple(range(count))
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    if not all(name.isdigit() and int(name) < count for name in names):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES is {chosen!r}, must be numbers below {count}: nvidia-smi lists {count} GPUs"
+        )
+    return tuple(int(name) for name in names)
+
+
+def gpu_count() -> int:
+    """How many NVIDIA GPUs this machine has."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+@contextmanager
+def _outside_any_job() -> Iterator[None]:
+    """Hide the job this process may be part of: a job submitted from it would inherit its limits and ranks."""
+    from submitit.helpers import clean_env
+
+    configuration = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
+    with clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
+        os.environ.update(configuration)
+        yield
+
+
+@contextmanager
+def _detached() -> Iterator[None]:
+    """What is started inside outlives this terminal, and does not write to it."""
+    with ExitStack() as undo:
+        undo.callback(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        undo.callback(os.close, nowhere)
+        for descriptor in range(3):
+            copy = os.dup(descriptor)
+            undo.callback(os.close, copy)
+            undo.callback(os.dup2, copy, descriptor)
+            os.dup2(nowhere, descriptor)
+        yield
