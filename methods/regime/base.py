@@ -15,10 +15,9 @@ from sklearn.utils import Tags, check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .eigen import largest_eigenvalue
-from .features import Features, Landmarks, exact_features, make_features
+from .features import SAMPLERS, Features, Landmarks, exact_features, make_features
 from .graphs import adjacency, with_self_pairs
 from .kernels import resolve_kernel
-from .landmarks import SAMPLERS
 
 ROWS = 4096  # rows whose features are held at a time
 

@@ -15,11 +15,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .base import ROWS, KernelSSL, Solution, extend
-from .eigen import Pairs, break_ties, fix_signs, largest_eigenvalue
+from .eigen import Pairs, break_ties, fix_signs, generalised_pairs, largest_eigenvalue, target_eigenpairs
 from .features import Features
-from .generalised import generalised_pairs
 from .graphs import component_chunks
-from .insample import target_eigenpairs
 from .kernels import resolve_kernel
 from .statistics import Statistics, Sums, add_outer
 
