@@ -62,11 +62,7 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         ValueError
             A parameter out of its range, a graph that is asymmetric or negative, or no direction left to embed.
         """
-        self._check_parameters()
-        X_ND = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        if self._is_precomputed() and X_ND.shape[0] != X_ND.shape[1]:
-            raise ValueError(f"base_kernel='precomputed' is fitted on a square kernel matrix, not on {X_ND.shape}")
-        target_NN = self._target(self._graph(len(X_ND), groups, graph))
+        X_ND, target_NN = self._checked(X, groups, graph, ensure_min_samples=2)
         self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
         if self._is_exact():
             exact, phi_NP, order_N = exact_features(self.base_kernel_, X_ND)
@@ -121,6 +117,8 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Number d of directions the solution uses."""
         return len(self.components_)
 
+    _n_features_out = rank_
+
     @property
     def loss_(self) -> float:
         """The objective, ridge term included, that the training rows reach (before the extension ridge)."""
@@ -131,22 +129,23 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """λ of the objective: ``ridge`` times the smallest λ at which z = 0 is optimal."""
         return self._solution().ridge
 
-    @property
-    def _n_features_out(self) -> int:
-        return self.rank_
+    def _checked(self, X: Any, groups: Any, graph: Any, **accepted: Any) -> tuple[np.ndarray, sp.csr_array]:
+        """Return the rows and the target after checking them and the parameters."""
+        self._check_parameters()
+        X_ND = validate_data(self, X, dtype=np.float64, **accepted)
+        if self._is_precomputed() and X_ND.shape[0] != X_ND.shape[1]:
+            raise ValueError(f"base_kernel='precomputed' is fitted on a square kernel matrix, not on {X_ND.shape}")
+        return X_ND, self._target(len(X_ND), groups, graph)
 
-    def _target(self, A_NN: sp.csr_array) -> sp.csr_array:
-        """Return what the loss makes of the adjacency: here positive pairs, a row without relations being its own."""
-        return with_self_pairs(A_NN)
+    def _target(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
+        """Return what the loss makes of the relation: here positive pairs, a row without relations being its own."""
+        return with_self_pairs(adjacency(n_rows, groups, graph))
 
     def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
         raise NotImplementedError
 
     def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
         return self._solve_exact(features.transform(X_ND), target_NN)
-
-    def _graph(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
-        return adjacency(n_rows, groups, graph)
 
     def _is_exact(self) -> bool:
         return isinstance(self.basis, str) and self.basis == "exact"
@@ -182,9 +181,8 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_scalar(self.extension_ridge, "extension_ridge", Real, min_val=0.0)
         names = ("exact", *SAMPLERS, "fourier")
         if isinstance(self.basis, str) and self.basis not in names:
-            raise ValueError(
-                f"basis={self.basis!r} is unknown: give one of {', '.join(names)}, or an array of landmarks"
-            )
+            known = ", ".join(names)
+            raise ValueError(f"basis={self.basis!r} is unknown: give one of {known}, or an array of landmarks")
 
     def _check_rank(self, rank: int) -> None:
         if rank == 0:

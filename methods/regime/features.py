@@ -79,8 +79,7 @@ class FourierFeatures:
         phase_NJ = X_ND @ self.frequencies
         return np.hstack([np.cos(phase_NJ), np.sin(phase_NJ)]) / np.sqrt(self.frequencies.shape[1])
 
-    def transform(self, X_ND: np.ndarray) -> np.ndarray:
-        return self.raw(X_ND)
+    transform = raw
 
     def readout(self, W_dP: np.ndarray) -> np.ndarray:
         return W_dP.T
