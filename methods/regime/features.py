@@ -20,7 +20,7 @@ from scipy.linalg import lapack, solve_triangular
 from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 
-from .kernels import RBF, KernelLike, Laplacian, gram, kernel_diag
+from .kernels import RBF, KernelLike, Laplacian, centre, gram, kernel_diag
 
 SAMPLERS = ("uniform", "k-means++", "rpcholesky")
 CANDIDATES = 20_000  # rows k-means++ and RPCholesky choose among: a uniform sample of this many where there are more
@@ -165,7 +165,7 @@ def choose_landmarks(
         return pool[rpcholesky(kernel, rows_ND, size, rng)]
     if kernel == "precomputed":
         raise ValueError("basis='k-means++' needs rows, not a precomputed kernel: use 'uniform' or 'rpcholesky'")
-    return pool[np.unique(kmeans_plusplus(rows_ND, size, random_state=rng)[1])]
+    return pool[np.unique(kmeans_plusplus(rows_ND - centre(rows_ND), size, random_state=rng)[1])]
 
 
 def rpcholesky(kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:

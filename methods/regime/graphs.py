@@ -15,6 +15,8 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_array, column_or_1d
 
+from .kernels import centre
+
 
 def clique_graph(groups: np.ndarray) -> sp.csr_array:
     """Return A with A_ij = 1 for i ≠ j of one group: every view of an image is related to every other."""
@@ -38,7 +40,8 @@ def pair_graph(pairs: np.ndarray, n_rows: int, weights: np.ndarray | None = None
 
 def knn_graph(X_ND: np.ndarray, n_neighbors: int) -> sp.csr_array:
     """Return the graph that relates two rows when either is among the other's nearest neighbours."""
-    A = sp.csr_array(kneighbors_graph(X_ND, n_neighbors))
+    X_ND = check_array(X_ND, dtype=np.float64)
+    A = sp.csr_array(kneighbors_graph(X_ND - centre(X_ND), n_neighbors))
     return sp.csr_array(A.maximum(A.T))
 
 
