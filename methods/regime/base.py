@@ -20,6 +20,7 @@ from .graphs import adjacency, with_self_pairs
 from .kernels import resolve_kernel
 
 ROWS = 4096  # rows whose features are held at a time
+ASYMMETRY = 1e-5  # of a kernel matrix, relative to its largest entry: one computed in single precision passes
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Raises
         ------
         ValueError
-            A parameter out of its range, a graph that is asymmetric or negative, or no direction left to embed.
+            A parameter out of its range, entries that are not finite, labels missing, a graph that is asymmetric or
+            negative, a precomputed matrix that is asymmetric by more than 1e-5 of its largest entry, or no direction
+            left to embed.
         """
         X_ND, target_NN = self._checked(X, groups, graph, ensure_min_samples=2)
         self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
@@ -135,6 +138,13 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         X_ND = validate_data(self, X, dtype=np.float64, **accepted)
         if self._is_precomputed() and X_ND.shape[0] != X_ND.shape[1]:
             raise ValueError(f"base_kernel='precomputed' is fitted on a square kernel matrix, not on {X_ND.shape}")
+        if self._is_precomputed():
+            gap = max(np.abs(X_ND[rows] - X_ND[:, rows].T).max() for rows in gen_batches(len(X_ND), 512))
+            if gap > ASYMMETRY * np.abs(X_ND).max():
+                raise ValueError(
+                    f"the kernel matrix is asymmetric (|K_ij − K_ji| up to {gap:g}, more than {ASYMMETRY:g} of its "
+                    "largest entry): (K + K.T) / 2 would be symmetric"
+                )
         return X_ND, self._target(len(X_ND), groups, graph)
 
     def _target(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
@@ -179,6 +189,9 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_scalar(self.basis_size, "basis_size", Integral, min_val=1)
         check_scalar(self.ridge, "ridge", Real, min_val=0.0, max_val=1.0, include_boundaries="left")
         check_scalar(self.extension_ridge, "extension_ridge", Real, min_val=0.0)
+        for name, value in self.get_params(deep=False).items():
+            if isinstance(value, float) and not np.isfinite(value):  # NaN passes every bound
+                raise ValueError(f"{name} == {value}, must be finite")
         names = ("exact", *SAMPLERS, "fourier")
         if isinstance(self.basis, str) and self.basis not in names:
             known = ", ".join(names)
