@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
+            warnings.showwarning = _print_once()
             try:
                 return super().invoke(ctx)
             except UserError as error:
@@ -66,8 +66,16 @@ class Commands(click.Group):
         return getattr(importlib.import_module(module), cmd_name) if module else super().get_command(ctx, cmd_name)
 
 
-def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"warning: {message}", err=True)
+def _print_once() -> Callable[..., None]:
+    """Prints each warning the first time only: Python's own memory of them ends with every ``catch_warnings``."""
+    printed: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in printed:
+            printed.add(str(message))
+            click.echo(f"warning: {message}", err=True)
+
+    return show
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -5,6 +5,7 @@ Kernel PCA, Laplacian eigenmaps and the base kernel itself are the rows that the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from sklearn.utils import check_random_state, gen_batches
 from benchmark.networks.kernel import ClosedForm, KernelNetwork, KernelPCA, LaplacianEigenmaps, Rows
 from benchmark.networks.regime import CLOSED_FORMS, Eigenmaps, KernelSpec, RelatedViews
 from methods.regime import ESTIMATORS, NTK, RBF, Laplacian, Polynomial
-from methods.regime.base import ROWS
+from methods.regime.base import ROWS, RankWarning
 from methods.regime.features import Features, FourierFeatures, Landmarks, exact_features, make_features
 from methods.regime.graphs import knn_graph, normalised_adjacency
 from methods.regime.kernels import Kernel
@@ -129,10 +130,13 @@ def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) 
         **({} if regime.basis_size is None else {"basis_size": regime.basis_size}),
         **network.loss,
     )
-    if isinstance(regime, RelatedViews):
-        learner.fit(rows_ND, groups=image_N)
-    else:
-        learner.fit(rows_ND, graph=knn_graph(rows_ND, regime.n_neighbors))
+    with warnings.catch_warnings():
+        if regime.ridge > 0:  # how many of ``embedding_dim`` directions lower the loss is then the ridge's to say
+            warnings.simplefilter("ignore", RankWarning)
+        if isinstance(regime, RelatedViews):
+            learner.fit(rows_ND, groups=image_N)
+        else:
+            learner.fit(rows_ND, graph=knn_graph(rows_ND, regime.n_neighbors))
     source, readout_Pd, shift_d = learner.linear_map()
     return KernelMap(source, np.ascontiguousarray(readout_Pd), shift_d)
 

@@ -23,6 +23,10 @@ ROWS = 4096  # rows whose features are held at a time
 ASYMMETRY = 1e-5  # of a kernel matrix, relative to its largest entry: one computed in single precision passes
 
 
+class RankWarning(UserWarning):
+    """The solution has fewer directions than were asked for."""
+
+
 @dataclass(frozen=True)
 class Solution:
     """z(x) = W(φ(x) − offset): the linear map that was found, and what it reached."""
@@ -204,6 +208,7 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             warnings.warn(
                 f"n_components={self.n_components} is beyond the rank of the solution: {rank} directions lower "
                 f"the loss at ridge={self.ridge:g}, and transform returns {rank} columns",
+                RankWarning,
                 stacklevel=2,
             )
 
