@@ -48,8 +48,16 @@ class Commands(click.Group):
     """Turns a user's error into one sentence and exit code 2, and lists commands in the order they are used."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        printed: set[str] = set()
+
+        def print_once(message: Warning | str, *_: object, **__: object) -> None:
+            """Each warning the first time only: Python's own memory of them ends with every ``catch_warnings``."""
+            if str(message) not in printed:
+                printed.add(str(message))
+                click.echo(f"warning: {message}", err=True)
+
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: click.echo(f"warning: {message}", err=True)
+            warnings.showwarning = print_once
             try:
                 return super().invoke(ctx)
             except UserError as error:

@@ -5,6 +5,7 @@ Kernel PCA, Laplacian eigenmaps and the base kernel itself are the rows that the
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,7 @@ from benchmark.networks.kernel import (
 )
 from benchmark.runtime.seeds import key
 from methods.regime import ESTIMATORS, NTK, RBF, Affine, Blur, Compose, Laplacian, Polynomial, make_views
-from methods.regime.base import ROWS
+from methods.regime.base import ROWS, RankWarning
 from methods.regime.features import Features, FourierFeatures, Landmarks, exact_features, make_features
 from methods.regime.graphs import knn_graph, normalised_adjacency
 from methods.regime.kernels import Kernel
@@ -170,10 +171,13 @@ def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) 
         **regime.model_dump(include={"basis", "basis_size", "ridge", "extension_ridge", "center"}, exclude_none=True),
         **network.loss,
     )
-    if isinstance(regime, RelatedViews):
-        learner.fit(rows_ND, groups=image_N)
-    else:
-        learner.fit(rows_ND, graph=knn_graph(rows_ND, regime.n_neighbors))
+    with warnings.catch_warnings():
+        if regime.ridge > 0:  # how many of ``embedding_dim`` directions lower the loss is then the ridge's to say
+            warnings.simplefilter("ignore", RankWarning)
+        if isinstance(regime, RelatedViews):
+            learner.fit(rows_ND, groups=image_N)
+        else:
+            learner.fit(rows_ND, graph=knn_graph(rows_ND, regime.n_neighbors))
     source, readout_Pd, shift_d = learner.linear_map()
     return KernelMap(source, np.ascontiguousarray(readout_Pd), shift_d)
 

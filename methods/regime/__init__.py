@@ -5,27 +5,6 @@
 from unlabelled rows and the relation that says which of them are views of one image; ``kernel`` is then the induced
 kernel k*(x, y) = z(x)ᵀz(y), for a support vector machine or kernel ridge regression on few labels.
 
-Four views of each of 80 digits, and a search for β and γ that keeps the views of an image in one fold:
-
->>> from sklearn.datasets import load_digits
->>> from sklearn.linear_model import LogisticRegression
->>> from sklearn.model_selection import GridSearchCV, GroupKFold
->>> from sklearn.pipeline import make_pipeline
->>> from sklearn.preprocessing import StandardScaler
->>> digits = load_digits()
->>> views, image = make_views(digits.images[:80] / 16, Affine(translation=1.0), n_views=4)
->>> learner = KernelVICReg(16, base_kernel=RBF(), basis="rpcholesky", basis_size=100, ridge=1e-4, random_state=0)
->>> search = GridSearchCV(
-...     make_pipeline(learner, StandardScaler(), LogisticRegression()),
-...     {"kernelvicreg__beta": [0.05, 0.2], "kernelvicreg__base_kernel__gamma": [0.01, 0.1]},
-...     cv=GroupKFold(3),
-... )
->>> search = search.fit(views, digits.target[image], groups=image, kernelvicreg__groups=image)
->>> search.best_params_
-{'kernelvicreg__base_kernel__gamma': 0.1, 'kernelvicreg__beta': 0.2}
->>> bool(search.best_score_ > 0.75)  # the same classifier on the pixels reaches 0.72
-True
-
 Common parameters
 -----------------
 n_components : output dimension d; None for every direction that lowers the loss. Where fewer than d do, a warning says
@@ -46,13 +25,15 @@ Fitted attributes: ``eigenvalues_``, ``components_`` (W), ``dual_coef_`` and ``l
 ``loss_``, ``ridge_``.
 
 Without ridge and rank limit the induced kernel forgets what images have in common, and few-label accuracy falls far
-below the base kernel's: hence the default ridge is not zero. README.md says what is theorem and what is finding.
+below the base kernel's: hence the default ridge is not zero. README.md searches β and γ with the views of an image in
+one fold, and says what is theorem and what is finding.
 """
 
 from .base import KernelSSL
 from .graphs import clique_graph, knn_graph, pair_graph, temporal_graph
 from .kernels import NTK, RBF, Laplacian, OnSphere, Polynomial
-from .losses import KernelBarlowTwins, KernelSimCLR, KernelSpectral, KernelVICReg
+from .losses import KernelBarlowTwins, KernelSpectral, KernelVICReg
+from .simclr import KernelSimCLR
 from .views import Affine, Blur, Compose, iter_views, make_views
 
 ESTIMATORS: dict[str, type[KernelSSL]] = {

@@ -15,12 +15,16 @@ from sklearn.utils import Tags, check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .eigen import largest_eigenvalue
-from .features import Features, Landmarks, exact_features, make_features
+from .features import SAMPLERS, Features, Landmarks, exact_features, make_features
 from .graphs import adjacency, with_self_pairs
 from .kernels import resolve_kernel
-from .landmarks import SAMPLERS
 
 ROWS = 4096  # rows whose features are held at a time
+ASYMMETRY = 1e-5  # of a kernel matrix, relative to its largest entry: one computed in single precision passes
+
+
+class RankWarning(UserWarning):
+    """The solution has fewer directions than were asked for."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,11 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         Raises
         ------
         ValueError
-            A parameter out of its range, a graph that is asymmetric or negative, or no direction left to embed.
+            A parameter out of its range, entries that are not finite, labels missing, a graph that is asymmetric or
+            negative, a precomputed matrix that is asymmetric by more than 1e-5 of its largest entry, or no direction
+            left to embed.
         """
-        self._check_parameters()
-        X_ND = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        if self._is_precomputed() and X_ND.shape[0] != X_ND.shape[1]:
-            raise ValueError(f"base_kernel='precomputed' is fitted on a square kernel matrix, not on {X_ND.shape}")
-        target_NN = self._target(self._graph(len(X_ND), groups, graph))
+        X_ND, target_NN = self._checked(X, groups, graph, ensure_min_samples=2)
         self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
         if self._is_exact():
             exact, phi_NP, order_N = exact_features(self.base_kernel_, X_ND)
@@ -122,6 +124,8 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """Number d of directions the solution uses."""
         return len(self.components_)
 
+    _n_features_out = rank_
+
     @property
     def loss_(self) -> float:
         """The objective, ridge term included, that the training rows reach (before the extension ridge)."""
@@ -132,22 +136,30 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         """λ of the objective: ``ridge`` times the smallest λ at which z = 0 is optimal."""
         return self._solution().ridge
 
-    @property
-    def _n_features_out(self) -> int:
-        return self.rank_
+    def _checked(self, X: Any, groups: Any, graph: Any, **accepted: Any) -> tuple[np.ndarray, sp.csr_array]:
+        """Return the rows and the target after checking them and the parameters."""
+        self._check_parameters()
+        X_ND = validate_data(self, X, dtype=np.float64, **accepted)
+        if self._is_precomputed() and X_ND.shape[0] != X_ND.shape[1]:
+            raise ValueError(f"base_kernel='precomputed' is fitted on a square kernel matrix, not on {X_ND.shape}")
+        if self._is_precomputed():
+            gap = max(np.abs(X_ND[rows] - X_ND[:, rows].T).max() for rows in gen_batches(len(X_ND), 512))
+            if gap > ASYMMETRY * np.abs(X_ND).max():
+                raise ValueError(
+                    f"the kernel matrix is asymmetric (|K_ij − K_ji| up to {gap:g}, more than {ASYMMETRY:g} of its "
+                    "largest entry): (K + K.T) / 2 would be symmetric"
+                )
+        return X_ND, self._target(len(X_ND), groups, graph)
 
-    def _target(self, A_NN: sp.csr_array) -> sp.csr_array:
-        """Return what the loss makes of the adjacency: here positive pairs, a row without relations being its own."""
-        return with_self_pairs(A_NN)
+    def _target(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
+        """Return what the loss makes of the relation: here positive pairs, a row without relations being its own."""
+        return with_self_pairs(adjacency(n_rows, groups, graph))
 
     def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
         raise NotImplementedError
 
     def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
         return self._solve_exact(features.transform(X_ND), target_NN)
-
-    def _graph(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
-        return adjacency(n_rows, groups, graph)
 
     def _is_exact(self) -> bool:
         return isinstance(self.basis, str) and self.basis == "exact"
@@ -181,11 +193,13 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         check_scalar(self.basis_size, "basis_size", Integral, min_val=1)
         check_scalar(self.ridge, "ridge", Real, min_val=0.0, max_val=1.0, include_boundaries="left")
         check_scalar(self.extension_ridge, "extension_ridge", Real, min_val=0.0)
+        for name, value in self.get_params(deep=False).items():
+            if isinstance(value, float) and not np.isfinite(value):  # NaN passes every bound
+                raise ValueError(f"{name} == {value}, must be finite")
         names = ("exact", *SAMPLERS, "fourier")
         if isinstance(self.basis, str) and self.basis not in names:
-            raise ValueError(
-                f"basis={self.basis!r} is unknown: give one of {', '.join(names)}, or an array of landmarks"
-            )
+            known = ", ".join(names)
+            raise ValueError(f"basis={self.basis!r} is unknown: give one of {known}, or an array of landmarks")
 
     def _check_rank(self, rank: int) -> None:
         if rank == 0:
@@ -194,6 +208,7 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             warnings.warn(
                 f"n_components={self.n_components} is beyond the rank of the solution: {rank} directions lower "
                 f"the loss at ridge={self.ridge:g}, and transform returns {rank} columns",
+                RankWarning,
                 stacklevel=2,
             )
 

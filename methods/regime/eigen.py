@@ -1,4 +1,4 @@
-"""The largest eigenpairs of a symmetric operator, dense or by Lanczos, and the order among equal ones.
+"""The eigenproblems of the closed forms: the largest pairs, dense or by Lanczos, and the order among equal ones.
 
 Eigenpairs are returned in decreasing order, only those above a floor, and at most ``count`` of them (None: all).
 """
@@ -9,11 +9,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
-from scipy.linalg import eigh, eigh_tridiagonal, lapack
+import scipy.sparse as sp
+from scipy.linalg import blas, cholesky, eigh, eigh_tridiagonal, lapack, solve_triangular
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 DENSE_SIZE = 3000  # up to this size a dense eigensolver takes seconds; beyond it Lanczos is tried first
 TIE = 1e-9  # eigenvalues closer than this, relative to the largest, count as equal
+POSITIVE = 1e-10  # eigenvalues of a target below this, relative to its largest, are zeros
+SHIFT = 1.1  # σ over the bound on μ: spreads the top of the spectrum, and leaves C well-conditioned
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -119,3 +123,88 @@ def fix_signs(U_Pk: np.ndarray) -> np.ndarray:
     """Make the largest entry of every column positive, so that a solution is deterministic."""
     signs_k = np.sign(U_Pk[np.abs(U_Pk).argmax(axis=0), np.arange(U_Pk.shape[1])])
     return U_Pk * np.where(signs_k == 0, 1.0, signs_k)
+
+
+def generalised_pairs(S_PP: np.ndarray, M_PP: np.ndarray, ridge: float, bound: float, count: int | None) -> Pairs:
+    """Solve (M − (λ/2) I) u = μ S u, uᵀSu = 1: return (μ, U) with U (p, k), k ≤ count, μ decreasing and positive.
+
+    Rows √μ u of W minimise ‖Φ WᵀW Φᵀ − T‖²_F + λ‖W‖²_F where S = ΦᵀΦ, M = ΦᵀTΦ (spectral contrastive; HaoChen et al.
+    2021). The VICReg variant ‖ZᵀCnZ − I‖² + β tr ZᵀLZ + λ‖W‖² [K] is the same problem with S = ΦᵀCnΦ and
+    T = Cn − (β/2)L: its ν of (βΦᵀLΦ + λI) u = ν S u is 2(1 − μ).
+
+    S may be singular, M indefinite. With σ above every μ the matrix C = σS − M + (λ/2) I is positive definite, and the
+    reversed problem S u = κ C u has κ = 1/(σ − μ): the wanted end is the large, well-conditioned one.
+
+    ``ridge`` is λ, ``bound`` any bound on μ; both matrices are overwritten. Without ridge the problem is solved on the
+    numerical range of C, where the smallest u is taken, and ties at the cut are broken by norm.
+    """
+    sigma = SHIFT * bound
+    floor = (1 + 1e-10) / sigma  # κ at μ = 0, a little above so that a μ of zero in exact arithmetic is not positive
+    C_PP = M_PP
+    for row, s_P in zip(C_PP, S_PP, strict=True):
+        np.negative(row, out=row)
+        row += sigma * s_P
+    C_PP.flat[:: len(C_PP) + 1] += ridge / 2
+    if ridge == 0:  # on the range of C = QΛQᵀ, where Λ is above rounding
+        values, Q_PP = eigh(C_PP, driver="evd", check_finite=False)
+        kept = values > len(values) * np.finfo(float).eps * values[-1]
+        root_PR = Q_PP[:, kept] / np.sqrt(values[kept])
+        kappa, W_Rk = largest_pairs(root_PR.T @ S_PP @ root_PR, floor)
+        U_Pk = root_PR @ W_Rk
+    else:
+        R_PP = cholesky(C_PP.T, lower=True, overwrite_a=True, check_finite=False)
+
+        def apply(w_P: np.ndarray) -> np.ndarray:
+            """R⁻¹ S R⁻ᵀ w."""
+            u_P = blas.dtrsv(R_PP, w_P, lower=1, trans=1)
+            return blas.dtrsv(R_PP, S_PP @ u_P, lower=1)
+
+        pairs = lanczos_pairs(apply, len(S_PP), floor, count)
+        if pairs is None:  # R⁻¹ S R⁻ᵀ, its lower triangle, in S's own memory
+            pairs = largest_pairs(lapack.dsygst(S_PP.T, R_PP, lower=1, overwrite_a=1)[0], floor, count)
+        kappa, W_Pk = pairs
+        U_Pk = solve_triangular(R_PP, W_Pk, lower=True, trans="T", check_finite=False)
+    mu_k, U_Pk = sigma - 1 / kappa, U_Pk / np.sqrt(kappa)  # uᵀCu = 1 becomes uᵀSu = 1
+    return break_ties(mu_k, U_Pk, count) if ridge == 0 else (mu_k, U_Pk)
+
+
+def target_eigenpairs(T_NN: sp.csr_array, count: int | None, *, drop_constant: bool) -> Pairs:
+    """Return the positive eigenpairs (μ, V) of T, decreasing: the ``count`` largest with all that tie with the last.
+
+    Without ridge and with a kernel matrix of full rank the optimal Gram matrix of the training rows is T₊, whatever the
+    kernel [K]: T = I + A (or any target) for the spectral contrastive loss, Cn − (β/2)L for the VICReg variant. So T's
+    eigenvectors are taken from T itself, one connected component at a time: on cliques of m views this costs n problems
+    of size m, and what remains is one triangular solve.
+
+    ``drop_constant``: T is I − (β/2)L, of which 1 is an eigenvector that Cn removes.
+    """
+    wanted = None if count is None else count + drop_constant
+    component_N = connected_components(T_NN, directed=False)[1]
+    order_N = np.argsort(component_N, kind="stable")
+    components = np.split(order_N, np.cumsum(np.bincount(component_N))[:-1])
+    pairs = [_block_pairs(T_NN[rows][:, rows], wanted) for rows in components]
+    values = np.concatenate([values for values, _ in pairs])
+    V_Nk = sp.csc_array(sp.csr_array(sp.block_diag([vectors for _, vectors in pairs]))[np.argsort(order_N)])
+    order = np.argsort(values)[::-1]
+    order = order[values[order] > POSITIVE * np.abs(values).max()]
+    if wanted is not None and wanted < len(order):
+        order = order[values[order] >= values[order[wanted - 1]] - TIE * values.max()]
+    values, V_Nk = values[order], V_Nk[:, order].toarray()
+    if not drop_constant:
+        return values, V_Nk
+    # Rotate the eigenspace of μ = 1 (the components' indicators) so that one vector is constant, and drop that one.
+    tied = np.flatnonzero(np.abs(values - 1.0) <= TIE)
+    h_t = V_Nk[:, tied].sum(axis=0)
+    h_t /= np.linalg.norm(h_t)
+    h_t[0] += np.copysign(1.0, h_t[0])  # Householder: I − 2hhᵀ/hᵀh sends the constant's coordinates to the first axis
+    V_Nk[:, tied] -= np.outer(V_Nk[:, tied] @ h_t, h_t * (2 / (h_t @ h_t)))
+    keep = np.delete(np.arange(len(values)), tied[0])
+    return values[keep], V_Nk[:, keep]
+
+
+def _block_pairs(block: sp.csr_array, wanted: int | None) -> Pairs:
+    size = block.shape[0]
+    if wanted is None or size <= DENSE_SIZE or wanted >= size:
+        return eigh(block.toarray(), driver="evd", check_finite=False)
+    bound = 1.001 * abs(block).sum(axis=1).max()
+    return eigsh(sp.csc_array(block), k=wanted, sigma=bound, which="LM", v0=start_vector(size))

@@ -7,6 +7,8 @@ The closed forms hold for any Φ (N x p) with ΦΦᵀ = K:
 
 A linear map W of the features is evaluated at new rows as ``source.raw(X) @ readout(W)``, so that a landmark basis pays
 for p kernel values and one thin product a row, not for a triangular solve.
+
+Landmarks by RPCholesky: Chen, Epperly, Tropp, Webber, *Randomly pivoted Cholesky*, 2022 (arXiv 2207.06503).
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
+from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 
-from .kernels import RBF, KernelLike, Laplacian, gram
-from .landmarks import choose_landmarks
+from .kernels import RBF, KernelLike, Laplacian, centre, gram, kernel_diag
+
+SAMPLERS = ("uniform", "k-means++", "rpcholesky")
+CANDIDATES = 20_000  # rows k-means++ and RPCholesky choose among: a uniform sample of this many where there are more
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,7 @@ class FourierFeatures:
         phase_NJ = X_ND @ self.frequencies
         return np.hstack([np.cos(phase_NJ), np.sin(phase_NJ)]) / np.sqrt(self.frequencies.shape[1])
 
-    def transform(self, X_ND: np.ndarray) -> np.ndarray:
-        return self.raw(X_ND)
+    transform = raw
 
     def readout(self, W_dP: np.ndarray) -> np.ndarray:
         return W_dP.T
@@ -140,3 +144,45 @@ def fourier_features(kernel: KernelLike, n_columns: int, size: int, rng: np.rand
     if isinstance(kernel, Laplacian):
         return FourierFeatures(kernel.bound_gamma() * rng.standard_cauchy(shape))
     raise ValueError(f"basis='fourier' knows the spectrum of rbf and laplacian, not of {kernel!r}: use landmarks")
+
+
+def choose_landmarks(
+    name: str, kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState
+) -> np.ndarray:
+    """Return the row numbers of at most ``size`` landmarks, chosen as ``name`` of ``SAMPLERS`` says.
+
+    "uniform" draws without replacement, "k-means++" in proportion to the squared distance to those drawn before, in
+    input space, "rpcholesky" to what those leave of k(x, x).
+    """
+    pool = np.arange(len(X_ND))
+    if name == "uniform":
+        return np.sort(rng.permutation(pool)[:size])
+    if len(pool) > CANDIDATES:
+        pool = np.sort(rng.permutation(pool)[:CANDIDATES])
+    rows_ND = X_ND[np.ix_(pool, pool)] if kernel == "precomputed" else X_ND[pool]
+    size = min(size, len(pool))
+    if name == "rpcholesky":
+        return pool[rpcholesky(kernel, rows_ND, size, rng)]
+    if kernel == "precomputed":
+        raise ValueError("basis='k-means++' needs rows, not a precomputed kernel: use 'uniform' or 'rpcholesky'")
+    return pool[np.unique(kmeans_plusplus(rows_ND - centre(rows_ND), size, random_state=rng)[1])]
+
+
+def rpcholesky(kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
+    """Return up to ``size`` row numbers, each drawn in proportion to what the earlier ones leave of k(x, x).
+
+    Stops early where nothing is left (the kernel matrix has lower rank). O(N·size²) time, O(N·size) memory.
+    """
+    left_N = (np.diag(X_ND) if kernel == "precomputed" else kernel_diag(kernel, X_ND)).astype(float)
+    enough = left_N.sum() * np.finfo(float).eps * len(left_N)
+    factor_PN = np.empty((size, len(left_N)))
+    pivots: list[int] = []
+    while len(pivots) < size and left_N.sum() > enough:
+        pivot = int(rng.choice(len(left_N), p=left_N / left_N.sum()))
+        column_N = X_ND[:, pivot] if kernel == "precomputed" else gram(kernel, X_ND[[pivot]], X_ND)[0]
+        column_N = column_N - factor_PN[: len(pivots), pivot] @ factor_PN[: len(pivots)]
+        factor_PN[len(pivots)] = column_N / np.sqrt(column_N[pivot])
+        left_N = np.maximum(left_N - factor_PN[len(pivots)] ** 2, 0.0)
+        left_N[pivot] = 0.0
+        pivots.append(pivot)
+    return np.sort(pivots)

@@ -15,10 +15,19 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.neighbors import kneighbors_graph
 from sklearn.utils import check_array, column_or_1d
 
+from .kernels import centre
+
 
 def clique_graph(groups: np.ndarray) -> sp.csr_array:
-    """Return A with A_ij = 1 for i ≠ j of one group: every view of an image is related to every other."""
-    _, image_N = np.unique(groups, return_inverse=True)
+    """Return A with A_ij = 1 for i ≠ j of one group: every view of an image is related to every other.
+
+    Raises ValueError where a label is missing (NaN, NaT, None) or infinite, or labels cannot be compared.
+    """
+    labels_N = _labels(groups, "groups")
+    try:
+        _, image_N = np.unique(labels_N, return_inverse=True)
+    except TypeError as error:
+        raise ValueError(f"groups has labels that cannot be compared ({error}): give numbers or strings") from error
     rows = np.arange(len(image_N))
     Y_NI = sp.csr_array((np.ones(len(rows)), (rows, image_N)))
     return without_loops(Y_NI @ Y_NI.T)
@@ -32,19 +41,22 @@ def pair_graph(pairs: np.ndarray, n_rows: int, weights: np.ndarray | None = None
     if pairs_E2.size and (pairs_E2.min() < 0 or pairs_E2.max() >= n_rows):
         raise ValueError(f"pairs name row {pairs_E2.min()} to {pairs_E2.max()}, the rows are 0 to {n_rows - 1}")
     weights_E = np.ones(len(pairs_E2)) if weights is None else np.asarray(weights, dtype=float)
+    if weights_E.shape != (len(pairs_E2),) or not (np.isfinite(weights_E) & (weights_E >= 0)).all():
+        raise ValueError(f"weights must be {len(pairs_E2)} finite numbers of at least 0, one a pair")
     A = sp.csr_array((weights_E, (pairs_E2[:, 0], pairs_E2[:, 1])), shape=(n_rows, n_rows))
     return without_loops(A + A.T)
 
 
 def knn_graph(X_ND: np.ndarray, n_neighbors: int) -> sp.csr_array:
     """Return the graph that relates two rows when either is among the other's nearest neighbours."""
-    A = sp.csr_array(kneighbors_graph(X_ND, n_neighbors))
+    X_ND = check_array(X_ND, dtype=np.float64)
+    A = sp.csr_array(kneighbors_graph(X_ND - centre(X_ND), n_neighbors))
     return sp.csr_array(A.maximum(A.T))
 
 
 def temporal_graph(n_rows: int, window: int = 1, sequence: np.ndarray | None = None) -> sp.csr_array:
     """Return the graph that relates rows at most ``window`` steps apart, within one ``sequence`` label where given."""
-    label_N = np.zeros(n_rows) if sequence is None else np.asarray(sequence)
+    label_N = np.zeros(n_rows) if sequence is None else _labels(sequence, "sequence", n_rows)
     lags = range(1, min(window, n_rows - 1) + 1)
     starts = [np.flatnonzero(label_N[lag:] == label_N[:-lag]) for lag in lags]
     pairs = [np.stack([start, start + lag], axis=1) for lag, start in zip(lags, starts, strict=True)]
@@ -83,10 +95,27 @@ def adjacency(n_rows: int, groups: np.ndarray | None, graph: sp.sparray | None) 
         return A
     if groups is None:
         return sp.csr_array((n_rows, n_rows))
-    labels_N = column_or_1d(groups)
-    if len(labels_N) != n_rows:
-        raise ValueError(f"groups has {len(labels_N)} labels for {n_rows} rows: give one a row")
-    return clique_graph(labels_N)
+    return clique_graph(_labels(groups, "groups", n_rows))
+
+
+def _labels(labels: np.ndarray, name: str, n_rows: int | None = None) -> np.ndarray:
+    """Return the labels as an array after checking that there is one a row and none is missing."""
+    labels_N = column_or_1d(labels)
+    if n_rows is not None and len(labels_N) != n_rows:
+        raise ValueError(f"{name} has {len(labels_N)} labels for {n_rows} rows: give one a row")
+    if labels_N.dtype.kind == "f":
+        missing_N = ~np.isfinite(labels_N)
+    elif labels_N.dtype.kind == "O":  # NaN and NaT differ from themselves, and pandas' NA from all
+        present = (
+            label is not None and any((label == label) is true for true in (True, np.True_)) for label in labels_N
+        )
+        missing_N = ~np.fromiter(present, dtype=bool)
+    else:
+        missing_N = labels_N != labels_N
+    if missing_N.any():
+        row = int(np.argmax(missing_N))
+        raise ValueError(f"{name} has the label {labels_N[row]} at row {row}: give every row a label")
+    return labels_N
 
 
 def check_symmetric_graph(graph: sp.sparray, n_rows: int) -> sp.csr_array:

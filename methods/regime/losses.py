@@ -1,22 +1,19 @@
-"""The losses for a fixed kernel: spectral contrastive, VICReg and Barlow Twins in closed form, SimCLR not."""
+"""The losses with a closed form for a fixed kernel: spectral contrastive, VICReg and Barlow Twins."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 
-from .base import KernelSSL, Solution, extend
-from .eigen import Pairs, fix_signs, largest_eigenvalue, symmetric_pairs
-from .graphs import check_symmetric_graph, laplacian, normalised_adjacency, smallest_clique
-from .infonce import InfoNCE, minimise_convex, minimise_low_rank
-from .quadratic import QuadraticSSL
-from .statistics import Statistics, Sums
+from .eigen import Pairs, largest_eigenvalue, symmetric_pairs
+from .graphs import adjacency, check_symmetric_graph, laplacian, normalised_adjacency, smallest_clique
+from .quadratic import QuadraticSSL, Statistics, Sums
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -30,32 +27,20 @@ class KernelSpectral(QuadraticSSL):
     """
 
     target: str = "adjacency"
+    _sees_mean = True
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         if self.target not in ("adjacency", "normalised", "graph"):
             raise ValueError(f"target={self.target!r} is unknown: give adjacency, normalised or graph")
 
-    def _graph(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
-        if self.target != "graph":
-            return super()._graph(n_rows, groups, graph)
-        if graph is None or groups is not None:
-            raise ValueError("target='graph' takes the target matrix from fit's graph, and no groups")
-        return check_symmetric_graph(graph, n_rows)
-
-    def _target(self, A_NN: sp.csr_array) -> sp.csr_array:
+    def _target(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
         if self.target == "graph":
-            return A_NN
-        T_NN = sp.csr_array(sp.eye_array(A_NN.shape[0]) + A_NN)
+            if graph is None or groups is not None:
+                raise ValueError("target='graph' takes the target matrix from fit's graph, and no groups")
+            return check_symmetric_graph(graph, n_rows)
+        T_NN = sp.csr_array(sp.eye_array(n_rows) + adjacency(n_rows, groups, graph))
         return T_NN if self.target == "adjacency" else normalised_adjacency(T_NN)
-
-    @property
-    def _centred(self) -> bool:
-        return self.center
-
-    @property
-    def _kernel_free(self) -> bool:
-        return not self.center
 
     def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
         return sums.target_square - float(mu_d @ mu_d)
@@ -78,20 +63,17 @@ class KernelVICReg(QuadraticSSL):
         super()._check_parameters()
         check_scalar(self.beta, "beta", Real, min_val=0.0)
 
-    def _target(self, A_NN: sp.csr_array) -> sp.csr_array:
+    def _target(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
         """I − (β/2)L, which centring turns into Cn − (β/2)L."""
+        A_NN = adjacency(n_rows, groups, graph)
         clique = smallest_clique(A_NN)
         if clique is not None and self.beta >= 2 / clique:
             warnings.warn(
                 f"beta={self.beta:g} is at least 2/m on cliques of m={clique} views, where the VICReg variant and the "
                 "spectral contrastive loss coincide (exactly so without ridge on the exact basis): use beta < 2/m",
-                stacklevel=3,
+                stacklevel=4,
             )
-        return sp.csr_array(sp.eye_array(A_NN.shape[0]) - (self.beta / 2) * laplacian(A_NN))
-
-    @property
-    def _kernel_free(self) -> bool:
-        return True
+        return sp.csr_array(sp.eye_array(n_rows) - (self.beta / 2) * laplacian(A_NN))
 
     def _bound(self, sums: Sums) -> float:
         return 1.0
@@ -107,6 +89,8 @@ class KernelBarlowTwins(QuadraticSSL):
     for the eigenpairs μ > λ/2 of Γ. ``eigenvalues_``: μ.
     """
 
+    _kernel_free = False
+
     def _critical_ridge(self, statistics: Statistics) -> float:
         return 2 * largest_eigenvalue(statistics.target) / statistics.sums.target_total
 
@@ -121,46 +105,3 @@ class KernelBarlowTwins(QuadraticSSL):
     def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
         missing = (self.n_components or len(mu_d)) - len(mu_d)
         return missing + float((ridge / mu_d - (ridge / mu_d) ** 2 / 4).sum())
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class KernelSimCLR(KernelSSL):
-    """InfoNCE over all rows: min Σ_ij w_ij (log Σ_k exp zᵢᵀz_k − zᵢᵀz_j) + λ‖W‖²_F, w = A/ΣA; see ``infonce``.
-
-    There is no closed form. With n_components None the program is convex in H = WᵀW and is solved to a certified
-    relative gap ``tol`` in at most ``max_iter`` iterations of FISTA. With n_components it is not convex: L-BFGS over W
-    finds local minima to about ``tol``, of which the best of ``n_init`` is kept. ``ridge`` must be positive: without it
-    the scale of z grows without end. O(N²) memory and time a step; a row without relations is its own positive.
-    ``eigenvalues_``: those of H.
-    """
-
-    ridge: float = 1e-2
-    tol: float = 1e-6
-    max_iter: int = 200
-    n_init: int = 4
-
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        check_scalar(self.ridge, "ridge", Real, min_val=0.0, max_val=1.0, include_boundaries="neither")
-        check_scalar(self.tol, "tol", Real, min_val=0.0)
-        check_scalar(self.max_iter, "max_iter", Integral, min_val=1)
-        check_scalar(self.n_init, "n_init", Integral, min_val=1)
-
-    def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
-        offset_P = phi_NP.mean(axis=0) if self.center else np.zeros(phi_NP.shape[1])
-        loss = InfoNCE.of(phi_NP - offset_P, target_NN)
-        critical = largest_eigenvalue(loss.ascent_at_zero())
-        if critical <= 10 * np.finfo(float).eps * np.vdot(phi_NP, phi_NP):
-            raise self._nothing_to_embed()
-        ridge = self.ridge * critical
-        if self.n_components is None:
-            found = minimise_convex(loss, ridge, self.tol, self.max_iter)
-        else:
-            rng = check_random_state(self.random_state)
-            found = minimise_low_rank(loss, ridge, self.n_components, self.tol, self.n_init, rng)
-        self.n_iter_ = found.n_iter
-        self._check_rank(len(found.W))
-        W_dP = fix_signs(found.W.T).T
-        if self.extension_ridge > 0:
-            W_dP = extend(W_dP, loss.phi.T @ loss.phi, self.extension_ridge)
-        return Solution((found.W**2).sum(axis=1), W_dP, offset_P, found.objective, ridge)

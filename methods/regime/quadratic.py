@@ -1,29 +1,109 @@
-"""The losses quadratic in zzᵀ, which need only sufficient statistics of the features: closed forms, and streaming."""
+"""The losses quadratic in zzᵀ, which need only sufficient statistics of the features: closed forms, and streaming.
+
+For Φ (N x p) and a sparse symmetric B (N x N) these are N, Φᵀ1, ΦᵀB1, 1ᵀB1, ‖B‖²_F, ‖B‖_∞ and the matrices ΦᵀΦ and
+ΦᵀBΦ. Rows of different batches are unrelated, so B is block-diagonal over batches and the statistics of the whole are
+sums: one pass, O(N p²) time and O(p²) memory whatever N. On cliques of m views ΦᵀBΦ comes from the sums of an image's
+features, ΦᵀLΦ = mS − Σ sᵢsᵢᵀ; a sparse B does the same in O(nnz·p).
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from functools import partial, reduce
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import reduce
 from operator import add
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import solve_triangular
+from sklearn.utils import gen_batches
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from .base import ROWS, KernelSSL, Solution, extend
-from .eigen import Pairs, break_ties, fix_signs, largest_eigenvalue
+from .eigen import Pairs, break_ties, fix_signs, generalised_pairs, largest_eigenvalue, target_eigenpairs
 from .features import Features
-from .generalised import generalised_pairs
 from .graphs import component_chunks
-from .insample import target_eigenpairs
 from .kernels import resolve_kernel
-from .statistics import Statistics, Sums, add_outer
 
+PANEL = 512
 ILL_CONDITIONED = 1e12  # of the kernel matrix: from here an extension without ridge has few digits left
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The small statistics; ``norm_bound`` = max row sum of |B| ≥ the largest eigenvalue of B."""
+
+    count: int
+    feature_sum: np.ndarray
+    target_sum: np.ndarray
+    target_total: float
+    target_square: float
+    norm_bound: float
+
+    @classmethod
+    def of(cls, phi_NP: np.ndarray, B_NN: sp.csr_array) -> Sums:
+        """Return those of one batch."""
+        row_sums_N = np.asarray(B_NN.sum(axis=1)).ravel()
+        return cls(
+            count=len(phi_NP),
+            feature_sum=phi_NP.sum(axis=0),
+            target_sum=phi_NP.T @ row_sums_N,
+            target_total=float(row_sums_N.sum()),
+            target_square=float((B_NN.data**2).sum()),
+            norm_bound=float(np.asarray(abs(B_NN).sum(axis=1)).max(initial=0.0)),
+        )
+
+    def __add__(self, other: Sums) -> Sums:
+        total = {name: value + vars(other)[name] for name, value in vars(self).items()}
+        return Sums(**total | {"norm_bound": max(self.norm_bound, other.norm_bound)})
+
+    @property
+    def mean(self) -> np.ndarray:
+        """φ̄, the mean feature."""
+        return self.feature_sum / self.count
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All of them, float64."""
+
+    sums: Sums
+    gram: np.ndarray
+    target: np.ndarray
+
+    @classmethod
+    def of(cls, phi_NP: np.ndarray, B_NN: sp.csr_array) -> Statistics:
+        """Return those of one batch."""
+        return cls(Sums.of(phi_NP, B_NN), phi_NP.T @ phi_NP, quadratic_form(phi_NP, B_NN))
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(self.sums + other.sums, self.gram + other.gram, self.target + other.target)
+
+    def centre(self) -> None:
+        """Turn ΦᵀΦ into ΦᵀCnΦ and ΦᵀBΦ into ΦᵀCnBCnΦ, Cn = I − 11ᵀ/N, in their own memory."""
+        mean_P, sums = self.sums.mean, self.sums
+        add_outer(self.gram, sums.feature_sum, -mean_P)
+        add_outer(self.target, mean_P, sums.target_total * mean_P - sums.target_sum)
+        add_outer(self.target, sums.target_sum, -mean_P)
+
+
+def add_outer(A_PP: np.ndarray, a_P: np.ndarray, b_P: np.ndarray) -> None:
+    """A += abᵀ in A's own memory."""
+    for panel in gen_batches(len(A_PP), PANEL):
+        A_PP[panel] += np.outer(a_P[panel], b_P)
+
+
+def quadratic_form(phi_NP: np.ndarray, B_NN: sp.csr_array) -> np.ndarray:
+    """Return ΦᵀBΦ, by panels of columns: O(N·panel) extra memory, and half the arithmetic for B = Bᵀ."""
+    size = phi_NP.shape[1]
+    M_PP = np.empty((size, size))
+    for panel in gen_batches(size, PANEL):
+        M_PP[: panel.stop, panel] = phi_NP[:, : panel.stop].T @ (B_NN @ phi_NP[:, panel])
+        M_PP[panel, : panel.stop] = M_PP[: panel.stop, panel].T
+    return M_PP
 
 
 def _can_stream(estimator: QuadraticSSL) -> bool:
@@ -38,6 +118,11 @@ def _can_stream(estimator: QuadraticSSL) -> bool:
 class QuadraticSSL(KernelSSL):
     """Base of the closed forms. A subclass says what its loss makes of the graph and which eigenproblem follows."""
 
+    # Whether the loss sees the mean of z over the training rows, and whether its in-sample solution without ridge is
+    # that of ``target_eigenpairs``, the same for every kernel of full rank.
+    _sees_mean: ClassVar[bool] = False
+    _kernel_free: ClassVar[bool] = True
+
     @available_if(_can_stream)
     def partial_fit(self, X: Any, y: Any = None, groups: Any = None, graph: Any = None) -> Self:
         """Add the rows of ``X`` and the relations among them to all that was fitted before; O(p²) memory whatever N.
@@ -46,10 +131,8 @@ class QuadraticSSL(KernelSSL):
         and bandwidth from its rows. The eigenproblem is solved when ``transform`` or a fitted attribute first asks
         for it. The parameters are those of ``fit``.
         """
-        self._check_parameters()
         first = not hasattr(self, "_features")
-        X_ND = validate_data(self, X, dtype=np.float64, reset=first)
-        target_NN = self._target(self._graph(len(X_ND), groups, graph))
+        X_ND, target_NN = self._checked(X, groups, graph, reset=first)
         if first:
             self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
             self._features = self._make_features(X_ND)
@@ -66,8 +149,7 @@ class QuadraticSSL(KernelSSL):
 
     @property
     def _centred(self) -> bool:
-        """Whether the loss sees z less its mean over the training rows."""
-        return True
+        return self.center or not self._sees_mean
 
     def _critical_ridge(self, statistics: Statistics) -> float:
         """Return the smallest λ at which z = 0 is optimal."""
@@ -90,11 +172,6 @@ class QuadraticSSL(KernelSSL):
         """Return the loss with its ridge term at the solution."""
         raise NotImplementedError
 
-    @property
-    def _kernel_free(self) -> bool:
-        """Whether the in-sample solution without ridge does not depend on a kernel of full rank."""
-        return False
-
     def _accumulate(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Statistics:
         chunks = component_chunks(target_NN, ROWS)
         return reduce(add, (Statistics.of(features.transform(X_ND[rows]), target_NN[rows][:, rows]) for rows in chunks))
@@ -102,19 +179,15 @@ class QuadraticSSL(KernelSSL):
     def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
         self._features = features
         self._statistics = self._accumulate(features, X_ND, target_NN)
-        return self._solve_streamed()
+        return self._solve(deepcopy(self._statistics))
 
     def _solution(self) -> Solution:
         check_is_fitted(self)
         if self._solved is None:  # rows were added since
-            self._keep(self._features, self._solve_streamed())
+            self._keep(self._features, self._solve(deepcopy(self._statistics)))
         return super()._solution()
 
-    def _solve_streamed(self) -> Solution:
-        return self._solve(self._statistics.copy(), lambda: self._statistics.gram.copy())
-
     def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
-        gram = partial(np.matmul, phi_NP.T, phi_NP)
         if self.ridge == 0:
             n_rows, rank = phi_NP.shape
             condition = (phi_NP[0, 0] / phi_NP[rank - 1, rank - 1]) ** 2
@@ -125,10 +198,11 @@ class QuadraticSSL(KernelSSL):
                     "ridge > 0",
                     stacklevel=3,
                 )
-            if self._kernel_free and rank == n_rows:
-                sums = Sums.of(phi_NP, target_NN)
-                return self._assemble(*self._in_sample_directions(phi_NP, target_NN), 0.0, sums, gram)
-        return self._solve(Statistics.of(phi_NP, target_NN), gram)
+            if self._kernel_free and not (self._sees_mean and self.center) and rank == n_rows:
+                gram_PP = phi_NP.T @ phi_NP if self.extension_ridge > 0 else None
+                directions = self._in_sample_directions(phi_NP, target_NN)
+                return self._assemble(*directions, 0.0, Sums.of(phi_NP, target_NN), gram_PP)
+        return self._solve(Statistics.of(phi_NP, target_NN))
 
     def _in_sample_directions(self, phi_NN: np.ndarray, target_NN: sp.csr_array) -> Pairs:
         """Eigenvectors V of the target itself, interpolated: U = Φ⁻¹V by one triangular solve.
@@ -142,8 +216,9 @@ class QuadraticSSL(KernelSSL):
             U_Nk -= np.outer(constant_N, constant_N @ U_Nk / (constant_N @ constant_N))
         return break_ties(mu_k, U_Nk, self.n_components)
 
-    def _solve(self, statistics: Statistics, gram: Callable[[], np.ndarray]) -> Solution:
-        """Solve from statistics, whose matrices are spent; ``gram`` makes ΦᵀΦ anew where it is needed again."""
+    def _solve(self, statistics: Statistics) -> Solution:
+        """Solve from statistics, whose matrices are spent."""
+        gram_PP = statistics.gram.copy() if self.extension_ridge > 0 else None
         rounding = np.finfo(float).eps * float(np.trace(statistics.gram)) * statistics.sums.norm_bound
         if self._centred:
             statistics.centre()
@@ -151,16 +226,15 @@ class QuadraticSSL(KernelSSL):
         if critical <= 10 * rounding:
             raise self._nothing_to_embed()
         ridge = self.ridge * critical
-        return self._assemble(*self._directions(statistics, ridge), ridge, statistics.sums, gram)
+        return self._assemble(*self._directions(statistics, ridge), ridge, statistics.sums, gram_PP)
 
     def _assemble(
-        self, mu_d: np.ndarray, U_Pd: np.ndarray, ridge: float, sums: Sums, gram: Callable[[], np.ndarray]
+        self, mu_d: np.ndarray, U_Pd: np.ndarray, ridge: float, sums: Sums, gram_PP: np.ndarray | None
     ) -> Solution:
         self._check_rank(len(mu_d))
         W_dP = (fix_signs(U_Pd) * self._row_norms(mu_d, ridge)).T
         offset_P = sums.mean if self.center else np.zeros_like(sums.mean)
-        if self.extension_ridge > 0:
-            S_PP = gram()
-            add_outer(S_PP, sums.count * offset_P, -offset_P)
-            W_dP = extend(W_dP, S_PP, self.extension_ridge)
+        if gram_PP is not None:
+            add_outer(gram_PP, sums.count * offset_P, -offset_P)
+            W_dP = extend(W_dP, gram_PP, self.extension_ridge)
         return Solution(mu_d, W_dP, offset_P, self._objective(mu_d, ridge, sums), ridge)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
-from click.testing import Result
+from click.testing import CliRunner, Result
 
+from benchmark.cli import Commands
 from benchmark.data import DataSet, DataSpec, ImageSet, load
 from benchmark.networks import kernel_maps
 from benchmark.networks.base import WEIGHTS_NAME, Job, Network
@@ -33,7 +36,7 @@ from benchmark.runtime.signals import Interrupted, Requests
 from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Suite, load_suite
 from methods.regime import ESTIMATORS
-from methods.regime.base import KernelSSL
+from methods.regime.base import KernelSSL, RankWarning
 from tests.benchmark.conftest import Command
 
 TINY = """
@@ -179,7 +182,6 @@ def _settings() -> Iterator[Any]:
 
 @pytest.mark.parametrize("settings", _settings())
 @pytest.mark.parametrize("method", KERNEL_METHODS)
-@pytest.mark.filterwarnings("ignore:n_components=8 is beyond the rank")
 def test_what_is_saved_is_what_was_fitted(
     suite_file: Path, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, settings: tuple[str]
 ) -> None:
@@ -209,6 +211,26 @@ def test_what_is_saved_is_what_was_fitted(
     queries = loaded.extract(data.test, lambda *_: torch.empty(0))
     assert queries.dtype == torch.float64
     assert np.array_equal(queries[:30].numpy(), loaded.map.transform(plain_rows(data.test))[:30])
+
+
+def test_a_rank_that_the_ridge_lowers_is_expected(suite_file: Path, data: DataSet) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        ridged = kernel_network(suite_file, "kernel_barlow_twins", "regime.ridge=0.5")
+        assert len(fitted(ridged, data).shift) < 8
+    assert not told
+
+
+def test_a_warning_that_comes_again_is_printed_once() -> None:
+    @click.command()
+    def twice() -> None:
+        for _ in range(2):
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                warnings.warn("the rank is low", RankWarning, stacklevel=1)
+
+    result = CliRunner().invoke(Commands(commands={"twice": twice}), ["twice"])
+    assert result.output.count("warning: the rank is low") == 1
 
 
 def test_labelled_views_are_learned_from_and_images_measured(suite_file: Path, data: DataSet, tmp_path: Path) -> None:

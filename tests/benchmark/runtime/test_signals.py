@@ -104,7 +104,7 @@ def test_logistic_regression_ends_with_the_solvers_iteration(tmp_path: Path) -> 
 
 
 def test_the_fit_of_kernel_simclr_ends_with_the_solvers_iteration(tmp_path: Path) -> None:
-    from methods.regime.infonce import InfoNCE
+    from methods.regime.simclr import InfoNCE
 
     regime = {"kernel": {"gamma": 20.0}, "basis": "exact", "relation": "neighbours", "n_neighbors": 5, "ridge": 1e-3}
     settings = {"method": "kernel_simclr", "data": {"source": "spirals"}, "regime": regime, "loss": {"max_iter": 10**6}}

@@ -93,3 +93,39 @@ def test_random_features_have_no_landmarks(problem):
     assert not hasattr(estimator, "landmarks_")
     with pytest.raises(AttributeError, match="basis='fourier' has no dual_coef_"):
         _ = estimator.dual_coef_
+
+
+def test_a_kernel_matrix_that_is_asymmetric_is_refused_and_one_rounded_to_single_precision_is_not(problem):
+    given = problem()
+    learner = KernelSpectral(3, base_kernel="precomputed")
+    reached = learner.fit(given.gram, groups=given.groups).loss_
+    single = given.gram.astype(np.float32).astype(float)
+    single[3, 1] += 1e-6
+    assert learner.fit(single, groups=given.groups).loss_ == pytest.approx(reached, rel=1e-4)
+    for scale in (1e-8, 1.0, 1e8):  # the tolerance is relative to the entries
+        skewed = scale * given.gram
+        skewed[1, 3] += 1e-4 * scale
+        with pytest.raises(
+            ValueError, match=r"kernel matrix is asymmetric \(\|K_ij − K_ji\| up to .*, more than 1e-05"
+        ):
+            learner.fit(skewed, groups=given.groups)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("cls", ESTIMATORS.values())
+def test_what_is_not_finite_is_refused_wherever_it_is_given(cls, value, problem):
+    given = problem()
+    rows, graph = given.rows.copy(), given.adjacency.copy()
+    rows[3, 1] = graph[0, 1] = graph[1, 0] = value
+    with pytest.raises(ValueError, match="Input X contains"):
+        cls().fit(rows, groups=given.groups)
+    with pytest.raises(ValueError, match="Input X contains"):
+        cls(base_kernel=given.kernel).fit(given.rows, groups=given.groups).transform(rows)
+    with pytest.raises(ValueError, match="Input graph contains"):
+        cls().fit(given.rows, graph=graph)
+    with pytest.raises(ValueError, match=f"groups has the label {value} at row 5: give every row a label"):
+        cls().fit(given.rows, groups=np.where(np.arange(24) == 5, value, given.groups))
+    with pytest.raises(ValueError, match="Input basis contains"):
+        cls(base_kernel=given.kernel, basis=rows).fit(given.rows, groups=given.groups)
+    with pytest.raises(ValueError, match=f"extension_ridge == {value}, must be finite"):
+        cls(extension_ridge=value).fit(given.rows, groups=given.groups)

@@ -1,6 +1,5 @@
 """The estimators as citizens of scikit-learn."""
 
-import doctest
 import pickle
 
 import numpy as np
@@ -10,7 +9,6 @@ from sklearn.base import clone
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import methods.regime
 from methods.regime import (
     ESTIMATORS,
     RBF,
@@ -128,12 +126,6 @@ def test_groups_pairs_and_graph_state_the_same_relation(cls, problem):
     by_graph = cls(base_kernel=given.kernel).fit(given.rows, graph=sp.coo_matrix(given.adjacency))
     np.testing.assert_array_equal(by_pairs.components_, by_groups.components_)
     np.testing.assert_array_equal(by_graph.components_, by_groups.components_)
-
-
-def test_the_grid_search_of_the_documentation_runs():
-    failures, examples = doctest.testmod(methods.regime)
-    assert examples > 8
-    assert not failures
 
 
 def test_the_induced_kernel_serves_a_support_vector_machine(problem):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from methods.regime import RBF, Laplacian, Polynomial
-from methods.regime.features import exact_features, make_features, pivoted_cholesky
-from methods.regime.landmarks import SAMPLERS, choose_landmarks
+from methods.regime.features import SAMPLERS, choose_landmarks, exact_features, make_features, pivoted_cholesky
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_randomly_pivoted_cholesky_stops_at_the_rank(rows, rng):
 
 
 def test_landmarks_are_chosen_among_a_bounded_number_of_rows(rows, rng, monkeypatch):
-    monkeypatch.setattr("methods.regime.landmarks.CANDIDATES", 25)
+    monkeypatch.setattr("methods.regime.features.CANDIDATES", 25)
     seen = []
 
     def kernel(x, y):

@@ -107,3 +107,33 @@ def test_a_relation_that_is_none_is_told_in_one_sentence(groups, graph, message)
 def test_pairs_that_name_no_rows_are_told(pairs, message):
     with pytest.raises(ValueError, match=message):
         pair_graph(pairs, 4)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        [0.0, np.nan, 1.0],
+        ["a", None, "b"],
+        np.array(["2026-01-01", "NaT", "2026-01-02"], dtype="datetime64[D]"),
+        np.array(["a", np.nan, "b"], dtype=object),
+    ],
+)
+def test_a_missing_label_is_told(groups):
+    with pytest.raises(ValueError, match=r"groups has the label .* at row 1: give every row a label"):
+        clique_graph(groups)
+    with pytest.raises(ValueError, match=r"sequence has the label .* at row 1: give every row a label"):
+        temporal_graph(3, sequence=groups)
+
+
+def test_labels_that_cannot_be_compared_and_of_a_wrong_number_are_told():
+    with pytest.raises(ValueError, match="groups has labels that cannot be compared"):
+        clique_graph(np.array(["a", 1, "b"], dtype=object))
+    assert clique_graph(np.array([np.int64(1), np.int64(1)], dtype=object)).nnz == 2
+    with pytest.raises(ValueError, match="sequence has 2 labels for 3 rows"):
+        temporal_graph(3, sequence=[0, 0])
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], [np.nan], [np.inf], [-1.0], 1.0])
+def test_weights_that_are_none_are_told(weights):
+    with pytest.raises(ValueError, match="weights must be 1 finite numbers of at least 0, one a pair"):
+        pair_graph(np.array([[0, 1]]), 3, weights=weights)

@@ -7,7 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from methods.regime import KernelSimCLR
 from methods.regime.features import exact_features
 from methods.regime.graphs import clique_graph, with_self_pairs
-from methods.regime.infonce import InfoNCE, Iterate, minimise_convex, optimality_gap
+from methods.regime.simclr import InfoNCE, Iterate, minimise_convex, optimality_gap
 
 
 @pytest.fixture

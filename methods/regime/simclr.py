@@ -1,4 +1,4 @@
-"""InfoNCE of a Gram matrix, and its two solvers: a convex program over H ⪰ 0, and factors W of limited rank.
+"""SimCLR: InfoNCE of a Gram matrix, and its two solvers: a convex program over H ⪰ 0, and factors W of limited rank.
 
 With G = ΦHΦᵀ, H = WᵀW, and weights w_ij = A_ij/ΣA of the positive pairs,
     f(G) = Σ_i w_i log Σ_{k∈C(i)} exp G_ik − Σ_ij w_ij G_ij,   w_i = Σ_j w_ij,
@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import gen_batches
+from sklearn.utils import check_random_state, check_scalar, gen_batches
 
-from .eigen import largest_pairs
+from .base import KernelSSL, Solution, extend
+from .eigen import fix_signs, largest_eigenvalue, largest_pairs
 from .graphs import degrees
 
 SWEEP = 10  # fISTA iterations between two polishings and evaluations of the optimality gap
@@ -86,16 +89,11 @@ class Minimum:
     n_iter: int
 
 
-@dataclass(frozen=True)
-class Iterate:
+class Iterate(NamedTuple):
     """A point H with its Gram matrix G (kept beside it: both are linear, so steps need no product with Φ)."""
 
     H: np.ndarray
     G: np.ndarray
-
-    def beyond(self, other: Iterate, step: float) -> Iterate:
-        """Return self + step·(self − other): Nesterov's extrapolation."""
-        return Iterate(self.H + step * (self.H - other.H), self.G + step * (self.G - other.G))
 
 
 def minimise_convex(loss: InfoNCE, ridge: float, tol: float, max_iter: int) -> Minimum:
@@ -150,7 +148,8 @@ def fista_sweep(loss: InfoNCE, start: Iterate, ridge: float, step: float) -> tup
         if np.vdot(ahead.H - new.H, new.H - current.H) > 0:
             momentum = 1.0
         next_momentum = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = new.beyond(current, (momentum - 1) / next_momentum)
+        beyond = (momentum - 1) / next_momentum  # Nesterov's extrapolation
+        ahead = Iterate(new.H + beyond * (new.H - current.H), new.G + beyond * (new.G - current.G))
         current, momentum = new, next_momentum
     return current, step
 
@@ -168,20 +167,15 @@ def _proximal_step(loss: InfoNCE, at: Iterate, ridge: float, step: float) -> tup
     gradient_PP = loss.gradient(P_NN) + ridge * np.eye(len(at.H))
     step *= 2.0
     while True:
-        H_PP = project_psd(at.H - step * gradient_PP)
+        values, vectors = eigh(at.H - step * gradient_PP, driver="evd", check_finite=False)
+        positive = values > 0  # the nearest positive semi-definite matrix
+        H_PP = (vectors[:, positive] * values[positive]) @ vectors[:, positive].T
         new = Iterate(H_PP, loss.gram(H_PP))
         change = H_PP - at.H
         model = value + np.vdot(gradient_PP, change) - ridge * np.trace(change) + np.vdot(change, change) / (2 * step)
         if loss.value_and_share(new.G.copy())[0] <= model + 1e-14 * abs(value):
             return new, step
         step /= 2.0
-
-
-def project_psd(H_PP: np.ndarray) -> np.ndarray:
-    """Return H₊, the nearest positive semi-definite matrix."""
-    values, vectors = eigh(H_PP, driver="evd", check_finite=False)
-    positive = values > 0
-    return (vectors[:, positive] * values[positive]) @ vectors[:, positive].T
 
 
 def optimality_gap(loss: InfoNCE, at: Iterate, ridge: float) -> float:
@@ -216,3 +210,46 @@ def minimise_factor(loss: InfoNCE, start_dP: np.ndarray, ridge: float, ftol: flo
     found = minimize(objective, start_dP.ravel(), jac=True, method="L-BFGS-B", options=options)
     W_dP = found.x.reshape(start_dP.shape)
     return Minimum(leading_factor(W_dP.T @ W_dP, len(W_dP)), float(found.fun), int(found.nit))
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class KernelSimCLR(KernelSSL):
+    """InfoNCE over all rows: min Σ_ij w_ij (log Σ_k exp zᵢᵀz_k − zᵢᵀz_j) + λ‖W‖²_F, w = A/ΣA, see above.
+
+    There is no closed form. With n_components None the program is convex in H = WᵀW and is solved to a certified
+    relative gap ``tol`` in at most ``max_iter`` iterations of FISTA. With n_components it is not convex: L-BFGS over W
+    finds local minima to about ``tol``, of which the best of ``n_init`` is kept. ``ridge`` must be positive: without it
+    the scale of z grows without end. O(N²) memory and time a step; a row without relations is its own positive.
+    ``eigenvalues_``: those of H.
+    """
+
+    ridge: float = 1e-2
+    tol: float = 1e-6
+    max_iter: int = 200
+    n_init: int = 4
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_scalar(self.ridge, "ridge", Real, min_val=0.0, max_val=1.0, include_boundaries="neither")
+        check_scalar(self.tol, "tol", Real, min_val=0.0)
+        check_scalar(self.max_iter, "max_iter", Integral, min_val=1)
+        check_scalar(self.n_init, "n_init", Integral, min_val=1)
+
+    def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        offset_P = phi_NP.mean(axis=0) if self.center else np.zeros(phi_NP.shape[1])
+        loss = InfoNCE.of(phi_NP - offset_P, target_NN)
+        critical = largest_eigenvalue(loss.ascent_at_zero())
+        if critical <= 10 * np.finfo(float).eps * np.vdot(phi_NP, phi_NP):
+            raise self._nothing_to_embed()
+        ridge = self.ridge * critical
+        if self.n_components is None:
+            found = minimise_convex(loss, ridge, self.tol, self.max_iter)
+        else:
+            rng = check_random_state(self.random_state)
+            found = minimise_low_rank(loss, ridge, self.n_components, self.tol, self.n_init, rng)
+        self.n_iter_ = found.n_iter
+        self._check_rank(len(found.W))
+        W_dP = fix_signs(found.W.T).T
+        if self.extension_ridge > 0:
+            W_dP = extend(W_dP, loss.phi.T @ loss.phi, self.extension_ridge)
+        return Solution((found.W**2).sum(axis=1), W_dP, offset_P, found.objective, ridge)
