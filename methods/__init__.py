@@ -3,8 +3,6 @@
 Losses are pure functions of two or more views' embeddings, `from methods import sfrik`; see `methods.losses.base.Loss`.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

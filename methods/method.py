@@ -1,7 +1,5 @@
 """A method that is compared, and how it turns a user's options into the keyword arguments of its loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -1,7 +1,5 @@
 """What values a method's options may take."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection
 from numbers import Real

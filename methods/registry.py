@@ -1,7 +1,5 @@
 """The methods that are compared: the catalogue."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of a cost sweep: time and memory over D and over N with their slopes, and the trade-off of both."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From records to data frames: which figures share a table, and on which data each was measured."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

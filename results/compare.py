@@ -1,7 +1,5 @@
 """Our figures beside those that others published (``published/published.csv``), and whether the two can be compared."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """One way to print a table: plain columns, Markdown, CSV, JSON or LaTeX. Needs no pandas."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

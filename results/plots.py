@@ -1,7 +1,5 @@
 """Figures: accuracy over embedding dimension, time against memory, loss curves; and the kernel regime's own."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

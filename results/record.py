@@ -4,8 +4,6 @@
 network's weights, and ``measurements/<probe>-<digest>.json`` (:class:`MeasurementRecord`), one file a measurement.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Figures of the kernel regime: few labels by method, over views, images, ridge and rank; spectra; neighbourhoods."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Everything that a runs folder, or a cost sweep's, has to say, written into it: tables and figures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -5,8 +5,6 @@ A packed file holds a JSON object a line: first ``{"line": "runs", "schema_versi
 it logged (``"curve"``).
 """
 
-from __future__ import annotations
-
 import json
 import re
 import warnings

@@ -1,7 +1,5 @@
 """How the figures look: legible in print, in grey and to colour-blind readers."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

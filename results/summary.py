@@ -3,8 +3,6 @@
 A configuration is a network without its seed. Networks are averaged within one configuration only.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 

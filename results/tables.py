@@ -1,7 +1,5 @@
 """Comparison tables: accuracy by method and embedding dimension, cost, and what did not finish."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

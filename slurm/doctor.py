@@ -1,7 +1,5 @@
 """Is this machine ready? One line a check, and what to do about a no. Loads without torch, which may be missing."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import platform

@@ -4,8 +4,6 @@ Signals are heard before torch is loaded. They only ask: the work saves at the e
 job ends with :data:`slurm.requeue.ASKED`; the batch script's last act sends it back to the queue.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

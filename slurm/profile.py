@@ -4,8 +4,6 @@ Profiles come with spherebench (``slurm/profiles``) or lie in the user's own dir
 (``~/.config/spherebench/profiles``, which goes first), or are given by the path of a ``.yaml`` file.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What Slurm says of jobs: one call of squeue for all of them, and one of sacct for those it has forgotten."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Iterable
 

@@ -7,8 +7,6 @@ gets a record that says so, and the job goes on with the other measurements. One
 it stays interrupted, and the next ``submit`` goes on with it.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import signal

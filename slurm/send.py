@@ -1,7 +1,5 @@
 """Hand a submission to what executes it: Slurm, this machine in the background, or this process."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """What people ask of runs that were submitted: how they are, what they print, and that they end. Loads no torch."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

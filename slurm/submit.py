@@ -4,8 +4,6 @@ Where measuring asks for other resources than training, it is an array of its ow
 of the same index has made its network.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets

@@ -1,7 +1,5 @@
 """Carry out runs of a manifest: each under its lock, each to its records, whatever becomes of it."""
 
-from __future__ import annotations
-
 import os
 import platform
 from datetime import datetime

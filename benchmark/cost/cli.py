@@ -1,7 +1,5 @@
 """The commands ``cost`` and ``plan``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -3,8 +3,6 @@
 Images are synthetic and made block by block, as a data source larger than memory would give them.
 """
 
-from __future__ import annotations
-
 import resource
 import sys
 import time

@@ -5,8 +5,6 @@ optimiser state, activations and the loss, on one rank of a group whose collecti
 cannot be had so is DistributedDataParallel; what it holds is put in its place (:func:`_hold_buckets`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ So nothing an earlier cell left in caches or in memory is measured, and an end b
 end of one cell. Imports nothing heavy: what a fit's process holds shall be the fit's.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import resource

@@ -1,7 +1,5 @@
 """A cost sweep: its cells, each measured in a process of its own, and recorded as soon as it is."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import itertools

@@ -3,8 +3,6 @@
 Loads neither torchvision nor scikit-learn before it reads what needs them, so that a name is checked at once.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ digest is kept in the user's cache under the names, sizes and times of its files
 all again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

@@ -1,7 +1,5 @@
 """An encoder: a backbone whose features are measured, and a projector whose embeddings the loss sees."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Literal
 

@@ -3,8 +3,6 @@
 A new kind is a module of its own, and a line in :data:`KINDS` and :data:`AnyNetwork`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -7,8 +7,6 @@ Nothing is guessed: a backbone with a key missing, a key too many or a shape tha
 since a loader that skips such keys leaves random weights where they should be.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import warnings

@@ -1,7 +1,5 @@
 """LARS and the learning-rate schedule as published with VICReg and SFRIK; AdamW and SGD beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from math import cos, pi
 from typing import Any, Literal

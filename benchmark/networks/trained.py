@@ -1,7 +1,5 @@
 """The kind ``trained``: an encoder trained with a joint-embedding loss, resumable at any step."""
 
-from __future__ import annotations
-
 import json
 import time
 from contextlib import closing, suppress

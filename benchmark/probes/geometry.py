@@ -1,7 +1,5 @@
 """How embeddings lie in their space: alignment, uniformity, effective rank, spectrum; a kernel in the plane."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 

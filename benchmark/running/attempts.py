@@ -3,8 +3,6 @@
 The file is only appended to: the last block of a file takes a line even where the disk has none left for a new file.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """The commands around networks that are there: evaluate, export, clean, pack."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """What `spherebench evaluate` measures: networks of a runs folder, or a file of weights, as a suite of Runs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

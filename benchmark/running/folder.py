@@ -1,7 +1,5 @@
 """The folder of a suite's runs: whose it is, who is at work in it, and of each run what there is and what is not."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import time

@@ -1,7 +1,5 @@
 """Carry a suite out: what is missing of it, one run after the other: its network, then probe by probe."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Sequence
 from functools import lru_cache

@@ -3,8 +3,6 @@
 Each ends in a record of its own, whatever becomes of it: a failure as a status and one line, its traceback beside.
 """
 
-from __future__ import annotations
-
 import gc
 import shutil
 import time

@@ -4,8 +4,6 @@ A checkpoint is one file, ``step-<step>-<digest>.pt``, written beside and rename
 its content's SHA-256. The last two are kept: where the newest is damaged, training goes on from the one before.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import warnings

@@ -1,7 +1,5 @@
 """The exceptions that mean: the input or the machine is at fault, and the program is not."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """One process among several: who it is, its device and threads, and what the others say."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,7 +1,5 @@
 """How far a run is, a bar on a terminal or plain lines in a log; and its steps' times, without waiting in the loop."""
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

@@ -3,8 +3,6 @@
 So neither the number of workers, nor of ranks, nor a restart in mid-epoch changes a draw.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Loops look at :class:`Requests` after each step, batch or part. A library's solv
 ``requests.at_once()`` the signal itself raises, where the solver calls back into Python, or as soon as it returns.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What every settings value is made of, and the settings of how a suite is carried out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Nested settings: merge layers, look up dotted paths, and say what is wrong with a value in one sentence."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ measure beside), ``skip`` (cells left out, each with a reason), ``tune`` (candid
 ``execution`` (what changes no number). Later layers win: defaults, the method's settings, the cell, ``--set``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

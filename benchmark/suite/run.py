@@ -1,7 +1,5 @@
 """A Run: one network, and the measurements that a suite asks of it; composed of a suite's flat settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache

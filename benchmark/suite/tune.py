@@ -3,8 +3,6 @@
 Each method gets the same number of candidates. The test split is not read.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

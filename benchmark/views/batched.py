@@ -9,8 +9,6 @@ blurring are separable and linear: a matrix for the rows and one for the columns
 batched matrix products. They equal torchvision's operations up to rounding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial

@@ -5,8 +5,6 @@ mid-epoch changes a view: images in memory by (seed, epoch, step, view) over the
 (seed, epoch, image, view).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

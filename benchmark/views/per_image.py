@@ -1,7 +1,5 @@
 """One image at a time, with torchvision: for images that are decoded from files in the loader's processes."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -3,8 +3,6 @@
 Pixels lie in [0, 1]. Nothing here depends on the image's size: the side of the views belongs to the data.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -6,8 +6,6 @@ Primal: Cov or R (D x D), over blocks of this rank's rows. Dual: the Gram matric
 Any number of views: sums run over views, and over pairs a < b. `forms` counts the flop.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, reduce

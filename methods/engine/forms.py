@@ -16,8 +16,6 @@ Both forms run close to the machine's matrix-product rate, so that flop stands f
 N x N tiles counts as if D were larger by `ENTRY`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 ENTRY = 128  # measured on a CPU, N and D from 256 to 2048: dual over primal time within a fifth of the model's

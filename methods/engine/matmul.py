@@ -1,7 +1,5 @@
 """The types that the engine computes in, and matrix products in the autocast type with float32 accumulation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

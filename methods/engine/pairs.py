@@ -11,8 +11,6 @@ Two measures of V views on the sphere (see `sphere`), each O(tile²) memory besi
 Sharded over W ranks each rank does its own rows against all: 4 N² D / W flop, N D elements received a view.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How rows and columns are cut: tiles for matrix products, blocks for what is done elementwise."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -5,8 +5,6 @@ P_l(D; t) is the Legendre polynomial of degree l in dimension D (the Gegenbauer 
     P_0 = 1,  P_1 = t,  (l + D − 2) P_{l+1} = (2l + D − 2) t P_l − l P_{l−1}         [Z, section 3; see `kernel`]
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What a loss takes and returns, and how a closed-form gradient is handed to autograd."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations

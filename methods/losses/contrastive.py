@@ -5,8 +5,6 @@ exp((z_i^a·z_j^b − 1)/τ) over all views b of all other images j ≠ i (the n
 most 1, so that subtracting 1 is the shift that keeps the sum of exponentials from overflowing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from itertools import combinations

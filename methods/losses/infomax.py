@@ -3,8 +3,6 @@
 Both work on the embeddings as they come, not on the sphere.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import combinations

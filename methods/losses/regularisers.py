@@ -9,8 +9,6 @@ over the D coordinates; published code that takes `mse_loss` with a coefficient 
 [Z] Zheng et al., ICLR 2023, arXiv 2208.00789, as in `kernels.kernel`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Losses of V views on the unit sphere: outer functions of few numbers, which `engine.sphere` turns into gradients."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

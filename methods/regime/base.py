@@ -1,7 +1,5 @@
 """What the kernel-regime estimators share: input, basis, evaluation at new rows, fitted attributes."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral, Real

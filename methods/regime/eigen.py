@@ -3,8 +3,6 @@
 Eigenpairs are returned in decreasing order, only those above a floor, and at most ``count`` of them (None: all).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 

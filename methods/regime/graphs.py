@@ -5,8 +5,6 @@ Any other relation (nearest neighbours, time, weighted pairs) is a sparse graph.
 with a single view.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

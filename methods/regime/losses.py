@@ -1,7 +1,5 @@
 """The losses with a closed form for a fixed kernel: spectral contrastive, VICReg and Barlow Twins."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from numbers import Real

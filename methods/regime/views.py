@@ -5,8 +5,6 @@ keyed by the seed and the number of a block of images, so that streaming over bl
 ``make_views`` returns at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
