@@ -176,8 +176,10 @@ def gram(kernel: KernelLike, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
     assert callable(kernel), "a precomputed kernel matrix is indexed, not computed"
     K_NM = np.empty((len(X_ND), len(Y_MD)))
     for rows in gen_batches(len(X_ND), max(1, BLOCK_ENTRIES // len(Y_MD))):
+        # Rows against themselves stay one array: a kernel then knows that distances on the diagonal are zero.
+        some_ND = X_ND if rows == slice(0, len(X_ND)) else X_ND[rows]
         with config_context(assume_finite=True):
-            block = np.asarray(kernel(X_ND[rows], Y_MD))
+            block = np.asarray(kernel(some_ND, Y_MD))
         if block.shape != K_NM[rows].shape:
             raise ValueError(f"base_kernel returned shape {block.shape} where {K_NM[rows].shape} was expected")
         K_NM[rows] = block
