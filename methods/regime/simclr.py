@@ -240,7 +240,7 @@ class KernelSimCLR(KernelSSL):
         loss = InfoNCE.of(phi_NP - offset_P, target_NN)
         critical = largest_eigenvalue(loss.ascent_at_zero())
         if critical <= 10 * np.finfo(float).eps * np.vdot(phi_NP, phi_NP):
-            raise self._nothing_to_embed()
+            self._check_rank(0)
         ridge = self.ridge * critical
         if self.n_components is None:
             found = minimise_convex(loss, ridge, self.tol, self.max_iter)
