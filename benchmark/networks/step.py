@@ -103,13 +103,11 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
     """Replace every batch normalisation in ``module`` by one over all processes, with the same parameters."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    for name, child in module.named_children():
+    for name, child in list(module.named_modules()):
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             synchronised = SyncBatchNormCPU(child.num_features, child.eps, child.momentum)
             synchronised.load_state_dict(child.state_dict())
-            setattr(module, name, synchronised)
-        else:
-            synchronise_batch_norm(child, device)
+            module.set_submodule(name, synchronised)
     return module
 
 
