@@ -6,6 +6,7 @@ Over several processes: all views in one call, batch statistics over all process
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -125,10 +126,8 @@ class _SumOverProcesses(torch.autograd.Function):
         return sum_over_processes(*gradients)
 
 
-def sum_over_processes(x: Tensor) -> Tensor:
-    """The sum of all processes' ``x``, of one shape on all of them; carries gradients, once."""
-    total: Tensor = _SumOverProcesses.apply(x)
-    return total
+# The sum of all processes' tensors, of one shape on all of them; carries gradients, once.
+sum_over_processes: Callable[[Tensor], Tensor] = _SumOverProcesses.apply
 
 
 class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):

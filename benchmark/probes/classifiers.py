@@ -22,7 +22,7 @@ from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import generator
-from results.record import Metric, ProtocolValue
+from results.record import Metric
 
 Rows = NDArray[np.int64]
 
@@ -127,24 +127,23 @@ class _FewLabels(Probe):
             if on_embedding:
                 bank, queries = subject.embedded(bank), subject.embedded(queries)
             place = subject.place("embedding" if on_embedding else None)
-            return Found(list(self._metrics(Problem.of(bank, queries), subject.network.views, place)))
-
-    def _metrics(self, problem: Problem, views: int, place: dict[str, ProtocolValue]) -> Iterator[Metric]:
-        labels_M = problem.bank_labels[::views]
-        smallest = int(np.unique(labels_M, return_counts=True)[1].min())
-        shots = [labels for labels in sorted(set(self.labels_per_class)) if 1 <= labels <= smallest]
-        if not shots:
-            asked = list(self.labels_per_class)
-            raise UserError(f"evaluation.labels_per_class: is {asked}, the smallest class has {smallest} images")
-        probe = self.classifier.format(**dict(self))
-        for labels in shots:
-            values = [
-                self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
-                for images in few_label_draws(labels_M, labels, self.draws)
-            ]
-            protocol = {"labels_per_class": labels, "draws": self.draws, "probe": probe, **place}
-            sd = statistics.stdev(values) if self.draws > 1 else 0.0
-            yield Metric(metric="fewshot_top1", protocol=protocol, value=statistics.mean(values), sd=sd)
+            problem, views = Problem.of(bank, queries), subject.network.views
+            labels_M = problem.bank_labels[::views]
+            smallest = int(np.unique(labels_M, return_counts=True)[1].min())
+            shots = [labels for labels in sorted(set(self.labels_per_class)) if 1 <= labels <= smallest]
+            if not shots:
+                asked = list(self.labels_per_class)
+                raise UserError(f"evaluation.labels_per_class: is {asked}, the smallest class has {smallest} images")
+            tail = {"draws": self.draws, "probe": self.classifier.format(**dict(self)), **place}
+            metrics = []
+            for labels in shots:
+                values = [
+                    self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
+                    for images in few_label_draws(labels_M, labels, self.draws)
+                ]
+                told = {"value": statistics.mean(values), "sd": statistics.stdev(values) if self.draws > 1 else 0.0}
+                metrics.append(Metric(metric="fewshot_top1", protocol={"labels_per_class": labels, **tail}, **told))
+        return Found(metrics)
 
 
 @register
