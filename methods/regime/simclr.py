@@ -7,12 +7,10 @@ normalised here. f is convex and bounded below, and f + λ tr H has a minimiser 
 images drive the scale of z to infinity).
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -37,7 +35,7 @@ class InfoNCE:
     weight: sp.csr_array
 
     @classmethod
-    def of(cls, phi_NP: np.ndarray, A_NN: sp.csr_array) -> InfoNCE:
+    def of(cls, phi_NP: np.ndarray, A_NN: sp.csr_array) -> Self:
         return cls(phi_NP, sp.csr_array(A_NN / A_NN.sum()))
 
     @property
