@@ -24,7 +24,6 @@ from benchmark.suite.config import validated
 from benchmark.suite.expand import load_suite
 from methods import registry
 from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
-from results.record import write_atomically
 
 Found = dict[str, Any]  # fields of a CostCell
 Subject = losses.LossCall | steps.TimedStep
@@ -130,8 +129,7 @@ def sweep(cells: Iterable[Cell], folder: Path | None, report: Callable[[CostCell
             record = measured(cell)
             if folder and path:
                 with full_disk_told(folder):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+                    record.write(path)
         report(record)
         found.append(record)
     return found
