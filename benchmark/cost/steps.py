@@ -154,10 +154,9 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
         feed = chain.from_iterable(map(loader.epoch, count()))
         return TimedStep(TrainingStep(network, channels, Process(device)), next(feed), device, feed)
 
-    def plainly() -> TimedStep:
-        return TimedStep(PlainStep(network, channels, device), views, device)
-
-    return {"ours": ours, **({"reference": plainly} if cell.compared else {})}
+    if not cell.compared:
+        return {"ours": ours}
+    return {"ours": ours, "reference": lambda: TimedStep(PlainStep(network, channels, device), views, device)}
 
 
 def described(network: Trained) -> str:
