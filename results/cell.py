@@ -164,11 +164,12 @@ def line(cell: CostCell) -> str:
     shape = f"{name} D={cell.embedding_dim} N={cell.batch_size} {cell.precision}"
     if cell.gradient_error is not None:
         return f"{shape}: relative errors of value {cell.value_error:.1e} and gradient {cell.gradient_error:.1e}"
-    if cell.measured is None:
+    own = cell.measured
+    if own is None:
         return f"{shape}: {cell.status} {cell.message}"
     ratio = cell.row().get("time_ratio")
     beside = f", {ratio:.2f}x as fast as {_SCOPES[cell.scope][1]}" if ratio else ""
-    return f"{shape}: {_milliseconds(cell.measured)} ms, {_mebibytes(cell.measured)} MiB{beside}"
+    return f"{shape}: {_brief(1e3 * own.seconds.median, 3)} ms, {_brief(own.peak_bytes / MIB, 2)} MiB{beside}"
 
 
 def render(cells: Sequence[CostCell], format: str = "plain") -> str:
@@ -184,11 +185,9 @@ def tables(cells: Sequence[CostCell]) -> list[Table]:
     def place(cell: CostCell) -> tuple[str, str, str, int]:
         return cell.scope, cell.network, cell.provenance.device, cell.provenance.threads
 
-    def shape(cell: CostCell) -> tuple[str, str, str, int, int]:
-        return cell.precision, cell.title, cell.form or "", cell.batch_size, cell.embedding_dim
-
     found = []
-    ordered = sorted(cells, key=lambda cell: (*place(cell), *shape(cell)))
+    ordered = sorted(cells, key=lambda cell: (cell.title, cell.form or "", cell.batch_size, cell.embedding_dim))
+    ordered.sort(key=lambda cell: (*place(cell), cell.precision))
     for (scope, network, device, threads), group in groupby(ordered, place):
         own, machine = list(group), f"{device}, threads={threads}"
         if scope == "errors":
@@ -212,7 +211,8 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
         return row | {"Time (ms)": cell.status}
     rate = cell.row()["rate_fraction"]
     over_inputs = f" ({own.peak_bytes / cell.input_bytes:.2f}x)" if cell.scope == "loss" and cell.input_bytes else ""
-    row |= {"Time (ms)": _milliseconds(own), "Memory (MiB)": _mebibytes(own) + over_inputs}
+    memory = _brief(own.peak_bytes / MIB, 2) + over_inputs
+    row |= {"Time (ms)": _brief(1e3 * own.seconds.median, 3), "Memory (MiB)": memory}
     row |= {"Rate": f"{100 * rate:.0f} %" if rate else NOT_RUN}
     if cell.scope == "step":
         step, wait = own.seconds.median, own.phases.get("data", 0.0)
@@ -250,11 +250,6 @@ def _errors(cells: Sequence[CostCell], name: str, machine: str) -> Table:
     return Table(f"Relative error of the {name}; {machine}", list(rows.values()), [_ERROR_NOTE])
 
 
-def _milliseconds(measured: Measurement) -> str:
-    milliseconds = 1e3 * measured.seconds.median
-    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
-
-
-def _mebibytes(measured: Measurement) -> str:
-    mebibytes = measured.peak_bytes / MIB
-    return f"{mebibytes:.0f}" if mebibytes >= 10 else f"{mebibytes:.2g}"
+def _brief(value: float, digits: int) -> str:
+    """To so many digits, and in full before the point."""
+    return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"

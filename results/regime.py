@@ -184,7 +184,8 @@ def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) 
 
 
 def _draw(axis: Axes, picture: Mapping[str, Any], kernel: str, title: str) -> None:
-    edge, points, origin, labels = (np.asarray(picture[name]) for name in ("edge", "points", "origin", "labels"))
+    points, origin, labels = (np.asarray(picture[name]) for name in ("points", "origin", "labels"))
+    edge = picture["edge"]
     axis.imshow(picture[kernel], extent=(-edge, edge, -edge, edge), origin="lower", cmap="PuOr", vmin=-1, vmax=1)
     same = labels == labels[np.linalg.norm(points - origin, axis=1).argmin()]
     for which, color in ((same, "black"), (~same, "0.55")):

@@ -90,12 +90,10 @@ def pack(folder: Path, to: Path) -> int:
             lines += [{"line": "suite", "suite": suite}]
     for records in found:
         lines += [{"line": "network", "record": records.network.model_dump(mode="json")}]
-        # A metric's name says its protocol once more.
-        own = [
-            record.model_dump(mode="json", exclude={"metrics": {"__all__": {"name"}}})
-            for record in records.measurements
-        ]
-        lines += [{"line": "measurement", "record": record} for record in own]
+        for record in records.measurements:
+            # A metric's name says its protocol once more.
+            content = record.model_dump(mode="json", exclude={"metrics": {"__all__": {"name"}}})
+            lines += [{"line": "measurement", "record": content}]
         if curve := records.curve():
             lines += [{"line": "curve", "network": records.network.id, "log": curve}]
     # JSON has no numbers that are not finite: they are written as text, which ``float`` reads back.
