@@ -8,6 +8,7 @@ from typing import Any
 
 _HOMES = {
     "Loss": "losses.base",
+    "Pairing": "pairing",
     "RotationInvariantKernel": "kernels.kernel",
     "make_kernel": "kernels.kernel",
     "mmd": "losses.regularisers",
