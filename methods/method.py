@@ -12,6 +12,7 @@ from .kernels.kernel import RotationInvariantKernel, kernel_parameters, make_ker
 from .kernels.legendre import check_dimension
 from .losses.base import Loss, check_views
 from .options import check_option
+from .pairing import Pairing
 
 SIM_COEFF = "published_sim_coeff"  # c of the published c · mse_loss, the mean over N and D: align_weight = c / D
 
@@ -23,7 +24,7 @@ class Method:
     defaults: option -> value, in this project's convention (the alignment sums over the D coordinates), or
     `published_sim_coeff` where the published coefficient is what should stay when D changes.
     origin: option -> where its default comes from.
-    textbook: the published equation in plain torch, textbook(views, **options); None where there is no one equation.
+    textbook: the published equation in plain torch, textbook(views, *, pairing, **options); None where there is none.
     published_form: the form of the published code where it goes through the D x D matrix and ours may choose.
     """
 
@@ -75,11 +76,18 @@ class Method:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
 
     def __call__(
-        self, views: Sequence[Tensor], *, form: str = "auto", group: dist.ProcessGroup | None = None, **options: Any
+        self,
+        views: Sequence[Tensor],
+        *,
+        pairing: Pairing | None = None,
+        form: str = "auto",
+        group: dist.ProcessGroup | None = None,
+        **options: Any,
     ) -> Loss:
         """The loss of these views under these options, over the method's defaults. Raises ValueError as `resolve`."""
         check_views(views)
-        return self.loss(views, form=form, group=group, **self.resolve(options, views[0].shape[1]))
+        resolved = self.resolve(options, views[0].shape[1])
+        return self.loss(views, pairing=pairing, form=form, group=group, **resolved)
 
     def _defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults; parameters of the default kernel are none of another kernel's."""
