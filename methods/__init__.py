@@ -19,6 +19,9 @@ _HOMES = {
     "simclr": "losses.contrastive",
     "simclr_sfrik": "losses.contrastive",
     "spectral": "losses.contrastive",
+    "zonal_mmd": "losses.zonal",
+    "zonal_ksd": "losses.zonal",
+    "zonal_kl": "losses.zonal",
 }
 __all__ = [*_HOMES]
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection
 from numbers import Real
 from typing import Any
 
-from .kernels.kernel import MAKERS
 from .losses.contrastive import SMALLEST_TEMPERATURE
 from .losses.regularisers import AUH_LARGEST_SCALE, STATISTICS
+from .losses.zonal import NORMALISERS
 
 Check = tuple[Callable[[Any], bool], str]  # whether a value will do, and what will
 
@@ -48,7 +48,16 @@ _CHECKS: dict[str, Check] = {
     ),
     "statistic": _one_of(STATISTICS),
     "log": (lambda value: isinstance(value, bool), "true or false"),
-    "kernel": _one_of(MAKERS),
+    "weight": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "normaliser": (
+        lambda value: value is None or (isinstance(value, str) and value in NORMALISERS),
+        f"{', '.join(NORMALISERS)}, or null for the published one from D = 32 on",
+    ),
+    "t": _POSITIVE,
+    "degree": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+        "a whole number of at least 1",
+    ),
     "s": _POSITIVE,
     "tau": _POSITIVE,
     "p": (lambda value: _number(value) and 0 < value < 2, "a number strictly between 0 and 2"),

@@ -117,11 +117,21 @@ def pair_sums(
 
 
 def row_sums(
-    points: Points, gradient: bool, *, kernel: RotationInvariantKernel, negatives: Collection[int]
+    points: Points,
+    gradient: bool,
+    *,
+    kernel: RotationInvariantKernel,
+    negatives: Collection[int],
+    across: bool = True,
 ) -> Measured:
-    """S_i^a = Σ_b Σ_{j≠i} φ(z_i^a·z_j^b), one a row (V, N): over the views b in `negatives` of all other images."""
+    """S_i^a = Σ_b Σ_{j≠i} φ(z_i^a·z_j^b), one a row (V, N): over the views b in `negatives` of all other images.
+
+    Not `across` views: over the row's own view b = a, and 0 where that is not in `negatives`.
+    """
     views = range(len(points.views))
     pairs = {(a, b) for a in views for b in views if a <= b and (a in negatives or b in negatives)}
+    if not across:
+        pairs = {(view, view) for view in negatives}
     kept: list[Tensor | None] = []
     room = sum(view.numel() for view in points.views) // 2 if gradient else 0
     sums_Vn = torch.zeros_like(points.inverse_norms, dtype=torch.float64)

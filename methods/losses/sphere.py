@@ -58,13 +58,18 @@ def kernel_measure(
     The sums are of each regularised view, or `across`: over the pairs of views that the pairing contrasts.
     """
     count, dim = views[0].shape
-    if kernel.dim != dim:
-        raise ValueError(f"the kernel is of dimension {kernel.dim}, the embeddings of {dim}")
+    check_dimension(kernel, dim)
     world = Group.of(group).world_size
     chosen = choose_form(form, kernel_costs(count * world, dim, world, primal=low_powers(kernel) is not None))
     engine = moment_sums if chosen == "primal" else pair_sums
     pairs = set(pairing.contrasted) if across else {(view, view) for view in pairing.regularised}
     return chosen, partial(engine, kernel=kernel, pairs=pairs, across=across)
+
+
+def check_dimension(kernel: RotationInvariantKernel, dim: int) -> None:
+    """Raise ValueError where a kernel is of another dimension than the embeddings."""
+    if kernel.dim != dim:
+        raise ValueError(f"the kernel is of dimension {kernel.dim}, the embeddings of {dim}")
 
 
 def alignment(delta_VVN: Tensor, pairing: Pairing) -> Tensor:
