@@ -32,7 +32,7 @@ _PLAIN: Check = (
     "a finite number, a text, true or false",
 )
 _CHECKS: dict[str, Check] = {
-    **dict.fromkeys(("align_weight", "published_sim_coeff", "reg_weight", "constant"), _WEIGHT),
+    **dict.fromkeys(("align_weight", "published_sim_coeff", "reg_weight", "constant", "weight"), _WEIGHT),
     **dict.fromkeys(("variance_weight", "covariance_weight", "off_diagonal_weight"), _WEIGHT),
     "weights": (
         lambda value: _numbers(value) and min(value) >= 0,
@@ -48,7 +48,6 @@ _CHECKS: dict[str, Check] = {
     ),
     "statistic": _one_of(STATISTICS),
     "log": (lambda value: isinstance(value, bool), "true or false"),
-    "weight": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "normaliser": (
         lambda value: value is None or (isinstance(value, str) and value in NORMALISERS),
         f"{', '.join(NORMALISERS)}, or null for the published one from D = 32 on",
