@@ -22,6 +22,9 @@ _HOMES = {
     "zonal_mmd": "losses.zonal",
     "zonal_ksd": "losses.zonal",
     "zonal_kl": "losses.zonal",
+    "sigreg": "losses.slices",
+    "susreg": "losses.slices",
+    "visreg": "losses.slices",
 }
 __all__ = [*_HOMES]
 

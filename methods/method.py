@@ -25,6 +25,7 @@ class Method:
     `published_sim_coeff` where the published coefficient is what should stay when D changes.
     origin: option -> where its default comes from.
     textbook: the published equation in plain torch, textbook(views, *, pairing, **options); None where there is none.
+    draws: whether the loss draws: it then takes a `seed`, which a training loop gives anew at each step.
     published_form: the form of the published code where it goes through the D x D matrix and ours may choose.
     kernels: where there is an option `kernel`, what it may name; each kernel's parameters are options beside it.
     """
@@ -38,6 +39,7 @@ class Method:
     textbook: Callable[..., Tensor] | None = None
     published_form: str | None = None
     kernels: Makers = field(default_factory=lambda: MAKERS)
+    draws: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))

@@ -52,7 +52,7 @@ class CostCell(RecordFile):
     scope: Scope
     method: str
     title: str = Field(description="the method's name in tables")
-    form: str | None = Field(default=None, description="primal, dual or rowwise, as it was computed")
+    form: str | None = Field(default=None, description="primal, dual, rowwise or sliced, as it was computed")
     embedding_dim: int
     batch_size: int
     precision: str

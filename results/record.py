@@ -179,7 +179,7 @@ class NetworkRecord(RecordFile):
     title: str = Field(description="the method's name in tables")
     network: dict[str, Any] = Field(description="its kind, and the fields of that kind")
     axes: dict[str, Any]
-    form: str | None = Field(default=None, description="the form the loss ran in: primal, dual, rowwise")
+    form: str | None = Field(default=None, description="the form the loss ran in: primal, dual, rowwise, sliced")
     cost: Cost = Cost()
     provenance: Provenance
     converted: Converted | None = None

@@ -19,7 +19,8 @@ class Loss:
 
     value: scalar, float32 (float64 for float64 embeddings), differentiable once with respect to the views.
     terms: the named, weighted parts whose sum is the value; scalars, detached.
-    form: how it was computed: "primal" (D x D), "dual" (N x N, by tiles) or "rowwise" (by tiles, a sum a row).
+    form: how it was computed: "primal" (D x D), "dual" (N x N, by tiles), "rowwise" (by tiles, a sum a row) or "sliced"
+        (N x directions, in blocks).
     """
 
     value: Tensor

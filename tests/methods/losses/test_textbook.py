@@ -21,6 +21,9 @@ OPTIONS = {
     "zonal_mmd": {"kernel": "bandlimited", "degree": 3, "weight": 0.4},
     "zonal_ksd": {"t": 3.0, "weight": 0.4},
     "zonal_kl": {"t": 3.0, "weight": 0.3},
+    "sigreg": {"weight": 0.3, "slices": 70, "knots": 6, "t_max": 4.0},
+    "susreg": {"weight": 0.3, "slices": 70, "knots": 40, "t_max": 4.0},
+    "visreg": {"weight": 0.3, "slices": 70, "centre_weight": 2.0, "scale_weight": 3.0, "shape_weight": 4.0},
 }
 TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
 CASES = [(name, form) for name in OPTIONS for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
