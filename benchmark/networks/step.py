@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.networks.optimizers import build_optimizer
 from benchmark.runtime.process import Process
+from benchmark.runtime.seeds import key
 from methods import registry
 from methods.losses.base import Loss
 
@@ -33,7 +34,7 @@ class TrainingStep:
 
     def __init__(self, network: Trained, channels: int, process: Process) -> None:
         self.network, self.process = network, process
-        self.loss = registry.get(network.method).loss  # whose options the network has resolved
+        self.method = registry.get(network.method)  # whose options the network has resolved
         encoder = network.build(channels)  # on the CPU; Module.to takes no fake tensors, not even to where they are
         self.encoder = encoder if process.device.type == "cpu" else encoder.to(process.device)
         if network.compile:
@@ -42,19 +43,21 @@ class TrainingStep:
         self.optimizer = build_optimizer(network.optimizer, self.encoder)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=network.precision == "fp16")
 
-    def __call__(self, views: tuple[Tensor, ...]) -> Loss:
-        """A whole step on the views (n, C, H, W) of this process."""
-        loss = self.forward(views)
+    def __call__(self, views: tuple[Tensor, ...], step: int = 0) -> Loss:
+        """A whole step on the views (n, C, H, W) of this process; a loss draws by the seed and the step's number."""
+        loss = self.forward(views, step)
         self.backward(loss)
         self.update()
         return loss
 
-    def forward(self, views: tuple[Tensor, ...]) -> Loss:
+    def forward(self, views: tuple[Tensor, ...], step: int = 0) -> Loss:
         """The loss of the views, with the gradient of the embeddings, which the losses compute along with the value."""
         dtype = AUTOCAST[self.network.precision]
         with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
             embeddings = self.views(views)
-        return self.loss(embeddings, **self.network.loss, form=self.network.form, group=self.process.group)
+        drawn = {"seed": key(self.network.seed, "loss", step)} if self.method.draws else {}
+        options = {**self.network.loss, **drawn}
+        return self.method.loss(embeddings, **options, form=self.network.form, group=self.process.group)
 
     def backward(self, loss: Loss) -> None:
         """Gradients of the parameters, averaged over the processes."""

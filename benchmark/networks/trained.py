@@ -236,10 +236,10 @@ class Pretraining:
             group["lr"] = rate
         if self.state.step == min(_COUNTED_STEP, self.total_steps - 1):
             with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
-                loss = self.step(views)
+                loss = self.step(views, self.state.step)
             self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
         else:
-            loss = self.step(views)
+            loss = self.step(views, self.state.step)
         self._finite &= torch.isfinite(loss.value.detach())
         self.state.form = loss.form
         return loss

@@ -7,6 +7,8 @@ Every coefficient follows from one formula (Rodrigues; integrate by parts l time
 where E_D averages over t = u·v for u uniform on S^(D−1).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from functools import lru_cache
