@@ -11,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmark.data.decoding import decode
 from benchmark.runtime.errors import UserError
 
 OF_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation
+# Of more classes only the smallest and the largest are told.
+LISTED_CLASSES = 12
 Indices = NDArray[np.int64]
 
 
@@ -61,16 +64,7 @@ class FileImages(ImageSet):
     pixels: None = None
 
     def image(self, index: int) -> Tensor:
-        from PIL import Image
-
-        path = os.fsdecode(self.paths[index])
-        try:
-            with Image.open(path) as image:
-                pixels = np.array(image.convert("RGB"))
-        # Pillow raises all of these, by the format and by the fault.
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise UserError(f"image {path} cannot be read: {error}") from error
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+        return torch.from_numpy(decode(os.fsdecode(self.paths[index]))).permute(2, 0, 1)
 
     def subset(self, indices: Indices) -> FileImages:
         return FileImages(self.paths[indices], self.labels[indices])
@@ -103,6 +97,8 @@ class Stored:
     std: tuple[float, ...]
     unlabelled: ImageSet | None = None
     tune: ImageSet | None = None
+    class_names: tuple[str, ...] = ()  # of data of one's own, and of folders
+    left_out: str = ""  # what lies beside the images, in words
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +120,29 @@ class DataSet:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    class_names: tuple[str, ...] = ()
+    left_out: str = ""
+
+    def class_name(self, label: int) -> str:
+        """As people know the class."""
+        return self.class_names[label] if self.class_names else str(label)
+
+    @property
+    def found(self) -> str:
+        """Its images by split and class, and what was left out, in words; '' of data that are always the same."""
+        if not self.class_names:
+            return ""
+        splits = {"train": self.labelled, "tune": self.tune, "test": self.test}
+        told = ", ".join(self._counted(name, images) for name, images in splits.items() if len(images))
+        return f"{self.name}: {told}" + (f"; left out: {self.left_out}" if self.left_out else "")
+
+    def _counted(self, split: str, images: ImageSet) -> str:
+        counts_K = np.bincount(images.labels, minlength=len(self.class_names))
+        if len(counts_K) > LISTED_CLASSES:
+            least, most = (f"{counts_K[k]} ({self.class_names[k]})" for k in (counts_K.argmin(), counts_K.argmax()))
+            return f"{split} {len(images)} in {len(counts_K)} classes of {least} to {most}"
+        each = ", ".join(f"{name} {count}" for name, count in zip(self.class_names, counts_K, strict=True))
+        return f"{split} {len(images)} ({each})"
 
 
 def channels_first(pixels: NDArray[np.uint8]) -> Tensor:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from benchmark.data.datasets import READERS, check_source
+from benchmark.data.datasets import READERS, SOURCES, check_source
+from benchmark.data.decoding import VERSION
 from benchmark.data.images import DataSet, ImageSet, Indices, stratified
 from benchmark.data.own import content_of, read_folder, read_npz
 from benchmark.runtime.errors import UserError
@@ -38,8 +39,10 @@ class DataSpec(Spec):
         return self.model_copy(update={"content": content_of(self.source)})
 
     def canonical(self) -> dict[str, Any]:
-        """What a digest covers: data of one's own by their content, wherever they lie."""
-        return self.model_dump(mode="json", exclude={"content" if self.content is None else "source"})
+        """What a digest covers: data of one's own by their content, wherever they lie; of files, the decoding."""
+        decoded = self.source.startswith("folder:") or (self.source in SOURCES and SOURCES[self.source].decoded)
+        own = self.model_dump(mode="json", exclude={"content" if self.content is None else "source"})
+        return own | {"decoding": VERSION} if decoded else own
 
     @property
     def digest(self) -> str:
