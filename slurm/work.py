@@ -3,6 +3,7 @@
 import os
 import platform
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from submitit.helpers import TorchDistributedEnvironment
@@ -33,7 +34,7 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     codes: list[int] = []
     with process(suite.execution.device) as this:
-        data = data_loader(suite.execution, requests)
+        data = data_loader(suite.execution, requests, partial(print, flush=True))
         for index in indices:
             requests.next_run()
             print(f"{submission.entries[index].id}  as job {job_id()} on {platform.node()}", flush=True)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmark.data.folders import read_tree
 from benchmark.data.images import OF_IMAGENET, ImageSet, PixelImages, Points, Stored, channels_first, stratified
-from benchmark.data.own import read_tree
 from benchmark.runtime.errors import UserError
 
 DIGITS_TEST_IMAGES = 500
@@ -45,6 +45,7 @@ class Source:
     std: tuple[float, ...]
     unlabelled_images: int = 0
     tune_images: int = 0
+    decoded: bool = False  # from an image file each
 
     def train_images(self, tune_fraction: float = 0.0) -> int:
         """Images to train on, less the tune split where it is taken from them."""
@@ -76,9 +77,20 @@ SOURCES = {
         Source("cifar10", 50_000, 10_000, 10, 32, "180 MB", _DOWNLOAD, *_CIFAR10),
         Source("cifar100", 50_000, 10_000, 100, 32, "180 MB", _DOWNLOAD, *_CIFAR100),
         Source("stl10", 5000, 8000, 10, 96, "3.1 GB", _DOWNLOAD, *_STL10, unlabelled_images=100_000),
-        Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *OF_IMAGENET),
-        Source("imagenet", 1_281_167, 50_000, 1000, 224, "150 GB", _IMAGENET, *OF_IMAGENET),
-        Source("imagenet20", _IN20, 50_000, 1000, 224, "as imagenet", _IMAGENET, *OF_IMAGENET, tune_images=_IN20),
+        Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *OF_IMAGENET, decoded=True),
+        Source("imagenet", 1_281_167, 50_000, 1000, 224, "150 GB", _IMAGENET, *OF_IMAGENET, decoded=True),
+        Source(
+            "imagenet20",
+            _IN20,
+            50_000,
+            1000,
+            224,
+            "as imagenet",
+            _IMAGENET,
+            *OF_IMAGENET,
+            tune_images=_IN20,
+            decoded=True,
+        ),
         Source("spirals", 375, 375, 3, 0, "0 (generated)", "nothing to get; for kernel methods", (), ()),
     )
 }

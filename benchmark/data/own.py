@@ -12,18 +12,20 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.data.images import OF_IMAGENET, FileImages, PixelImages, Stored, channels_first, statistics
+from benchmark.data.decoding import VERSION, check_headers
+from benchmark.data.folders import class_folders, read_tree
+from benchmark.data.images import FileImages, PixelImages, Stored, channels_first, statistics
 from benchmark.runtime.errors import UserError
 from results.record import write_atomically
 
 FOLDER_IMAGE_SIZE = 224
-# Files that torchvision's ImageFolder takes for images.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 SETTLED_NS = 2_000_000_000
 
 
@@ -35,7 +37,8 @@ def read_npz(path: Path) -> Stored:
         PixelImages(channels_first(arrays[f"x_{split}"]), arrays[f"y_{split}"].astype(np.int64))
         for split in ("train", "test")
     )
-    return Stored(train, test, int(train.labels.max()) + 1, min(train.pixels.shape[-2:]), *statistics(train.pixels))
+    names, side = tuple(map(str, np.unique(train.labels))), min(train.pixels.shape[-2:])
+    return Stored(train, test, len(names), side, *statistics(train.pixels), class_names=names)
 
 
 def npz_arrays(path: Path) -> dict[str, NDArray]:
@@ -45,12 +48,16 @@ def npz_arrays(path: Path) -> dict[str, NDArray]:
         raise UserError(f"data.source npz:{path}: there is no such file")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in names if name not in archive]
-            if missing:
-                raise UserError(f"{path} has no array {missing[0]}, must hold {', '.join(names)}")
-            return {name: archive[name] for name in names}
+            there = list(archive)
+            if set(names) <= set(there):
+                return {name: archive[name] for name in names}
+    except MemoryError as error:  # also of a header that is damaged: NumPy believes what it says
+        raise UserError(f"{path} does not fit into memory: {error}") from error
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is not a readable npz file of plain arrays: {error}") from error
+    missing = ", ".join(name for name in names if name not in there)
+    others = f"; it holds {', '.join(there) or 'nothing'}"
+    raise UserError(f"{path} has no array {missing}, must hold {', '.join(names)}{others}")
 
 
 def _check(path: Path, arrays: dict[str, NDArray]) -> None:
@@ -80,8 +87,16 @@ def _some(labels: NDArray) -> str:
 
 
 def read_folder(path: Path) -> Stored:
-    """``train`` and ``test`` (or, where there is none, ``val``), one folder a class; normalised as ImageNet is."""
-    return read_tree(f"folder:{path}", *_split_folders(path), FOLDER_IMAGE_SIZE)
+    """``train`` and ``test`` (or, where there is none, ``val``), one folder a class; normalised as ImageNet is.
+
+    Raises :class:`UserError` naming an image that is not there, empty, or whose header cannot be read.
+    """
+    train, test = _split_folders(path)
+    stored = read_tree(f"folder:{path}", train, test, FOLDER_IMAGE_SIZE)
+    images = [os.fsdecode(image) for part in (stored.train, stored.test) for image in cast("FileImages", part).paths]
+    _remembered(f"headers-{VERSION}", path, images, lambda: check_headers(images))
+    unused = f"val ({test} is what is measured)" if test.name == "test" and (path / "val").is_dir() else ""
+    return replace(stored, left_out=", ".join(filter(None, [stored.left_out, unused])))
 
 
 def _split_folders(path: Path) -> tuple[Path, Path]:
@@ -89,49 +104,6 @@ def _split_folders(path: Path) -> tuple[Path, Path]:
     if not path.is_dir():
         raise UserError(f"data.source folder:{path}: there is no such folder")
     return path / "train", path / "test" if (path / "test").is_dir() else path / "val"
-
-
-def read_tree(name: str, train: Path, test: Path, image_size: int) -> Stored:
-    """Two folders with one folder a class in each, the same classes in both."""
-    (train_images, classes), (test_images, test_classes) = _class_folders(name, train), _class_folders(name, test)
-    if classes != test_classes:
-        odd = sorted(set(classes) ^ set(test_classes))[0]
-        raise UserError(f"data set {name}: class {odd} is in only one of {train} and {test}")
-    return Stored(train_images, test_images, len(classes), image_size, *OF_IMAGENET)
-
-
-def _class_folders(name: str, folder: Path) -> tuple[FileImages, list[str]]:
-    images = images_by_class(folder)
-    lacking = next((f"class {label} has none" for label, paths in images.items() if not paths), None)
-    if lacking or not images:
-        reason = lacking or "it holds no folder"
-        raise UserError(f"data set {name}: {folder} must hold a folder of images for every class; {reason}")
-    paths = np.array([os.fsencode(path) for paths in images.values() for path in paths])
-    return FileImages(paths, np.repeat(np.arange(len(images)), list(map(len, images.values())))), list(images)
-
-
-def images_by_class(folder: Path) -> dict[str, list[str]]:
-    """The images in every folder of ``folder``, links followed: classes and paths in torchvision's order.
-
-    Raises :class:`UserError` where a folder cannot be read.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    images: dict[str, list[str]] = {}
-    if not folder.is_dir():
-        return images
-    try:
-        with os.scandir(folder) as entries:
-            labels = sorted(entry.name for entry in entries if entry.is_dir())
-        for label in labels:
-            walk = sorted(os.walk(folder / label, onerror=refuse, followlinks=True))
-            paths = (f"{root}/{name}" for root, _, names in walk for name in sorted(names))
-            images[label] = [path for path in paths if path.lower().endswith(IMAGE_SUFFIXES)]
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot be read: {error.strerror}") from error
-    return images
 
 
 def content_of(source: str) -> str | None:
@@ -144,13 +116,13 @@ def content_of(source: str) -> str | None:
         return None
     path = Path(name)
     if kind == "npz":
-        return _remembered(path, [str(path)], lambda: _digest_of_arrays(path))
+        return _remembered("content", path, [str(path)], lambda: _digest_of_arrays(path))
     files: dict[str, str] = {}
     # `val` counts as what it stands for, `test`.
     for split, folder in zip(("train", "test"), _split_folders(path), strict=True):
-        for images in images_by_class(folder).values():
+        for images in class_folders(folder).images.values():
             files |= {split + image.removeprefix(str(folder)): image for image in images}
-    return _remembered(path, list(files.values()), lambda: _digest_of_files(files))
+    return _remembered("content", path, list(files.values()), lambda: _digest_of_files(files))
 
 
 def _digest_of_arrays(path: Path) -> str:
@@ -181,8 +153,8 @@ def _digest_of_files(files: dict[str, str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _remembered(place: Path, files: Sequence[str], read: Callable[[], str]) -> str:
-    """What ``read`` gives of these files, or gave when they were last as they are.
+def _remembered(what: str, place: Path, files: Sequence[str], read: Callable[[], str]) -> str:
+    """What ``read`` finds out of these files, or found out when they were last as they are.
 
     Not remembered where one of them changed a moment ago: a change in the same tick of its clock would not be seen.
     """
@@ -196,7 +168,7 @@ def _remembered(place: Path, files: Sequence[str], read: Callable[[], str]) -> s
             changed_ns = max(changed_ns, found.st_ctime_ns)
     settled = time.time_ns() - changed_ns > SETTLED_NS
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    note = cache / "spherebench" / "content" / signature.hexdigest()
+    note = cache / "spherebench" / what / signature.hexdigest()
     with suppress(OSError, ValueError):
         return note.read_text(encoding="ascii")
     content = read()

@@ -27,13 +27,21 @@ Say = Callable[[str], None]
 Data = Callable[[DataSpec], DataSet]
 
 
-def data_loader(execution: Execution, requests: Requests) -> Data:
-    """Data sets, each loaded once; the last one is kept. A request to stop ends a download."""
+def data_loader(execution: Execution, requests: Requests, report: Say) -> Data:
+    """Data sets, each loaded once; the last one is kept. A request to stop ends a download.
+
+    What was found of data of one's own, and left out, is told once.
+    """
+    told = {""}
 
     @lru_cache(maxsize=1)
     def load_once(spec: DataSpec) -> DataSet:
         with requests.at_once():
-            return load(spec, Path(execution.data_root), download=execution.download)
+            data = load(spec, Path(execution.data_root), download=execution.download)
+        if data.found not in told:
+            told.add(data.found)
+            report(data.found)
+        return data
 
     return load_once
 
@@ -52,7 +60,7 @@ def execute_suite(
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
-    data = data_loader(suite.execution, requests)
+    data = data_loader(suite.execution, requests, report)
     for cell in cells:
         check(cell.run, data, process)
         if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):

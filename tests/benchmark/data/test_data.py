@@ -18,8 +18,8 @@ from torchvision.datasets import ImageFolder
 
 from benchmark.data import DataSet, DataSpec, Points, datasets_table, load
 from benchmark.data.datasets import SOURCES, check_source, ranks_in_class
+from benchmark.data.folders import class_folders
 from benchmark.data.images import statistics, stratified
-from benchmark.data.own import images_by_class
 from benchmark.data.spec import hold_out
 from benchmark.runtime.errors import UserError
 from tests.benchmark import layouts
@@ -290,7 +290,7 @@ def test_images_in_folders_are_listed_as_torchvision_lists_them(tmp_path: Path) 
     for name in ("a/notes.txt", "a/.hidden", "a/A.PNG", "b/z.webp", "stray.jpg"):
         (tmp_path / "train" / name).write_bytes(b"")
     theirs = ImageFolder(tmp_path / "train")
-    found = images_by_class(tmp_path / "train")
+    found = class_folders(tmp_path / "train").images
     assert list(found) == theirs.classes == ["a", "b", "linked"]
     assert [(path, label) for label, paths in enumerate(found.values()) for path in paths] == theirs.samples
 
