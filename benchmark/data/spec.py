@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
         stored = READERS[kind](root, download)
     labelled, tune = stored.train, stored.tune
     if tune is None:
-        inside, outside = hold_out(labelled.labels, spec.tune_fraction)
+        inside, outside = hold_out(labelled.labels, spec.tune_fraction, stored.class_names)
         labelled, tune = labelled.subset(outside), labelled.subset(inside)
     labelled = _limited(labelled, spec.limit)
     return DataSet(
@@ -78,19 +79,21 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
         image_size=spec.image_size or stored.image_size,
         mean=stored.mean,
         std=stored.std,
+        class_names=stored.class_names,
+        left_out=stored.left_out,
     )
 
 
-def hold_out(labels: NDArray[np.int64], fraction: float) -> tuple[Indices, Indices]:
-    """A stratified ``fraction`` of the images, at least one of every class unless it is 0, and the others."""
+def hold_out(labels: NDArray[np.int64], fraction: float, class_names: Sequence[str] = ()) -> tuple[Indices, Indices]:
+    """A stratified ``fraction`` of the images, and the others; a class of few may have none of its own in the first.
+
+    Raises :class:`UserError` naming a class that is left none to train on.
+    """
     inside, outside = stratified(labels, round(fraction * len(labels)))
-    classes, counts = np.unique(labels, return_counts=True)
-    for part, name in ((inside, "the tune split"), (outside, "training")):
-        if fraction and len(np.unique(labels[part])) < len(classes):
-            raise UserError(
-                f"data.tune_fraction {fraction} leaves a class without an image for {name}: "
-                f"the smallest class has {counts.min()} of {len(labels)} images"
-            )
+    if len(lost := np.setdiff1d(labels, labels[outside])):
+        name = class_names[lost[0]] if class_names else lost[0]
+        count = np.sum(labels == lost[0])
+        raise UserError(f"data.tune_fraction {fraction} leaves class {name}, of {count} images, none for training")
     return inside, outside
 
 

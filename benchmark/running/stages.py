@@ -262,6 +262,12 @@ def check(data: DataSet, split: Split) -> None:
         raise UserError(
             f"evaluation.split {split}: {data.name} has {images} images in it, must have two or more{held_out}"
         )
+    if split == "tune" and len(lacking := np.setdiff1d(data.labelled.labels, data.tune.labels)):
+        name, count = data.class_name(lacking[0]), np.sum(data.labelled.labels == lacking[0])
+        raise UserError(
+            f"evaluation.split tune: {data.name} has no image of class {name} in it; data.tune_fraction must be large "
+            f"enough for one of its {count}"
+        )
 
 
 def _agreed(level: int, error: Exception | None, job: Job) -> Outcome:

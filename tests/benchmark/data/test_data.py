@@ -97,11 +97,15 @@ def test_with_nothing_held_out_all_images_are_trained_on() -> None:
             DataSpec(source="digits", tune_fraction=fraction)
 
 
-def test_a_fraction_that_leaves_a_class_without_an_image_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"data\.tune_fraction 0\.001 leaves a class without an image"):
-        read("digits", tune_fraction=0.001)
-    with pytest.raises(UserError, match="for training"):
-        hold_out(np.array([0, 1] * 3), 0.9)
+def test_a_class_of_few_images_has_none_to_tune_on_and_may_not_be_left_none_to_train_on() -> None:
+    data = read("digits", tune_fraction=0.001)
+    assert (len(data.tune), len(np.unique(data.labelled.labels))) == (1, 10)
+    for labels in ([0] * 1000 + [1] * 1000 + [2] * 2, [0] * 100 + [1] * 100 + [2]):
+        inside, outside = hold_out(np.array(labels), 0.1)
+        assert set(np.array(labels)[outside]) == {0, 1, 2}
+        assert set(np.array(labels)[inside]) == {0, 1}
+    with pytest.raises(UserError, match=r"data\.tune_fraction 0\.9 leaves class cat, of 3 images, none for training"):
+        hold_out(np.array([0, 1] * 3), 0.9, ("cat", "dog"))
 
 
 @pytest.mark.parametrize(("source", "folder"), [("mnist", "MNIST"), ("fashionmnist", "FashionMNIST")])
