@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.paths import is_of_job, typed
 
 if TYPE_CHECKING:
     from benchmark.suite.expand import Suite
@@ -24,6 +25,22 @@ _ELSEWHERE = {
     "slurm.cli": ("submit", "status", "cancel", "retry", "logs", "doctor"),
 }
 FORMATS = ("plain", "md", "csv", "json", "latex")
+
+
+class TypedPath(click.Path):
+    """A path of which ``~`` and ``$VAR`` are expanded: shells leave them where they stand after ``--out=``."""
+
+    def __init__(self, **checks: bool) -> None:
+        super().__init__(path_type=Path, **checks)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str):
+            name = param.opts[0] if param is not None and param.opts[0].startswith("-") else "path"
+            value = typed(value, name)
+            if is_of_job(value):
+                raise UserError(f"{name} {value}: is one place for all jobs, $$ is for their data")
+        return super().convert(value, param, ctx)
+
 
 format_option = click.option(
     "--format", "format_", type=click.Choice(FORMATS), default="plain", show_default=True, help="How to print tables."
@@ -41,7 +58,7 @@ download_option = click.option(
     callback=lambda ctx, param, given: ("download=true",) if given else (),  # as --set would have it
     help="Fetch the data set where it is missing.",
 )
-runs_argument = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+runs_argument = click.argument("runs", nargs=-1, required=True, type=TypedPath())
 
 
 class Commands(click.Group):
@@ -79,7 +96,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("suite")
-@click.option("--out", type=click.Path(path_type=Path), help="Runs folder.  [default: runs/SUITE]")
+@click.option("--out", type=TypedPath(), help="Runs folder.  [default: runs/SUITE]")
 @set_option
 @download_option
 @click.option("--retry", type=click.Choice(["failed"]), help="Redo what failed, diverged or ran out of memory.")
@@ -114,7 +131,7 @@ def _echo_written(paths: Iterable[Path]) -> None:
 
 @main.command()
 @click.argument("suite")
-@click.option("--out", type=click.Path(path_type=Path), help="Runs folder.  [default: runs/SUITE-tune]")
+@click.option("--out", type=TypedPath(), help="Runs folder.  [default: runs/SUITE-tune]")
 @set_option
 @download_option
 @format_option
@@ -232,7 +249,7 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
 
 @main.command()
 @runs_argument
-@click.option("--out", type=click.Path(path_type=Path), help="Where to write.  [default: plots/ in the first folder]")
+@click.option("--out", type=TypedPath(), help="Where to write.  [default: plots/ in the first folder]")
 def plots(runs: tuple[Path, ...], out: Path | None) -> None:
     """Draw the figures of the runs folders RUNS, or of a cost sweep's folder, as PNG and PDF."""
     from results import cell_plots

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli import format_option, set_option
+from benchmark.cli import TypedPath, format_option, set_option
 from benchmark.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from slurm.manifest import Submission
 
-_folder = click.Path(path_type=Path, exists=True, file_okay=False)
+_folder = TypedPath(exists=True, file_okay=False)
 runs_folder = click.argument("runs", type=_folder)
 some_runs = click.argument("names", metavar="[RUN]...", nargs=-1)
 
@@ -22,7 +22,7 @@ some_runs = click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.command()
 @click.argument("suite")
 @click.option("--cluster", required=True, metavar="PROFILE", help="A profile's name, or a YAML file: slurm, local, ...")
-@click.option("--out", type=click.Path(path_type=Path), help="Runs folder.  [default: runs/SUITE]")
+@click.option("--out", type=TypedPath(), help="Runs folder.  [default: runs/SUITE]")
 @set_option
 @click.option("--resource", "resources", multiple=True, metavar="KEY=VALUE", help="Override what the profile asks for.")
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and write nothing.")
@@ -144,8 +144,8 @@ def logs(run: Path, follow: bool) -> None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default="runs", show_default=True, help="Runs folder.")
-@click.option("--data-root", type=click.Path(path_type=Path), default="data", show_default=True)
+@click.option("--out", type=TypedPath(), default="runs", show_default=True, help="Runs folder.")
+@click.option("--data-root", type=TypedPath(), default="data", show_default=True)
 def doctor(out: Path, data_root: Path) -> None:
     """Check python, torch, GPUs, Slurm, the runs folder and the data sets. Exit code 1 where a needed one is not."""
     from slurm.doctor import examine

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmark.running.folder import RunState, check_owner, claim_folder, locked
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.paths import absolute
 from benchmark.runtime.provenance import SOURCE_NAME
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
@@ -59,7 +60,7 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
         else:
             groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
     # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
-    execution = suite.execution.model_copy(update={"data_root": str(Path(suite.execution.data_root).resolve())})
+    execution = suite.execution.model_copy(update={"data_root": absolute(suite.execution.data_root)})
 
     def add(stage: Part, resources: Resources, cells: Sequence[Cell], after: str | None = None) -> str:
         name = f"{suite.name}-{secrets.token_hex(4)}"

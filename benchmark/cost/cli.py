@@ -6,7 +6,7 @@ from typing import Any
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from benchmark.cli import format_option, set_option
+from benchmark.cli import TypedPath, format_option, set_option
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -56,7 +56,7 @@ _DEFAULTS = {
 @set_option
 @click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, beside ours.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Keep the cells there, and measure only what is missing.")
+@click.option("--out", type=TypedPath(), help="Keep the cells there, and measure only what is missing.")
 @format_option
 def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: Any) -> None:
     """Measure time, memory and flop of losses or training steps, each cell in a process of its own; or errors."""

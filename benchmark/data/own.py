@@ -23,6 +23,7 @@ from benchmark.data.decoding import VERSION, check_headers
 from benchmark.data.folders import class_folders, read_tree
 from benchmark.data.images import FileImages, PixelImages, Stored, channels_first, statistics
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.paths import in_job
 from results.record import write_atomically
 
 FOLDER_IMAGE_SIZE = 224
@@ -114,7 +115,7 @@ def content_of(source: str) -> str | None:
     kind, colon, name = source.partition(":")
     if not colon:
         return None
-    path = Path(name)
+    path = in_job(name, f"data.source {source}")
     if kind == "npz":
         return _remembered("content", path, [str(path)], lambda: _digest_of_arrays(path))
     files: dict[str, str] = {}

@@ -17,6 +17,7 @@ from benchmark.data.decoding import VERSION
 from benchmark.data.images import DataSet, ImageSet, Indices, stratified
 from benchmark.data.own import content_of, read_folder, read_npz
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.paths import absolute, in_job, is_of_job, typed
 from benchmark.runtime.spec import Spec
 
 
@@ -36,8 +37,15 @@ class DataSpec(Spec):
         return source
 
     def identified(self) -> DataSpec:
-        """With the digest of data of one's own. Raises :class:`UserError` where they cannot be read."""
-        return self.model_copy(update={"content": content_of(self.source)})
+        """Data of one's own with their whole path, as a user typed it (:mod:`benchmark.runtime.paths`), and digest.
+
+        Raises :class:`UserError` where they cannot be read.
+        """
+        kind, colon, path = self.source.partition(":")
+        if not colon:
+            return self
+        source = f"{kind}:{absolute(typed(path, f'data.source {self.source}'))}"
+        return self.model_copy(update={"source": source, "content": content_of(source)})
 
     def canonical(self) -> dict[str, Any]:
         """What a digest covers: data of one's own by their content, wherever they lie; of files, the decoding."""
@@ -60,7 +68,11 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
     """
     kind, colon, path = spec.source.partition(":")
     if colon:
-        stored = read_npz(Path(path)) if kind == "npz" else read_folder(Path(path))
+        place = in_job(path, f"data.source {spec.source}")
+        # A copy that each job makes of its own may be half of what was submitted.
+        if is_of_job(path) and spec.content not in (None, found := content_of(spec.source)):
+            raise UserError(f"data.source {spec.source}: {place} holds {found}, submitted were {spec.content}")
+        stored = read_npz(place) if kind == "npz" else read_folder(place)
     else:
         stored = READERS[kind](root, download)
     labelled, tune = stored.train, stored.tune

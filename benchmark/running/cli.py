@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
-from benchmark.cli import damage_told, download_option, execute_and_report, set_option
+from benchmark.cli import TypedPath, damage_told, download_option, execute_and_report, set_option
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.paths import typed
 
-_folder = click.Path(path_type=Path)
+_folder = TypedPath()
 _WEIGHTS_RUNS = Path("runs") / "weights"
 
 
@@ -34,11 +35,11 @@ def evaluate(
     from benchmark.running.evaluate import suite_of_folder, suite_of_weights
 
     given = [*assignments, *download]
-    is_file = runs.startswith("weights:")
+    is_file, path = runs.startswith("weights:"), Path(typed(runs.removeprefix("weights:"), "RUNS"))
     if is_file:
-        suite, folder = suite_of_weights(Path(runs.removeprefix("weights:")), source, given), out or _WEIGHTS_RUNS
+        suite, folder = suite_of_weights(path, source, given), out or _WEIGHTS_RUNS
     elif out is None:
-        suite, folder = suite_of_folder(Path(runs), source, given), Path(runs)
+        suite, folder = suite_of_folder(path, source, given), path
     else:
         raise UserError("--out: is for weights:PATH; what is measured on a runs folder stays in it")
     execute_and_report(suite, folder, retry=retry is not None, train=is_file)

@@ -75,6 +75,8 @@ def _asked(assignments: Sequence[str]) -> tuple[Execution, dict[str, Any], dict[
 
 def _data(source: str, changes: Mapping[str, Any], own: DataSpec | None) -> DataSpec:
     """The data to measure on: the network's own settings where it is the same source."""
-    base = own.model_dump() if own is not None and own.source == source else {"source": source, "tune_fraction": 0.0}
     with given_in(f"--data {source}: "):
-        return validated(DataSpec, {**base, **changes.get("data", {})}).identified()
+        data = validated(DataSpec, {"source": source, "tune_fraction": 0.0}).identified()
+        if own is not None and (own.content or own.source) == (data.content or data.source):
+            data = own.model_copy(update={"source": data.source})
+        return validated(DataSpec, {**data.model_dump(), **changes.get("data", {})}).identified()

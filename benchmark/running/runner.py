@@ -13,6 +13,7 @@ from benchmark.networks.trained import Trained, doubt
 from benchmark.running import attempts, stages
 from benchmark.running.folder import RunState, alone, check_owner, claim_folder, state_of
 from benchmark.runtime.errors import full_disk_told
+from benchmark.runtime.paths import in_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Execution
@@ -37,7 +38,7 @@ def data_loader(execution: Execution, requests: Requests, report: Say) -> Data:
     @lru_cache(maxsize=1)
     def load_once(spec: DataSpec) -> DataSet:
         with requests.at_once():
-            data = load(spec, Path(execution.data_root), download=execution.download)
+            data = load(spec, in_job(execution.data_root, "data_root"), download=execution.download)
         if data.found not in told:
             told.add(data.found)
             report(data.found)

@@ -22,6 +22,7 @@ from benchmark.data import DataSpec
 from benchmark.networks.kinds import Weights, kind_of, method_names
 from benchmark.networks.layouts import Branch
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.paths import typed
 from benchmark.runtime.spec import Execution, SettingError, Spec
 from benchmark.suite.config import Settings, given_in, holds, lookup, merge, nest, parse_yaml, read_yaml, validated
 from benchmark.suite.run import Run, check_not_filled_in, compose, of_weights
@@ -173,7 +174,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     layers = _layers(file, scalars, {}, where)
     settings = reduce(merge, layers.values())
     for row in file.weights:  # measured as the suite's own networks are, on the suite's data
-        path = execution.weights_root / row.file
+        path = execution.weights_root / typed(row.file, f"{where}: weights")
         if not path.exists():
             skipped.append(({"weights": row.file}, f"is not in {execution.weights_root}; get it from {row.get}"))
             continue
@@ -224,6 +225,7 @@ def execution_of(
     except SettingError as error:
         place = f"--set {error.key}" if error.key in ours else f"{where}: execution.{error.key}"
         raise UserError(f"{place}: {error}") from error
+    execution = execution.model_copy(update={"data_root": typed(execution.data_root, "data_root")})
     return execution, {key: values for key, values in overrides.items() if key not in ours}
 
 
