@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli import TypedPath, format_option, set_option
+from benchmark.cli import TypedPath, download_option, format_option, set_option
 from benchmark.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ some_runs = click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.option("--cluster", required=True, metavar="PROFILE", help="A profile's name, or a YAML file: slurm, local, ...")
 @click.option("--out", type=TypedPath(), help="Runs folder.  [default: runs/SUITE]")
 @set_option
+@download_option
 @click.option("--resource", "resources", multiple=True, metavar="KEY=VALUE", help="Override what the profile asks for.")
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and write nothing.")
 @click.option("--print-sbatch", is_flag=True, help="Prepare everything and print the calls of sbatch, for a shell.")
@@ -32,6 +33,7 @@ def submit(
     cluster: str,
     out: Path | None,
     assignments: tuple[str, ...],
+    download: tuple[str, ...],
     resources: tuple[str, ...],
     dry_run: bool,
     print_sbatch: bool,
@@ -44,7 +46,7 @@ def submit(
     from slurm.profile import load_profile
     from slurm.send import by_hand, script
 
-    loaded, profile = load_suite(suite, assignments), load_profile(cluster, resources)
+    loaded, profile = load_suite(suite, [*assignments, *download]), load_profile(cluster, resources)
     runs = out or Path("runs") / loaded.name
     if print_sbatch and profile.executor != "slurm":
         raise UserError(f"--print-sbatch: --cluster {cluster} is no Slurm cluster but {profile.executor}; leave it out")

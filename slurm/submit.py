@@ -16,10 +16,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmark.data import load
+from benchmark.data.datasets import check_there
 from benchmark.running.folder import RunState, check_owner, claim_folder, locked
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.paths import absolute
+from benchmark.runtime.paths import absolute, is_of_job
 from benchmark.runtime.provenance import SOURCE_NAME
+from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
@@ -42,7 +45,7 @@ Plan = tuple[list[Submission], Counter[str]]
 def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: bool = False) -> Plan:
     """Choose the runs to submit and group them by what they ask for. Writes nothing.
 
-    Raises :class:`UserError` where a job would reach its time limit before its first checkpoint.
+    Raises :class:`UserError` where data are missing, or a job would reach its time limit before its first checkpoint.
     """
     check_owner(suite, runs)
     asked = {cell.run.id: _asked(cell.run, suite, profile) for cell in suite.cells}
@@ -59,6 +62,7 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
             left_out[reason] += 1
         else:
             groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
+    _check_data([cell for cells in groups.values() for cell in cells], suite.execution)
     # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
     execution = suite.execution.model_copy(update={"data_root": absolute(suite.execution.data_root)})
 
@@ -97,6 +101,16 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
     return arrays, left_out
 
 
+def _check_data(cells: Sequence[Cell], execution: Execution) -> None:
+    """Raise :class:`UserError` where data that these read are missing or unusable: once, not in every job."""
+    for spec in dict.fromkeys(spec for cell in cells for spec in cell.run.data):
+        if ":" in spec.source:
+            if not is_of_job(spec.source):  # of its own copy only a job can tell
+                load(spec, Path(execution.data_root))
+        elif not execution.download and not is_of_job(execution.data_root):
+            check_there(spec.source, Path(execution.data_root))
+
+
 def _asked(run: Run, suite: Suite, profile: Profile) -> tuple[Resources, Resources]:
     """What training and measuring a run ask for."""
     network, probes = run.network.model_dump(mode="json"), [measurement.probe.name for measurement in run.measurements]
@@ -131,6 +145,10 @@ def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, h
     runs = runs.resolve()
     was_there = runs.exists()
     check_owner(suite, runs)
+    if suite.execution.download and not is_of_job(suite.execution.data_root):
+        # Here, since nodes may have no internet, and before the lock, since it may take an hour.
+        for spec in dict.fromkeys(spec for cell in suite.cells for spec in cell.run.data):
+            load(spec, Path(suite.execution.data_root), download=True)
     lock = runs / FOLDER / ".lock"
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)

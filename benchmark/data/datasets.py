@@ -3,8 +3,12 @@
 Loads neither torchvision nor scikit-learn before it reads what needs them, so that a name is checked at once.
 """
 
+import fcntl
 import importlib.util
-from collections.abc import Callable
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +47,7 @@ class Source:
     how: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    folder: str = ""  # below the root, where it is no part of a library
     unlabelled_images: int = 0
     tune_images: int = 0
     decoded: bool = False  # from an image file each
@@ -72,13 +77,13 @@ SOURCES = {
     source.name: source
     for source in (
         Source("digits", 1297, 500, 10, 8, "0 (scikit-learn's)", "nothing to get", (0.3061,), (0.3764,)),
-        Source("mnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.1307,), (0.3081,)),
-        Source("fashionmnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.2860,), (0.3530,)),
-        Source("cifar10", 50_000, 10_000, 10, 32, "180 MB", _DOWNLOAD, *_CIFAR10),
-        Source("cifar100", 50_000, 10_000, 100, 32, "180 MB", _DOWNLOAD, *_CIFAR100),
-        Source("stl10", 5000, 8000, 10, 96, "3.1 GB", _DOWNLOAD, *_STL10, unlabelled_images=100_000),
-        Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *OF_IMAGENET, decoded=True),
-        Source("imagenet", 1_281_167, 50_000, 1000, 224, "150 GB", _IMAGENET, *OF_IMAGENET, decoded=True),
+        Source("mnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.1307,), (0.3081,), "MNIST/raw"),
+        Source("fashionmnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.2860,), (0.3530,), "FashionMNIST/raw"),
+        Source("cifar10", 50_000, 10_000, 10, 32, "180 MB", _DOWNLOAD, *_CIFAR10, "cifar-10-batches-py"),
+        Source("cifar100", 50_000, 10_000, 100, 32, "180 MB", _DOWNLOAD, *_CIFAR100, "cifar-100-python"),
+        Source("stl10", 5000, 8000, 10, 96, "3.1 GB", _DOWNLOAD, *_STL10, "stl10_binary", unlabelled_images=100_000),
+        Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *OF_IMAGENET, "imagenette2-160", decoded=True),
+        Source("imagenet", 1_281_167, 50_000, 1000, 224, "150 GB", _IMAGENET, *OF_IMAGENET, "imagenet", decoded=True),
         Source(
             "imagenet20",
             _IN20,
@@ -88,6 +93,7 @@ SOURCES = {
             "as imagenet",
             _IMAGENET,
             *OF_IMAGENET,
+            "imagenet",
             tune_images=_IN20,
             decoded=True,
         ),
@@ -157,11 +163,11 @@ def _official_arrays(name: str, torchvision_name: str, root: Path, download: boo
     """Both official splits of a data set that torchvision holds as one array each."""
     from torchvision import datasets
 
-    def read(train: bool) -> ImageSet:
+    def read(train: bool, download: bool) -> ImageSet:
         split = getattr(datasets, torchvision_name)(root, train, download=download)
         return PixelImages(channels_first(np.asarray(split.data)), np.asarray(split.targets, dtype=np.int64))
 
-    train, test = _found(name, root, download, lambda: (read(True), read(False)))
+    train, test = _found(name, root, download, lambda download: (read(True, download), read(False, download)))
     return _stored(name, train, test)
 
 
@@ -169,11 +175,13 @@ def _stl10(root: Path, download: bool) -> Stored:
     """Pretraining sees the 100,000 unlabelled images; the 5,000 labelled ones are for probes."""
     from torchvision.datasets import STL10
 
-    def read(split: str) -> ImageSet:
+    def read(split: str, download: bool) -> ImageSet:
         images = STL10(root, split, download=download)
         return PixelImages(torch.from_numpy(images.data), images.labels.astype(np.int64))
 
-    train, test, unlabelled = _found("stl10", root, download, lambda: (read("train"), read("test"), read("unlabeled")))
+    train, test, unlabelled = _found(
+        "stl10", root, download, lambda download: [read(split, download) for split in ("train", "test", "unlabeled")]
+    )
     return _stored("stl10", train, test, unlabelled)
 
 
@@ -181,16 +189,17 @@ def _imagenette(root: Path, download: bool) -> Stored:
     """The version whose shorter side is 160 pixels."""
     from torchvision.datasets import Imagenette
 
-    _found("imagenette", root, download, lambda: Imagenette(root, size="160px", download=download))
-    folder = root / "imagenette2-160"
-    return read_tree("imagenette", folder / "train", folder / "val", SOURCES["imagenette"].image_size)
+    def read(download: bool) -> Stored:
+        Imagenette(root, size="160px", download=download)
+        folder = root / SOURCES["imagenette"].folder
+        return read_tree("imagenette", folder / "train", folder / "val", SOURCES["imagenette"].image_size)
+
+    return _found("imagenette", root, download, read)
 
 
 def _imagenet(root: Path, download: bool) -> Stored:
+    check_there("imagenet", root)
     folder = root / "imagenet"
-    if not folder.is_dir():
-        reason = f"there is no folder imagenet; get it {SOURCES['imagenet'].how}"
-        raise UserError(f"data set imagenet cannot be read from {root.resolve()}: {reason}")
     return read_tree("imagenet", folder / "train", folder / "val", SOURCES["imagenet"].image_size)
 
 
@@ -222,15 +231,69 @@ def _stored(name: str, train: ImageSet, test: ImageSet, unlabelled: ImageSet | N
     return Stored(train, test, source.classes, source.image_size, source.mean, source.std, unlabelled)
 
 
-def _found(name: str, root: Path, download: bool, read: Callable[[], T]) -> T:
+def check_there(name: str, root: Path) -> None:
+    """Raise :class:`UserError`, saying how to get it, where a named data set has no folder below ``root``: cheap."""
+    source = SOURCES[name]
+    if source.folder and not (root / source.folder).is_dir():
+        how = f"it {source.how}" if source.how != _DOWNLOAD else "it with --download"
+        reason = f"there is no folder {source.folder}; get {how}"
+        raise UserError(f"data set {name} cannot be read from {root.resolve()}: {reason}")
+
+
+def _found(name: str, root: Path, download: bool, read: Callable[[bool], T]) -> T:
+    """What ``read`` reads, told whether to download. Of several processes one downloads, and the others wait for it.
+
+    A download that is cut short leaves a word in the lock's file: what it unpacked is not taken for the data set.
+    """
+    lock, folder = root / f".{name}.lock", root / SOURCES[name].folder
+    cut_short = RuntimeError("a download of it was cut short")
     try:
-        return read()
+        with _locked(lock, fcntl.LOCK_SH):
+            try:
+                if _text(lock):
+                    raise cut_short
+                return read(False)
+            except Exception:
+                if not download:
+                    raise
+        root.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        with _locked(lock, fcntl.LOCK_EX):
+            if _text(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+            elif folder.exists():  # by now, of another process; or a part of it, which torchvision knows
+                return read(True)
+            lock.write_text("downloading")
+            found = read(True)
+            lock.write_text("")
+            return found
+    except UserError:
+        raise
     # By the fault, torchvision's readers raise about anything: RuntimeError, OSError, AssertionError, UnpicklingError.
     except Exception as error:
         # torchvision ends with advice about a parameter of its own.
         reason = str(error).split(" You can use")[0].rstrip(".") or type(error).__name__
         advice = "" if download else "; get it with --download"
         raise UserError(f"data set {name} cannot be read from {root.resolve()}: {reason}{advice}") from error
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    """Hold a lock where its file is there; a file system that has none leaves each to itself, with a warning."""
+    if not path.exists():
+        yield
+        return
+    with path.open() as file:
+        try:
+            fcntl.flock(file, how)
+        except OSError as error:
+            alone = "let one process download, then start the others"
+            warnings.warn(f"{path} cannot be locked ({error.strerror}): {alone}", stacklevel=3)
+        yield
 
 
 READERS: dict[str, Callable[[Path, bool], Stored]] = {

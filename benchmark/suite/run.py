@@ -28,6 +28,13 @@ class Run:
         """The network's: what is measured on it changes nothing of it."""
         return self.network.id
 
+    @property
+    def data(self) -> tuple[DataSpec, ...]:
+        """What it reads: the network's data first, where it has some of its own, then what is measured on."""
+        own = getattr(self.network, "data", None)
+        measured = [measurement.data for measurement in self.measurements]
+        return tuple(dict.fromkeys([own, *measured] if own is not None else measured))
+
 
 class _EveryProbe(Spec):
     """The keys of ``evaluation`` that concern every probe."""
