@@ -14,8 +14,8 @@ import numpy as np
 from benchmark.data.images import OF_IMAGENET, FileImages, Stored
 from benchmark.runtime.errors import UserError
 
-_PHOTOS = {".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".avif", ".jp2"}
-IMAGE_SUFFIXES = _PHOTOS | {".png", ".gif", ".bmp", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
+IMAGE_SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"}
+IMAGE_SUFFIXES |= {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 # What macOS and network storage put beside images, as hidden as what begins with a dot.
 _HIDDEN = ("__MACOSX", "@eaDir")
 _HIDDEN_TOLD = "hidden"
