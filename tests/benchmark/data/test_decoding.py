@@ -129,6 +129,17 @@ def test_twelve_bits_are_scaled_by_what_twelve_bits_hold(tmp_path: Path) -> None
     assert decode(str(tmp_path / "twelve.tif"))[0, :, 0].tolist() == [0, 255, 128, 1]
 
 
+def test_a_pgm_is_scaled_by_the_largest_value_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "twelve.pgm").write_bytes(b"P5 3 1 4095\n" + struct.pack(">3H", 0, 4095, 2048))
+    assert decode(str(tmp_path / "twelve.pgm"))[0, :, 0].tolist() == [0, 255, 128]
+
+
+def test_colours_of_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
+    row = struct.pack(">6H", 0, 0x1234, 0xFFFF, 0x8080, 0x00FF, 0x0FFF)
+    (tmp_path / "deep.png").write_bytes(png(16, 2, row, 2, b""))
+    assert decode(str(tmp_path / "deep.png")).tolist() == [[[0, 0x12, 255], [0x80, 0, 0x0F]]]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_where_zero_is_white_it_is_white_at_every_depth(dtype: type, tmp_path: Path) -> None:
     grey = GREY if dtype is np.uint8 else GREY.astype(np.uint16) * 257
@@ -146,7 +157,9 @@ def png(depth: int, colour_type: int, row: bytes, width: int, clear: bytes) -> b
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
     header = struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"tRNS", clear), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    if clear:
+        parts.insert(1, (b"tRNS", clear))
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, content) for kind, content in parts)
 
 

@@ -162,9 +162,10 @@ def test_a_job_reads_what_was_submitted(
     """Through ``$$VAR`` each job has a copy of its own, which may be half of it."""
     monkeypatch.setenv("STAGED", str(photos))
     arguments = ("--set", "data.source=folder:$$STAGED", "--set", "method=raw_pixels", "--out", tmp_path / "runs")
-    result = spherebench("submit", suite, "--cluster", "debug", *arguments)
+    result = spherebench("submit", suite, "--cluster", "debug", *arguments, "--set", "data_root=$$STAGED/data")
     assert statuses(tmp_path / "runs") == {"raw_pixels": "done", "raw_pixels knn": "done"}, result.output
     (submission,) = submissions(tmp_path / "runs")
+    assert submission.execution["data_root"] == "$$STAGED/data"
     (entry,) = submission.entries
     assert entry.network["data"]["source"] == "folder:$$STAGED"
     data = submission.as_suite().cells[0].run.data[0]
