@@ -6,6 +6,7 @@ Loads neither torchvision nor scikit-learn before it reads what needs them, so t
 import fcntl
 import importlib.util
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -243,10 +244,10 @@ def check_there(name: str, root: Path) -> None:
 def _found(name: str, root: Path, download: bool, read: Callable[[bool], T]) -> T:
     """What ``read`` reads, told whether to download. Of several processes one downloads, and the others wait for it.
 
-    A download that is cut short leaves a word in the lock's file: what it unpacked is not taken for the data set.
+    A download that is killed leaves a word in the lock's file: what it unpacked is not taken for the data set.
     """
     lock, folder = root / f".{name}.lock", root / SOURCES[name].folder
-    cut_short = RuntimeError("a download of it was cut short")
+    cut_short = RuntimeError(f"a download of it was cut short (remove {lock} where the data have been put there since)")
     try:
         with _locked(lock, fcntl.LOCK_SH):
             try:
@@ -259,14 +260,18 @@ def _found(name: str, root: Path, download: bool, read: Callable[[bool], T]) -> 
         root.mkdir(parents=True, exist_ok=True)
         lock.touch()
         with _locked(lock, fcntl.LOCK_EX):
-            if _text(lock):
-                shutil.rmtree(folder, ignore_errors=True)
+            if _text(lock) and folder.exists():
+                folder.rename(tempfile.mkdtemp(prefix=f"{folder.name}-cut-short-", dir=folder.parent))
             elif folder.exists():  # by now, of another process; or a part of it, which torchvision knows
                 return read(True)
             lock.write_text("downloading")
-            found = read(True)
-            lock.write_text("")
-            return found
+            try:
+                return read(True)
+            except BaseException:  # somebody asked for the end, too
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            finally:
+                lock.write_text("")
     except UserError:
         raise
     # By the fault, torchvision's readers raise about anything: RuntimeError, OSError, AssertionError, UnpicklingError.

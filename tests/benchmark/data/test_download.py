@@ -116,7 +116,7 @@ def test_what_a_killed_download_unpacked_is_not_the_data_set(tmp_path: Path, mon
         path.unlink()
     (tmp_path / ".imagenette.lock").write_text("downloading")
     spec = DataSpec(source="imagenette", image_size=16)
-    with pytest.raises(UserError, match="a download of it was cut short; get it with --download"):
+    with pytest.raises(UserError, match=r"a download of it was cut short \(remove .*\); get it with --download"):
         load(spec, tmp_path)
 
     def download(self: Imagenette) -> None:
@@ -126,6 +126,21 @@ def test_what_a_killed_download_unpacked_is_not_the_data_set(tmp_path: Path, mon
     monkeypatch.setattr(Imagenette, "_download", download)
     data = load(spec, tmp_path, download=True)
     assert len(data.train) + len(data.tune) == 120
+    assert len(load(spec, tmp_path).test) == 40
+
+
+def test_a_download_that_fails_leaves_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(self: Imagenette) -> None:
+        layouts.write_class_folders(tmp_path / "imagenette2-160" / "train", ["part"], 1)
+        raise OSError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr(Imagenette, "_download", download)
+    spec = DataSpec(source="imagenette", image_size=16)
+    with pytest.raises(UserError, match=r"data set imagenette cannot be read from .*Connection reset by peer$"):
+        load(spec, tmp_path, download=True)
+    with pytest.raises(UserError, match="Dataset not found; get it with --download"):
+        load(spec, tmp_path)
+    layouts.write_imagenette(tmp_path)  # put there by hand
     assert len(load(spec, tmp_path).test) == 40
 
 
