@@ -275,7 +275,7 @@ def slurm_called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         called.append(command)
         return "RUNNING"
 
-    monkeypatch.setattr(requeue, "call", call_slurm)
+    monkeypatch.setattr("slurm.queue.call", call_slurm)
     return called
 
 
