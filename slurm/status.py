@@ -43,7 +43,7 @@ def row(standing: Standing, folder: Path) -> dict[str, Any]:
         rate = round(line["images_per_second"])
         left = duration((line["total_steps"] - line["step"]) * network["batch_size"] / line["images_per_second"])
     elif running and (measurement := attempts.begun(folder)):
-        stage = measurement.rpartition("-")[0]
+        stage = ", ".join(filter(None, [measurement.rpartition("-")[0], attempts.progress(folder, measurement)]))
     measured = sum(record.status == "done" for record in records.measurements.values())
     return {
         "run": standing.run,

@@ -90,6 +90,7 @@ class Linear(Probe):
                         subject.process.all_reduce_sum(param.grad)
                     optimizer.step()
                     step += 1
+                    subject.kept.tell("epoch", epoch + 1, self.linear_epochs)
                     if subject.kept.is_due():
                         save()
 

@@ -6,10 +6,11 @@ the same to the last bit. What is made is kept on disk from time to time: a run 
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -34,13 +35,14 @@ from benchmark.runtime.spec import Execution
 from benchmark.views import Recipe
 from benchmark.views.loader import ViewLoader, plain_batches
 from benchmark.views.recipes import Interpolation
-from results.record import ProtocolValue, write_atomically
+from results.record import PROGRESS_NAME, ProtocolValue, write_atomically
 
 _VIEWS_SEED = key("evaluation")
 # What a process may tell the others before a collective, in the order of precedence.
 GO_ON, STOP, FAILED = 0, 1, 2
 # A part of the features is copied to be written: one of more bytes becomes several files.
 PART_BYTES = 2**28
+TOLD_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -66,12 +68,16 @@ class Features:
 
 @dataclass
 class Kept:
-    """A measurement's checkpoint, written by the main process and read by all (:meth:`Subject.resumed`)."""
+    """A measurement's checkpoint, written by the main process and read by all (:meth:`Subject.resumed`).
+
+    Beside it lies how far the measurement is, for people who ask.
+    """
 
     folder: Path
     process: Process
     seconds: float
     _saved: float = field(default_factory=time.perf_counter)
+    _told: float = field(default_factory=time.perf_counter)
 
     def is_due(self) -> bool:
         return time.perf_counter() - self._saved > self.seconds
@@ -80,6 +86,16 @@ class Kept:
         self._saved = time.perf_counter()
         if self.process.is_main:
             checkpoints.save(self.folder, step, state)
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Note how far it is, every few seconds; a note that cannot be written is no failure."""
+        if not self.process.is_main or time.perf_counter() - self._told < TOLD_SECONDS:
+            return
+        self._told = time.perf_counter()
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note = json.dumps({"what": what, "done": done, "total": total})
+            (self.folder / PROGRESS_NAME).write_text(note, encoding="utf-8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,10 +267,12 @@ class Subject:
                 if place <= len(mine):
                     x_NF[mine[place - 1].to(self.device)] = self.through(module, next(made))
                 self.check()
+                self.kept.tell(f"features of {part}", min(len(done) + place * world_size, len(batches)), len(batches))
                 if time.perf_counter() - began > self.execution.checkpoint_seconds:
                     write_parts(folder, rank, x_NF, mine[written:place])
                     began, written = time.perf_counter(), place
             self.check()  # also of the last part, which may not have fitted on the disk
+        (self.kept.folder / PROGRESS_NAME).unlink(missing_ok=True)
         return self.process.all_reduce_sum(x_NF)
 
 
