@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.spec import Spec
-from benchmark.suite.config import given_in, lookup, parse_yaml, read_yaml, validated
+from benchmark.suite.config import given_in, lookup, parse_typed, read_yaml, validated
 
 Stage = Literal["train", "measure"]
 SHIPPED = Path(__file__).parent / "profiles"
@@ -177,7 +177,8 @@ def overridden(profile: Profile, assignments: Sequence[str]) -> Profile:
         key, equals, text = assignment.partition("=")
         if not equals or not key or not text:
             raise UserError(f"--resource {assignment!r}: must read KEY=VALUE, such as partition=gpu")
-        changes[key] = parse_yaml(text, f"--resource {key}")
+        field = Resources.model_fields.get(key)
+        changes[key] = parse_typed(text, field and field.annotation, f"--resource {key}")
     with given_in("--resource "):
         resources = _changed(profile.resources, changes)
     shapes = tuple(

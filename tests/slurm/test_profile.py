@@ -99,6 +99,38 @@ def test_an_unknown_profile_lists_what_there_is() -> None:
         load_profile("nowhere")
 
 
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("account=0123", "0123"),
+        ("account=123", "123"),
+        ("account=1e10", "1e10"),
+        ("partition=no", "no"),
+        ("partition='null'", "null"),
+        ("partition=null", None),
+        ("constraint=[rack1|rack2]&a #b", "[rack1|rack2]&a #b"),
+        ("gpu_type=2080", "2080"),
+        ("cpus_per_task=1e1", 10),
+    ],
+)
+def test_names_are_text_as_it_is_typed(assignment: str, value: object) -> None:
+    resources = load_profile("slurm", [assignment]).resources
+    assert getattr(resources, assignment.partition("=")[0]) == value
+
+
+def test_a_profile_has_names_and_numbers_as_people_read_them(tmp_path: Path) -> None:
+    path = tmp_path / "named.yaml"
+    path.write_text(
+        "description: on\nresources: {partition: no, account: 0123, qos: 12, minutes: 1e2}\n"
+        "environment: {OMP_NUM_THREADS: 4, ANSWER: yes}\nsbatch: {begin: 16:00:00, deadline: 2026-01-01}\n"
+    )
+    profile = load_profile(str(path))
+    named = profile.resources.partition, profile.resources.account, profile.resources.qos
+    assert (profile.description, *named, profile.resources.minutes) == ("on", "no", "0123", "12", 100)
+    assert profile.environment == {"OMP_NUM_THREADS": "4", "ANSWER": "yes"}
+    assert profile.sbatch == {"begin": "16:00:00", "deadline": "2026-01-01"}
+
+
 @pytest.mark.parametrize(("text", "expected"), [("minutes", "KEY=VALUE"), ("gpus=4", "--resource gpus: unknown key")])
 def test_a_bad_resource_is_one_sentence(text: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
