@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.running import attempts
 from results.collect import collect
@@ -26,10 +27,10 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hopeless(stage: Stage) -> tuple[Watched, Watched, Watched]:
-    """A run that is always killed, one whose data are missing, and one whose profile has a line of setup that fails.
+def hopeless(stage: Stage) -> tuple[Watched, ...]:
+    """Runs that cannot be done, submitted first, since requeueing takes its time.
 
-    Submitted first, since requeueing takes its time.
+    One is always killed, one's data are missing, one's profile has a line of setup that fails, one's GPU is none.
     """
     # Two seconds of processor time are over before torch is loaded: the kernel kills every attempt.
     profile = stage.folder / "stingy.yaml"
@@ -44,7 +45,8 @@ def hopeless(stage: Stage) -> tuple[Watched, Watched, Watched]:
     data.unlink()
     profile = stage.folder / "no-module.yaml"
     profile.write_text("description: x\nsetup: ['export A=1', 'cat /no/such/module', 'true']\n")
-    return killed, broken, stage.watch("no-module", cluster=str(profile))
+    no_module = stage.watch("no-module", cluster=str(profile))
+    return killed, broken, no_module, stage.watch("no-gpu", "gpus_per_node=1", settings=["device=auto"])
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +103,8 @@ def _measured(runs: Path) -> list[MeasurementRecord]:
     return [MeasurementRecord.read(path) for path in sorted(runs.glob("*/measurements/*.json"))]
 
 
-def test_a_line_of_setup_that_fails_is_the_record(hopeless: tuple[Watched, Watched, Watched]) -> None:
-    *_, run = hopeless
+def test_a_line_of_setup_that_fails_is_the_record(hopeless: tuple[Watched, ...]) -> None:
+    run = hopeless[2]
     record = run.finish().network
     assert record is not None
     assert record.status == "failed"
@@ -111,8 +113,20 @@ def test_a_line_of_setup_that_fails_is_the_record(hopeless: tuple[Watched, Watch
     assert attempts.read(run.folder) == []
 
 
-def test_a_run_that_is_always_killed_is_given_up(hopeless: tuple[Watched, Watched, Watched]) -> None:
-    run, broken, _ = hopeless
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that can be used")
+def test_a_job_that_was_given_gpus_does_not_train_on_the_cpu(hopeless: tuple[Watched, ...]) -> None:
+    run = hopeless[3]
+    record = run.finish().network
+    assert record is not None
+    assert record.status == "failed"
+    assert record.message.startswith(f"gpus_per_node is 1, and no GPU can be used: torch {torch.__version__}")
+    assert attempts.count(run.folder) == 0
+    run.wait_for_state("FAILED")
+    assert "no GPU can be used" in survey(run.runs)[run.folder.name].detail
+
+
+def test_a_run_that_is_always_killed_is_given_up(hopeless: tuple[Watched, ...]) -> None:
+    run, broken, *_ = hopeless
     record = run.finish().network
     assert record is not None
     assert record.status == "failed"
