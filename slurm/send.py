@@ -23,7 +23,7 @@ def send(submission: Submission, after: str | None) -> Submission:
     Raises :class:`UserError` in Slurm's own words where it refuses.
     """
     if submission.profile.executor == "slurm":
-        with _outside_any_job():
+        with _outside_any_job(_overriding(submission)):
             job, _, cluster = _sent(submission, after).strip().partition(";")
         return submission.model_copy(update={"jobs": (job,), "cluster": cluster or submission.cluster})
     if submission.profile.executor == "local":
@@ -62,20 +62,21 @@ def by_hand(submissions: Sequence[Submission]) -> list[str]:
     calls = [_sbatch(submission, submission.after and f"${jobs[submission.after]}") for submission in submissions]
     # Where there are several clusters, sbatch says JOB;CLUSTER.
     pairs = zip(jobs.values(), calls, strict=True)
-    return [f"{job}=$({call}) && {job}=${{{job}%%;*}} && echo submitted ${job}" for job, call in pairs]
+    return [
+        *sorted({f"unset {' '.join(_overriding(submission))}" for submission in submissions}),
+        *(f"{job}=$({call}) && {job}=${{{job}%%;*}} && echo submitted ${job}" for job, call in pairs),
+    ]
 
 
-def script(submission: Submission) -> str:
-    """The batch script. It is an array even of one job, so that jobs are told apart in one way."""
+def _options(submission: Submission) -> dict[str, str | int | bool]:
+    """The options of sbatch, by their long names."""
     profile, asked, count = submission.profile, submission.resources, len(submission.entries)
     gpus = str(asked.gpus_per_node or "")
-    # In a path of Slurm's, %% is a percent sign.
-    logs = f"{submission.folder}/".replace("%", "%%") + "%A_%a_"
     options = {
         **{name.replace("_", "-"): value for name, value in profile.sbatch.items()},
         "job-name": submission.name,
         "array": f"0-{count - 1}%{min(profile.jobs_at_once or count, count)}",
-        "output": f"{logs}0_log.out",
+        "output": _log(submission, "0"),
         "open-mode": "append",
         "requeue": True,
         "signal": f"USR2@{profile.signal_seconds}",
@@ -90,14 +91,26 @@ def script(submission: Submission) -> str:
         "cpus-per-task": asked.cpus_per_task,
         "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
     }
+    return {name: value for name, value in sorted(options.items()) if value is not None and value is not False}
+
+
+def _overriding(submission: Submission) -> list[str]:
+    """Variables of the environment that go before what a script asks for."""
+    names = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE", "requeue": "NO_REQUEUE"}
+    asked = (names.get(name, name.upper().replace("-", "_")) for name in _options(submission))
+    return [f"SBATCH_{name}" for name in (*asked, "WAIT")]
+
+
+def script(submission: Submission) -> str:
+    """The batch script. It is an array even of one job, so that jobs are told apart in one way."""
     given = [
         f"#SBATCH --{name}" + ("" if value is True else f"={shlex.quote(str(value))}")
-        for name, value in sorted(options.items())
-        if value is not None and value is not False
+        for name, value in _options(submission).items()
     ]
     # One task that dies takes the others with it: they would wait for it for ever. What sbatch was told not to export
     # would be kept from the tasks as well, which srun does not give the cores of --cpus-per-task by itself either.
-    srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", f"--cpus-per-task={asked.cpus_per_task}"]
+    told = [f"--cpus-per-task={submission.resources.cpus_per_task}", f"--output={_log(submission, '%t')}"]
+    srun = shlex.join(["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", *told])
     return "\n".join(
         [
             "#!/bin/bash",
@@ -106,10 +119,15 @@ def script(submission: Submission) -> str:
             # Whatever ends the job, its last act is to go back to the queue, where that is of use.
             f"trap {shlex.quote(f'{_last_act(submission)} $?')} EXIT",
             "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} SUBMITIT_EXECUTOR=slurm",
-            f"{shlex.join([*srun, f'--output={logs}%t_log.out'])} {_job_command(submission)} $SLURM_ARRAY_TASK_ID",
+            f"{srun} {_job_command(submission)} $SLURM_ARRAY_TASK_ID",
             "",
         ]
     )
+
+
+def _log(submission: Submission, task: str) -> str:
+    """Where a task writes, as Slurm has it: in a path of its own, %% is a percent sign."""
+    return f"{submission.folder}".replace("%", "%%") + f"/%A_%a_{task}_log.out"
 
 
 def _job_command(submission: Submission, *indices: int) -> str:
@@ -196,14 +214,21 @@ def gpu_count() -> int:
 
 
 @contextmanager
-def _outside_any_job() -> Iterator[None]:
-    """Hide the job this process may be part of: a job submitted from it would inherit its limits and ranks."""
+def _outside_any_job(variables: Sequence[str] = ()) -> Iterator[None]:
+    """Hide the job this process may be part of: a job submitted from it would inherit its limits and ranks.
+
+    Hidden are also ``variables``.
+    """
     from submitit.helpers import clean_env
 
     configuration = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
+    hidden = {name: os.environ.pop(name) for name in variables if name in os.environ}
     with clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
         os.environ.update(configuration)
-        yield
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
 
 
 @contextmanager

@@ -280,3 +280,18 @@ def test_an_unanswered_command_that_is_final_is_not_repeated(commands: Commands)
     assert len(commands.calls("sacct")) == 1
     with pytest.raises(UserError, match="no Slurm on this machine"):
         queue.call("sinfo-that-is-not-there")
+
+
+def test_what_the_shell_sets_does_not_override_the_script(
+    suite: Path, tmp_path: Path, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm takes SBATCH_JOB_NAME before a script's own name, by which jobs are found again."""
+    (commands.folder / "sbatch").write_text(f"#!/bin/sh\nenv | grep SBATCH_ > {tmp_path}/seen\necho 7\n")
+    for name, value in (("JOB_NAME", "theirs"), ("TIMELIMIT", "1"), ("QOS", "long"), ("ACCOUNT", "me")):
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    options = ("--cluster", "slurm", "--out", tmp_path / "out", "--resource", "account=us")
+    assert call("submit", suite, *options).exit_code == 0
+    assert (tmp_path / "seen").read_text() == "SBATCH_QOS=long\n", "the profile names none"
+    assert os.environ["SBATCH_JOB_NAME"] == "theirs"
+    printed = call("submit", suite, *options[:3], tmp_path / "by-hand", "--print-sbatch").output
+    assert "unset SBATCH_ARRAY_INX SBATCH_CPUS_PER_TASK SBATCH_JOB_NAME" in printed
