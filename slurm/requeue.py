@@ -10,6 +10,7 @@ is the record: it would again, on a node like this.
 
 import os
 import platform
+import re
 import signal
 import sys
 from collections.abc import Iterable
@@ -29,6 +30,8 @@ ASKED = 75  # asked to stop, and saved
 DISK_FULL = 74
 _WHY = {ASKED: "asked to stop", DISK_FULL: "no space left on the disk"}
 FRUITLESS = 3
+# "Detected 1 oom_kill event in StepId=7.0", "exceeded memory limit": slurmstepd in the log, by version.
+_OUT_OF_MEMORY = re.compile(r"slurmstepd.*(oom[-_]kill|memory limit)", re.IGNORECASE)
 # Slurm may be away for as long as its update takes. It ends by itself what goes on beyond the job's time limit.
 _PATIENCE_SECONDS = 600.0
 
@@ -121,6 +124,8 @@ def give_up(submission: Submission, index: int, code: int) -> None:
     message = f"ended {FRUITLESS} times at {attempts.kept(folder)} without getting further: {in_words(code)}"
     line = last_line(submission.log(str(job_id())))
     message += f"; log: {line}" if line else ""
+    if _OUT_OF_MEMORY.search(_end_of(submission.log(str(job_id())))):
+        message += f"; out of memory: spherebench retry {submission.runs} --resource memory_gb=... asks for more"
     ids, begun = missing(submission, index), attempts.begun(folder)
     for name in [begun] if begun in ids else ids:
         write_failure(submission, index, name, message)
@@ -131,6 +136,11 @@ def fail(submission: Submission, message: str, indices: Iterable[int]) -> None:
     for index in indices:
         for name in missing(submission, index):
             write_failure(submission, index, name, message)
+
+
+def _end_of(log: Path) -> str:
+    """What was written last, Slurm's own lines included."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]) if log.exists() else ""
 
 
 def write_failure(submission: Submission, index: int, name: str, message: str) -> None:

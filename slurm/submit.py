@@ -6,6 +6,7 @@ of the same index has made its network.
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -109,7 +110,7 @@ def plan(
 
 def _cluster(profile: Profile) -> tuple[str, int]:
     """The cluster that jobs are sent to, '' where its name is not known, and how many an array of it holds."""
-    chosen = str(profile.sbatch.get("clusters") or profile.sbatch.get("cluster") or "")
+    chosen = str(profile.sbatch.get("clusters") or os.environ.get("SBATCH_CLUSTERS", ""))
     try:
         settings = queue.configuration(chosen)
     except UserError:  # sbatch will tell, if it is called

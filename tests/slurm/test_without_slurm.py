@@ -356,6 +356,25 @@ def test_after_three_ends_at_one_step_nothing_is_requeued(
     assert survey(Path(brief.runs))[folder.name].state == state
 
 
+def test_out_of_memory_is_told_with_what_helps(
+    brief: Submission, slurm_called: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = brief.run_folder(0)
+    network_path(folder).unlink()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    line = (
+        "slurmstepd-node7: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed."
+    )
+    brief.log("7").write_text(f"{line}\nsrun: error: node7: task 0: Out Of Memory\n")
+    for _ in range(3):
+        requeue.main(brief.path, 137)
+    standing = survey(Path(brief.runs))[folder.name]
+    expected = (
+        f"killed by SIGKILL; out of memory: spherebench retry {brief.runs} --resource memory_gb=... asks for more"
+    )
+    assert (standing.state, standing.detail.endswith(expected)) == ("failed", True), standing.detail
+
+
 def test_a_measurement_that_ends_its_process_again_and_again_is_given_up_alone(
     brief: Submission, slurm_called: list[tuple[str, ...]]
 ) -> None:
