@@ -199,7 +199,7 @@ class Cluster:
             "nodes": NODES,
             "gpus": _GPUS,
             "cpus": len(os.sched_getaffinity(0)) if self.bound else 8,
-            "tasks": "affinity" if self.bound else "none",
+            "tasks": "affinity\nTaskPluginParam=Cores" if self.bound else "none",
             "first": first,
             "last": first + NODES - 1,
             "port": first + NODES,
