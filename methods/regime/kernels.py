@@ -5,11 +5,9 @@ parameters (``base_kernel__gamma`` in a grid search) come from scikit-learn for 
 kernel takes from the data (a bandwidth left at None) and returns a kernel whose values no longer depend on it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -32,7 +30,7 @@ def centre(X_ND: np.ndarray) -> np.ndarray:
 class Kernel(BaseEstimator):
     """A positive definite k(x, y), of which subclasses give the ``matrix``."""
 
-    def bind(self, X_ND: np.ndarray) -> Kernel:
+    def bind(self, X_ND: np.ndarray) -> Self:
         """Return this kernel with every data-dependent parameter fixed from the rows of ``X_ND``."""
         return self
 
@@ -50,7 +48,7 @@ class _Bandwidth(Kernel):
 
     gamma: float | None = None
 
-    def bind(self, X_ND: np.ndarray) -> Kernel:
+    def bind(self, X_ND: np.ndarray) -> Self:
         if self.gamma is not None:
             return self
         variance = X_ND.var()
@@ -176,8 +174,10 @@ def gram(kernel: KernelLike, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
     assert callable(kernel), "a precomputed kernel matrix is indexed, not computed"
     K_NM = np.empty((len(X_ND), len(Y_MD)))
     for rows in gen_batches(len(X_ND), max(1, BLOCK_ENTRIES // len(Y_MD))):
+        # Rows against themselves stay one array: a kernel then knows that distances on the diagonal are zero.
+        some_ND = X_ND if rows == slice(0, len(X_ND)) else X_ND[rows]
         with config_context(assume_finite=True):
-            block = np.asarray(kernel(X_ND[rows], Y_MD))
+            block = np.asarray(kernel(some_ND, Y_MD))
         if block.shape != K_NM[rows].shape:
             raise ValueError(f"base_kernel returned shape {block.shape} where {K_NM[rows].shape} was expected")
         K_NM[rows] = block

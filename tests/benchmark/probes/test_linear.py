@@ -18,10 +18,10 @@ from benchmark.data import DataSet, PixelImages
 from benchmark.networks.base import FrozenModule, Input
 from benchmark.probes import linear
 from benchmark.probes.linear import Cached, Crops, Linear
-from benchmark.probes.subject import AllStopped, Features, Kept, Subject
+from benchmark.probes.subject import AllStopped, Features, Subject
 from benchmark.running import attempts
 from benchmark.runtime import checkpoints
-from tests.benchmark.probes.subjects import ALONE, CPU, AskedAfter, Given, make_subject, small_network, striped
+from tests.benchmark.probes.subjects import CPU, AskedAfter, Given, make_subject, small_network, striped
 
 
 def features(size: int = 50, dim: int = 6, classes: int = 3) -> Features:
@@ -116,7 +116,7 @@ def test_it_goes_on_from_the_very_step_at_which_it_was_stopped(tmp_path: Path, l
     )
     with pytest.raises(AllStopped):
         weights_after(lambda head: probe.train(head, Cached(stopped, 16), stopped))
-    newest = checkpoints.newest_whole(stopped.kept.folder)
+    newest = checkpoints.newest_whole(stopped.own)
     assert newest is not None
     assert newest.name.startswith(f"step-{looks:09d}-")
     looked = AskedAfter()
@@ -128,15 +128,15 @@ def test_it_goes_on_from_the_very_step_at_which_it_was_stopped(tmp_path: Path, l
 def test_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its features made first: 50 images in batches of 16, then epochs of four steps."""
     monkeypatch.setattr("benchmark.probes.subject.TOLD_SECONDS", 0)
-    kept = Kept(tmp_path / "measuring" / "data" / "linear-0a", ALONE, 1e9)
+    own = tmp_path / "measuring" / "data" / "linear-0a"
     data = striped()
     network = FrozenModule("pixels", nn.Flatten(), Input.of(data), 64, 0)
     subject = make_subject(network, data, tmp_path, requests=AskedAfter(2))
     with pytest.raises(AllStopped):
-        replace(subject, kept=kept).bank()
+        replace(subject, own=own).bank()
     batches = -(-len(data.labelled) // 16)
     assert attempts.progress(tmp_path, "linear-0a") == f"features of labelled 1/{batches}"
-    stopped = replace(before_features(features(), tmp_path), kept=kept, requests=AskedAfter(7))
+    stopped = replace(before_features(features(), tmp_path), own=own, requests=AskedAfter(7))
     with pytest.raises(AllStopped):
         Linear(linear_epochs=3).train(linear.initial_head(6, 3, CPU), Cached(stopped, 16), stopped)
     assert attempts.progress(tmp_path, "linear-0a") == "epoch 2/3"
@@ -149,7 +149,7 @@ def test_a_checkpoint_is_due_by_time_and_none_is_written_before(tmp_path: Path) 
     for seconds, expected in ((0.0, ["step-000000011", "step-000000012"]), (1e9, [])):
         subject = before_features(features(), tmp_path / str(seconds), seconds=seconds)
         probe.train(linear.initial_head(6, 3, CPU), Cached(subject, 16), subject)
-        assert [path.name[:14] for path in sorted(subject.kept.folder.glob("*"))] == expected
+        assert [path.name[:14] for path in sorted(subject.own.glob("*"))] == expected
 
 
 def test_a_disk_that_is_full_at_a_stop_is_a_warning_and_the_stop_is_heard(

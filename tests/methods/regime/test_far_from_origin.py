@@ -27,6 +27,7 @@ def test_the_kernel_of_rows_far_away_is_that_of_their_differences(kernel, metric
     np.testing.assert_allclose(kernel(new, rows), expected, rtol=1e-13)
     np.testing.assert_allclose(gram(kernel, new + shift, rows + shift), expected, atol=2e-8)
     np.testing.assert_allclose(kernel(rows + shift), kernel(rows), atol=2e-8)
+    np.testing.assert_array_equal(np.diag(gram(kernel, far := rows + shift, far)), 1.0)
 
 
 def test_a_kernel_far_away_is_computed_by_blocks_to_the_same(rows, monkeypatch):
