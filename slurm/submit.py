@@ -226,15 +226,15 @@ def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, force: bool
 
 def _sent_in_part(arrays: Sequence[Submission], count: int, error: UserError) -> UserError:
     """What to say where all arrays but the first ``count`` were not sent."""
-
-    def runs(some: Sequence[Submission]) -> str:
-        return f"{sum(len(one.entries) for one in some)} runs in {len(some)} arrays"
-
     jobs = ", ".join(job for one in arrays[:count] for job in one.jobs)
     return UserError(
-        f"{error}; sent before that: {runs(arrays[:count])}, as job {jobs}; not sent: {runs(arrays[count:])}, which "
+        f"{error}; sent before that: {_runs(arrays[:count])}, as job {jobs}; not sent: {_runs(arrays[count:])}, which "
         f"spherebench status {arrays[0].runs} lists as not submitted and the next submit sends"
     )
+
+
+def _runs(arrays: Sequence[Submission]) -> str:
+    return f"{sum(len(one.entries) for one in arrays)} runs in {len(arrays)} arrays"
 
 
 def retry(runs: Path, wanted: Sequence[str], resources: Sequence[str] = (), *, force: bool = False) -> list[Submission]:
@@ -258,7 +258,13 @@ def retry(runs: Path, wanted: Sequence[str], resources: Sequence[str] = (), *, f
     for names in groups.values():
         submission = last[names[0]][0]
         suite = submission.model_copy(update={"entries": tuple(last[name][1] for name in names)}).as_suite()
-        sent += submit(suite, runs, overridden(submission.profile, resources), retry=True, force=force)[0]
+        try:
+            sent += submit(suite, runs, overridden(submission.profile, resources), retry=True, force=force)[0]
+        except UserError as error:
+            if not sent:
+                raise
+            jobs = ", ".join(job for one in sent for job in one.jobs)
+            raise UserError(f"{error}; before that {_runs(sent)} were sent again, as job {jobs}") from error
     return sent
 
 

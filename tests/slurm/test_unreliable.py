@@ -230,6 +230,10 @@ def test_retry_may_ask_for_more_whatever_the_shape(suite: Path, tmp_path: Path, 
     assert done.exit_code == 0, done.output
     again = submissions(out)[2:]
     assert [(one.resources.memory_gb, one.resources.minutes) for one in again] == [(8, 60), (8, 90)]
+    (commands.folder / "sbatch").write_text('#!/bin/sh\ngrep -q time=90 "$2" && exit 1\necho 9\n')
+    partly = call("retry", out, "--resource", "memory_gb=16")
+    assert partly.exit_code == 2
+    assert "sbatch: exit code 1; before that 1 runs in 1 arrays were sent again, as job 9" in partly.output
     refused = call("retry", out, "--resource", "memory=8")
     assert (refused.exit_code, "--resource memory: unknown key" in refused.output) == (2, True)
 
