@@ -17,6 +17,8 @@ SCHEMA_VERSION: Final = 2
 NETWORK_NAME = "network.json"
 MEASUREMENTS_NAME = "measurements"
 METRICS_NAME = "metrics.jsonl"
+# How far a measurement is that is under way: what it is at, how much of it is done, of how much.
+PROGRESS_NAME = ".progress.json"
 # Beside the networks: whose runs these are, and what is listed to be measured.
 SUITE_NAME = "suite.json"
 # A folder that holds a packed file of this name, and no records, is read as the folder that was packed.

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 _folder = TypedPath(exists=True, file_okay=False)
 runs_folder = click.argument("runs", type=_folder)
 some_runs = click.argument("names", metavar="[RUN]...", nargs=-1)
+resource_option = click.option(
+    *("--resource", "resources"), multiple=True, metavar="KEY=VALUE", help="Override what the profile asks for."
+)
+force_option = click.option(
+    "--force", is_flag=True, help="Also runs that may wait or run where it cannot be asked: they would do so twice."
+)
 
 
 @click.command()
@@ -25,7 +31,8 @@ some_runs = click.argument("names", metavar="[RUN]...", nargs=-1)
 @click.option("--out", type=TypedPath(), help="Runs folder.  [default: runs/SUITE]")
 @set_option
 @download_option
-@click.option("--resource", "resources", multiple=True, metavar="KEY=VALUE", help="Override what the profile asks for.")
+@resource_option
+@force_option
 @click.option("--dry-run", is_flag=True, help="Print what would be submitted, and write nothing.")
 @click.option("--print-sbatch", is_flag=True, help="Prepare everything and print the calls of sbatch, for a shell.")
 def submit(
@@ -35,6 +42,7 @@ def submit(
     assignments: tuple[str, ...],
     download: tuple[str, ...],
     resources: tuple[str, ...],
+    force: bool,
     dry_run: bool,
     print_sbatch: bool,
 ) -> None:
@@ -52,12 +60,12 @@ def submit(
         raise UserError(f"--print-sbatch: --cluster {cluster} is no Slurm cluster but {profile.executor}; leave it out")
     if dry_run:
         nowhere = Source(folder=str(runs.resolve() / "jobs" / "code"), commit=None, dirty=None)
-        arrays, left_out = room.plan(loaded, runs, profile, nowhere)
+        arrays, left_out = room.plan(loaded, runs, profile, nowhere, force=force)
     else:
         kind = unshared_filesystem(runs) if profile.executor == "slurm" else None
         if kind:
             click.echo(f"warning: {runs} is on {kind}; every node must see it under this path", err=True)
-        arrays, left_out = room.submit(loaded, runs, profile, hand_over=print_sbatch)
+        arrays, left_out = room.submit(loaded, runs, profile, force=force, hand_over=print_sbatch)
         if print_sbatch:
             for line in by_hand(arrays):
                 click.echo(line)
@@ -96,11 +104,19 @@ def _say_sent(arrays: list[Submission], runs: Path) -> None:
 def status(runs: Path, watch: bool, every: float, format_: str) -> None:
     """Show where every run of RUNS stands. Exit code: 0 all is measured, 3 some wait or run, 1 otherwise."""
     from results.formats import format_table
+    from slurm.queue import NoAnswer
     from slurm.status import UNDER_WAY, exit_code, row, summary
     from slurm.survey import survey
 
     while True:
-        standings = list(survey(runs).values())
+        try:
+            standings = list(survey(runs).values())
+        except NoAnswer as error:
+            if not watch:
+                raise
+            click.echo(f"warning: {error}; asked again in {every:g} s", err=True)
+            time.sleep(every)
+            continue
         if watch:
             click.clear()
         notes = (summary(standings),) if format_ == "plain" else ()
@@ -125,11 +141,13 @@ def cancel(runs: Path, names: tuple[str, ...]) -> None:
 @click.command()
 @runs_folder
 @some_runs
-def retry(runs: Path, names: tuple[str, ...]) -> None:
+@resource_option
+@force_option
+def retry(runs: Path, names: tuple[str, ...], resources: tuple[str, ...], force: bool) -> None:
     """Submit again what failed, a measurement alone, was cancelled or was lost; what was saved goes on from there."""
     from slurm.submit import retry as submit_again
 
-    arrays = submit_again(runs, names)
+    arrays = submit_again(runs, names, resources, force=force)
     _say_sent(arrays, runs)
     if not arrays:
         click.echo("nothing to bring back")

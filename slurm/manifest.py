@@ -57,7 +57,8 @@ class Entry(Frozen):
 class Submission(Frozen):
     """One array of jobs with the same resources. A job trains and measures, or does one of both.
 
-    ``after`` is the name of the array that trains what this one measures, job by job.
+    ``after`` is the name of the array that trains what this one measures, job by job. ``user`` sent it, to ``cluster``
+    (a name, or several of which Slurm chooses); '' in manifests that did not say so yet.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Submission(Frozen):
     retry: bool
     submitted: str
     host: str
+    user: str = ""
+    cluster: str = ""
     jobs: tuple[str, ...] = ()
 
     @property

@@ -5,6 +5,7 @@ Profiles come with spherebench (``slurm/profiles``) or lie in the user's own dir
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +14,7 @@ from pydantic import Field, field_validator
 
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.spec import Spec
-from benchmark.suite.config import given_in, lookup, parse_yaml, read_yaml, validated
+from benchmark.suite.config import given_in, lookup, parse_typed, read_yaml, validated
 
 Stage = Literal["train", "measure"]
 SHIPPED = Path(__file__).parent / "profiles"
@@ -31,7 +32,26 @@ class Resources(Spec):
     gpu_type: str | None = Field(default=None, min_length=1, description="as Slurm names it, where there are several")
     cpus_per_task: int = Field(default=1, ge=1)
     memory_gb: float | None = Field(default=None, gt=0, description="a node; None: the cluster's default")
-    minutes: int = Field(default=60, ge=1, description="time limit; a job that reaches it is requeued and goes on")
+    minutes: int = Field(
+        default=60,
+        ge=1,
+        description="time limit, or a time as Slurm writes it; a job that reaches it is requeued and goes on",
+    )
+
+    @field_validator("minutes", mode="before")
+    @classmethod
+    def _as_slurm_reads(cls, value: Any) -> Any:
+        """``MINUTES:SECONDS``, ``HOURS:MINUTES:SECONDS``, ``DAYS-HOURS[:MINUTES[:SECONDS]]``; begun minutes count."""
+        if not isinstance(value, str):
+            return value
+        if not (match := _TIME.fullmatch(value)):
+            raise ValueError(f"is {value!r}, must be whole minutes, or as Slurm writes a time: 1:30:00, 2-00, 2-12:30")
+        days, clock = match.groups()
+        parts = [int(part) for part in clock.split(":")]
+        # Of a day the first part is hours; alone it is minutes, and of two the minutes are the first.
+        lacking = 3 - len(parts)
+        hours, minutes, seconds = [*parts, *[0] * lacking] if days or lacking == 0 else [0, *parts, 0][:3]
+        return int(days or 0) * 1440 + hours * 60 + minutes + -(-seconds // 60)
 
     @property
     def tasks_per_node(self) -> int:
@@ -55,10 +75,15 @@ class Shape(Spec):
         return when
 
 
+_TIME = re.compile(r"(?:(\d+)-)?(\d+(?::\d+){0,2})", re.ASCII)
+
 # Options of sbatch that are made from other settings.
 _OWN_OPTIONS = {
     **{name: f"given as resources.{name}" for name in ("partition", "account", "qos", "constraint", "nodes")},
     **dict.fromkeys(("gpus-per-node", "ntasks-per-node"), "given as resources.gpus_per_node and gpu_type"),
+    **dict.fromkeys(
+        ("gpus", "gpus-per-task", "ntasks", "ntasks-per-gpu"), "given as resources.gpus_per_node and nodes"
+    ),
     "cpus-per-task": "given as resources.cpus_per_task",
     "mem": "given as resources.memory_gb",
     "time": "given as resources.minutes",
@@ -139,14 +164,28 @@ def load_profile(name_or_path: str, assignments: Sequence[str] = ()) -> Profile:
         profile = validated(Profile, read_yaml(path))
         for number, shape in enumerate(profile.shapes):
             _changed(profile.resources, shape.ask, f"shapes.{number}.ask")
-    changes = {}
+    return overridden(profile, assignments)
+
+
+def overridden(profile: Profile, assignments: Sequence[str]) -> Profile:
+    """A profile whose jobs all ask for what ``KEY=VALUE`` texts say, whatever their shape.
+
+    Raises :class:`UserError` for an unknown key or a bad value.
+    """
+    changes: dict[str, Any] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key or not text:
             raise UserError(f"--resource {assignment!r}: must read KEY=VALUE, such as partition=gpu")
-        changes[key] = parse_yaml(text, f"--resource {key}")
+        field = Resources.model_fields.get(key)
+        changes[key] = parse_typed(text, field and field.annotation, f"--resource {key}")
     with given_in("--resource "):
-        return profile.model_copy(update={"resources": _changed(profile.resources, changes)})
+        resources = _changed(profile.resources, changes)
+    shapes = tuple(
+        shape.model_copy(update={"ask": {key: changes.get(key, value) for key, value in shape.ask.items()}})
+        for shape in profile.shapes
+    )
+    return profile.model_copy(update={"resources": resources, "shapes": shapes})
 
 
 def _changed(resources: Resources, changes: Mapping[str, Any], section: str = "") -> Resources:

@@ -1,16 +1,19 @@
-"""What a job does as its last act, from the batch script: ``python -m slurm.requeue MANIFEST EXIT_CODE``.
+"""What a job does as its last act, from the batch script: ``python -m slurm.requeue MANIFEST EXIT_CODE [SETUP]``.
 
 A run whose process was asked to save, or died, goes back to the queue and on from what it had saved. It does not where
 Slurm has ended the job itself (cancelled, or already requeued), where all the job is for has its records, or where it
 ended as often as ``FRUITLESS`` times without getting any further: then what it was at, the network or one measurement,
 gets a record that says so, and the job goes on with the other measurements. One that was asked each time is no failure:
-it stays interrupted, and the next ``submit`` goes on with it.
+it stays interrupted, and the next ``submit`` goes on with it. Where a line of the profile's ``setup`` failed, that
+is the record: it would again, on a node like this.
 """
 
 import os
 import platform
+import re
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,8 @@ from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.provenance import job_id, now
 from results.record import MeasurementRecord, NetworkRecord, Provenance, measurement_path, network_path
+from slurm import queue
 from slurm.manifest import Submission
-from slurm.queue import call
 from slurm.survey import NETWORK, Records, last_line
 
 # Exit codes of a job beside 0 (everything is done) and 1 (a record says failed).
@@ -27,16 +30,31 @@ ASKED = 75  # asked to stop, and saved
 DISK_FULL = 74
 _WHY = {ASKED: "asked to stop", DISK_FULL: "no space left on the disk"}
 FRUITLESS = 3
+# "Detected 1 oom_kill event in StepId=7.0", "exceeded memory limit": slurmstepd in the log, by version.
+_OUT_OF_MEMORY = re.compile(r"slurmstepd.*(oom[-_]kill|memory limit)", re.IGNORECASE)
+# Slurm may be away for as long as its update takes. It ends by itself what goes on beyond the job's time limit.
+_PATIENCE_SECONDS = 600.0
 
 
-def main(manifest: Path, code: int) -> None:
-    """Note why the job ended, and send it back to the queue where that is of use."""
+def main(manifest: Path, code: int, setup: str = "") -> None:
+    """Note why the job ended, by itself or in a line of its ``setup``, and send it back to the queue where of use."""
     submission = Submission.read(manifest)
-    index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    if setup and 0 < code < 128:
+        told = last_line(submission.log(str(job_id())))
+        message = f"setup line {setup!r} ended with exit code {code}" + (f"; log: {told}" if told else "")
+        fail(submission, message, _indices(submission))
+    if submission.profile.executor == "local":
+        return
+    (index,) = _indices(submission)
     folder = submission.run_folder(index)
     if code == 0 or not missing(submission, index):
         return
-    state = call("squeue", "-h", "-t", "all", "-j", str(job_id()), "-o", "%T").strip()
+    try:
+        asked = queue.ask(_PATIENCE_SECONDS, "squeue", "-h", "-t", "all", "-j", str(job_id()), "-o", "%T")
+    except queue.NoAnswer as error:
+        print(f"not asked how the job is: {error}", flush=True)
+        asked = "RUNNING"  # as it does as long as this goes on, most likely
+    state = asked.strip()
     if state != "RUNNING":
         attempts.end(folder, f"ended by Slurm: {state.lower()}", code=code)
         return
@@ -53,7 +71,14 @@ def main(manifest: Path, code: int) -> None:
         if not missing(submission, index):
             return
     print(f"requeue: {why}; goes on from {attempts.kept(folder)}", flush=True)
-    call("scontrol", "requeue", str(job_id()))
+    queue.ask(_PATIENCE_SECONDS, "scontrol", "requeue", str(job_id()))
+
+
+def _indices(submission: Submission) -> tuple[int, ...]:
+    """The runs of this job: one of an array, or all where the worker of a machine takes one after the other."""
+    if submission.profile.executor == "local":
+        return tuple(range(len(submission.entries)))
+    return (int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")),)
 
 
 def missing(submission: Submission, index: int) -> list[str]:
@@ -99,9 +124,23 @@ def give_up(submission: Submission, index: int, code: int) -> None:
     message = f"ended {FRUITLESS} times at {attempts.kept(folder)} without getting further: {in_words(code)}"
     line = last_line(submission.log(str(job_id())))
     message += f"; log: {line}" if line else ""
+    if _OUT_OF_MEMORY.search(_end_of(submission.log(str(job_id())))):
+        message += f"; out of memory: spherebench retry {submission.runs} --resource memory_gb=... asks for more"
     ids, begun = missing(submission, index), attempts.begun(folder)
     for name in [begun] if begun in ids else ids:
         write_failure(submission, index, name, message)
+
+
+def fail(submission: Submission, message: str, indices: Iterable[int]) -> None:
+    """Write a failure for all that these runs are for and have no record of: nothing of it can be begun."""
+    for index in indices:
+        for name in missing(submission, index):
+            write_failure(submission, index, name, message)
+
+
+def _end_of(log: Path) -> str:
+    """What was written last, Slurm's own lines included."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]) if log.exists() else ""
 
 
 def write_failure(submission: Submission, index: int, name: str, message: str) -> None:
@@ -134,6 +173,6 @@ def write_failure(submission: Submission, index: int, name: str, message: str) -
 
 if __name__ == "__main__":
     try:
-        main(Path(sys.argv[1]), int(sys.argv[2]))
+        main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except (UserError, ValueError, OSError) as error:
-        print(f"requeue: {error}", file=sys.stderr)
+        print(f"not requeued: {error}", file=sys.stderr)

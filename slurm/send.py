@@ -14,22 +14,40 @@ from benchmark.runtime.signals import stop_requests
 from slurm import queue
 from slurm.manifest import Submission
 
+_PATIENCE_SECONDS = 60.0
 
-def send(submission: Submission, after: str | None) -> tuple[str, ...]:
-    """Send it, on Slurm to wait for the job ``after``; returns the ids of its jobs.
+
+def send(submission: Submission, after: str | None) -> Submission:
+    """Send it, on Slurm to wait for the job ``after``; returns it with the ids of its jobs, and where they are.
 
     Raises :class:`UserError` in Slurm's own words where it refuses.
     """
     if submission.profile.executor == "slurm":
-        with _outside_any_job():
-            return (queue.call(*shlex.split(_sbatch(submission, after))).strip().partition(";")[0],)
+        with _outside_any_job(_overriding(submission)):
+            job, _, cluster = _sent(submission, after).strip().partition(";")
+        return submission.model_copy(update={"jobs": (job,), "cluster": cluster or submission.cluster})
     if submission.profile.executor == "local":
-        return _to_this_machine(submission)
+        return submission.model_copy(update={"jobs": _to_this_machine(submission)})
     from slurm.work import work
 
     with stop_requests() as requests:
         work(submission.path, tuple(range(len(submission.entries))), requests)
-    return ()
+    return submission
+
+
+def _sent(submission: Submission, after: str | None) -> str:
+    """What ``sbatch --parsable`` says. Where its answer was lost, the queue tells whether the array is in it."""
+    tries = 0
+
+    def once() -> str:
+        nonlocal tries
+        tries += 1
+        where = queue.on(str(submission.profile.sbatch.get("clusters", "")))
+        query = ("squeue", *where, "--me", "-h", "-t", "all", f"--name={submission.name}", "-o", "%F")
+        there = queue.call(*query).split() if tries > 1 else []
+        return there[0] if there else queue.call(*shlex.split(_sbatch(submission, after)))
+
+    return queue.patiently(_PATIENCE_SECONDS, once, lambda error: error.is_temporary)
 
 
 def _sbatch(submission: Submission, after: str | None) -> str:
@@ -42,44 +60,74 @@ def by_hand(submissions: Sequence[Submission]) -> list[str]:
     """The lines of a shell that sends them: what waits for another names its job by a variable."""
     jobs = {submission.name: f"job{place}" for place, submission in enumerate(submissions)}
     calls = [_sbatch(submission, submission.after and f"${jobs[submission.after]}") for submission in submissions]
-    return [f"{job}=$({call}) && echo submitted ${job}" for job, call in zip(jobs.values(), calls, strict=True)]
+    # Where there are several clusters, sbatch says JOB;CLUSTER.
+    pairs = zip(jobs.values(), calls, strict=True)
+    return [
+        *sorted({f"unset {' '.join(_overriding(submission))}" for submission in submissions}),
+        *(f"{job}=$({call}) && {job}=${{{job}%%;*}} && echo submitted ${job}" for job, call in pairs),
+    ]
+
+
+def _options(submission: Submission) -> dict[str, str | int | bool]:
+    """The options of sbatch, by their long names."""
+    profile, asked, count = submission.profile, submission.resources, len(submission.entries)
+    gpus = str(asked.gpus_per_node or "")
+    options = {
+        **{name.replace("_", "-"): value for name, value in profile.sbatch.items()},
+        "job-name": submission.name,
+        "array": f"0-{count - 1}%{min(profile.jobs_at_once or count, count)}",
+        "output": _log(submission, "0"),
+        "open-mode": "append",
+        "requeue": True,
+        "signal": f"USR2@{profile.signal_seconds}",
+        "time": asked.minutes,
+        "partition": asked.partition,
+        "account": asked.account,
+        "qos": asked.qos,
+        "constraint": asked.constraint,
+        "nodes": asked.nodes,
+        "ntasks-per-node": asked.tasks_per_node,
+        "gpus-per-node": ":".join(filter(None, [asked.gpu_type, gpus])) if gpus else None,
+        "cpus-per-task": asked.cpus_per_task,
+        "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
+    }
+    return {name: value for name, value in sorted(options.items()) if value is not None and value is not False}
+
+
+def _overriding(submission: Submission) -> list[str]:
+    """Variables of the environment that go before what a script asks for."""
+    names = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE", "requeue": "NO_REQUEUE"}
+    asked = (names.get(name, name.upper().replace("-", "_")) for name in _options(submission))
+    return [f"SBATCH_{name}" for name in (*asked, "WAIT")]
 
 
 def script(submission: Submission) -> str:
-    """The batch script, by submitit. It is an array even of one job, so that jobs are told apart in one way."""
-    # What SlurmExecutor writes its scripts with: that can only be made where there is Slurm, and pickles its tasks.
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    profile, asked = submission.profile, submission.resources
-    options = {"requeue": True, **{name: value for name, value in profile.sbatch.items() if value is not False}}
-    if asked.gpus_per_node:
-        options["gpus-per-node"] = f"{asked.gpu_type}:{asked.gpus_per_node}" if asked.gpu_type else asked.gpus_per_node
-    # Whatever ends the job, its last act is to go back to the queue, where that is of use.
-    requeue = shlex.join([sys.executable, "-m", "slurm.requeue", str(submission.path)])
-    last = ["export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}", f"trap {shlex.quote(f'{requeue} $?')} EXIT"]
-    text: str = _make_sbatch_string(
-        command=f"{_job_command(submission)} $SLURM_ARRAY_TASK_ID",
-        folder=submission.folder,
-        job_name=submission.name,
-        partition=asked.partition,
-        account=asked.account,
-        qos=asked.qos,
-        constraint=asked.constraint,
-        time=asked.minutes,
-        nodes=asked.nodes,
-        ntasks_per_node=asked.tasks_per_node,
-        cpus_per_task=asked.cpus_per_task,
-        mem=None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
-        signal_delay_s=profile.signal_seconds,
-        map_count=len(submission.entries),
-        array_parallelism=profile.jobs_at_once or len(submission.entries),
-        stderr_to_stdout=True,
-        setup=[*_shell_lines(submission), *last],
-        # One task that dies takes the others with it: they would wait for it for ever.
-        srun_args=["--kill-on-bad-exit=1"],
-        additional_parameters=options,
+    """The batch script. It is an array even of one job, so that jobs are told apart in one way."""
+    given = [
+        f"#SBATCH --{name}" + ("" if value is True else f"={shlex.quote(str(value))}")
+        for name, value in _options(submission).items()
+    ]
+    # One task that dies takes the others with it: they would wait for it for ever. What sbatch was told not to export
+    # would be kept from the tasks as well, which srun does not give the cores of --cpus-per-task by itself either.
+    told = [f"--cpus-per-task={submission.resources.cpus_per_task}", f"--output={_log(submission, '%t')}"]
+    srun = shlex.join(["srun", "--unbuffered", "--kill-on-bad-exit=1", "--export=ALL", *told])
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *given,
+            *_shell_lines(submission),
+            # Whatever ends the job, its last act is to go back to the queue, where that is of use.
+            f"trap {shlex.quote(f'{_last_act(submission)} $?')} EXIT",
+            "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} SUBMITIT_EXECUTOR=slurm",
+            f"{srun} {_job_command(submission)} $SLURM_ARRAY_TASK_ID",
+            "",
+        ]
     )
-    return text
+
+
+def _log(submission: Submission, task: str) -> str:
+    """Where a task writes, as Slurm has it: in a path of its own, %% is a percent sign."""
+    return f"{submission.folder}".replace("%", "%%") + f"/%A_%a_{task}_log.out"
 
 
 def _job_command(submission: Submission, *indices: int) -> str:
@@ -87,15 +135,25 @@ def _job_command(submission: Submission, *indices: int) -> str:
     return shlex.join([sys.executable, "-u", "-m", "slurm.job", str(submission.path), *map(str, indices)])
 
 
+def _last_act(submission: Submission) -> str:
+    return shlex.join([sys.executable, "-m", "slurm.requeue", str(submission.path)])
+
+
 def _shell_lines(submission: Submission) -> list[str]:
-    """What a job does before Python starts.
+    """What a job does before Python starts; a line of the profile's setup that fails ends it, and the record says so.
 
     The snapshot of the code goes before any installed one, and the folder submitted from does not go before it.
     """
+    path = f"PYTHONPATH={shlex.quote(submission.source.folder)}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1"
+    setup: list[str] = []
+    for line in submission.profile.setup:
+        last_act = f'{path} {_last_act(submission)} $? "$setup_line"'
+        setup += [] if setup else [f"trap {shlex.quote(last_act)} EXIT"]
+        setup += [f"setup_line={shlex.quote(line)}", line, "setup_code=$?; [ $setup_code = 0 ] || exit $setup_code"]
     return [
-        *submission.profile.setup,
+        *setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in submission.profile.environment.items()),
-        f"export PYTHONPATH={shlex.quote(submission.source.folder)}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1",
+        f"export {path}",
     ]
 
 
@@ -114,7 +172,7 @@ def _to_this_machine(submission: Submission) -> tuple[str, ...]:
     shares = [gpus[first : first + each] for first in range(0, len(gpus) - each + 1, each)] or [()]
     job = _job_command(submission, *range(len(submission.entries)))
     # After these lines the shell becomes Python, so that signals reach that.
-    lines = " && ".join([*_shell_lines(submission), f"exec {job}"])
+    lines = "\n".join([*_shell_lines(submission), f"exec {job}"])
     workers = min(submission.profile.jobs_at_once or len(shares), len(submission.entries))
     with _outside_any_job(), _detached():
         started = [
@@ -156,14 +214,21 @@ def gpu_count() -> int:
 
 
 @contextmanager
-def _outside_any_job() -> Iterator[None]:
-    """Hide the job this process may be part of: a job submitted from it would inherit its limits and ranks."""
+def _outside_any_job(variables: Sequence[str] = ()) -> Iterator[None]:
+    """Hide the job this process may be part of: a job submitted from it would inherit its limits and ranks.
+
+    Hidden are also ``variables``.
+    """
     from submitit.helpers import clean_env
 
     configuration = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
+    hidden = {name: os.environ.pop(name) for name in variables if name in os.environ}
     with clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
         os.environ.update(configuration)
-        yield
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def row(standing: Standing, folder: Path) -> dict[str, Any]:
         rate = round(line["images_per_second"])
         left = duration((line["total_steps"] - line["step"]) * network["batch_size"] / line["images_per_second"])
     elif running and (measurement := attempts.begun(folder)):
-        stage = measurement.rpartition("-")[0]
+        stage = ", ".join(filter(None, [measurement.rpartition("-")[0], attempts.progress(folder, measurement)]))
     measured = sum(record.status == "done" for record in records.measurements.values())
     return {
         "run": standing.run,
@@ -96,7 +96,13 @@ def show_logs(folder: Path, follow: bool, say: Callable[[str], None]) -> None:
     """
     printed: Counter[Path] = Counter()
     while True:
-        standing = survey(folder.parent).get(folder.name)
+        try:
+            standing = survey(folder.parent).get(folder.name)
+        except queue.NoAnswer:
+            if not (follow and printed):
+                raise
+            time.sleep(_POLL_SECONDS)  # what was printed stays, and the next answer goes on from there
+            continue
         if standing is None:
             raise UserError(f"{folder}: is no run that was submitted; spherebench status {folder.parent} lists them")
         if not standing.trail:
@@ -146,15 +152,29 @@ def cancel(runs: Path, wanted: Sequence[str]) -> list[str]:
     live = chosen(runs, wanted, LIVE)
     jobs = [job for standing in live for job in standing.trail if job.is_live]
     workers = {pid for job in jobs if job.submission.profile.executor == "local" for pid in job.submission.jobs}
-    in_slurm = [job.id for job in jobs if job.submission.profile.executor == "slurm"]
     if workers and wanted:
         raise UserError("a worker of this machine takes many runs: cancel all of them, without naming a run")
-    if in_slurm:
-        queue.call("scancel", *in_slurm)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for job in jobs:
+        if job.submission.profile.executor == "slurm":
+            groups.setdefault((job.submission.cluster, job.submission.user), []).append(job.id)
+    here = queue.configuration().get("ClusterName") if groups else None
+    refused: dict[tuple[str, str], queue.NoAnswer] = {}
+    for (cluster, user), ids in groups.items():
+        try:
+            queue.ask(queue.ASKING_SECONDS, "scancel", *queue.on("" if cluster == here else cluster), *ids)
+        except queue.NoAnswer as error:
+            refused[cluster, user] = error
     for pid in workers:
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGTERM)
+    cancelled = []
     for standing in live:
-        # Slurm forgets; and where a job has not begun, nobody else could tell.
-        attempts.end(runs / standing.run, "cancelled")
-    return [standing.run for standing in live]
+        if not any(job.is_live and (job.submission.cluster, job.submission.user) in refused for job in standing.trail):
+            # Slurm forgets; and where a job has not begun, nobody else could tell.
+            attempts.end(runs / standing.run, "cancelled")
+            cancelled.append(standing.run)
+    if refused:
+        told = "; ".join(f"jobs of {user or queue.user()}: {error}" for (_, user), error in refused.items())
+        raise UserError(f"{told}; cancelled {len(cancelled)} of {len(live)} runs")
+    return cancelled

@@ -6,6 +6,8 @@ of the same index has made its network.
 
 import hashlib
 import json
+import os
+import re
 import secrets
 import shutil
 import socket
@@ -25,13 +27,15 @@ from benchmark.runtime.provenance import SOURCE_NAME
 from benchmark.runtime.spec import Execution
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
+from slurm import queue
+from slurm.doctor import built_without_cuda, gpu_fault
 from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
-from slurm.profile import Profile, Resources
+from slurm.profile import Profile, Resources, overridden
 from slurm.send import script, send
 from slurm.status import chosen
-from slurm.survey import FAILED, LIVE, UNFINISHED, Standing, survey
+from slurm.survey import FAILED, LIVE, UNFINISHED, UNKNOWN, Standing, survey
 
-# Slurm's own default of MaxArraySize is 1001.
+# Where the controller does not tell its MaxArraySize, the first index of an array that it refuses: 1001 as Slurm comes.
 _ARRAY_SIZE = 1000
 _LOCK_PATIENCE_SECONDS = 120.0
 _ROOT = Path(__file__).parents[1]
@@ -42,13 +46,18 @@ _PACKAGES = ("benchmark", "methods", "results", "slurm")
 Plan = tuple[list[Submission], Counter[str]]
 
 
-def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: bool = False) -> Plan:
+def plan(
+    suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: bool = False, force: bool = False
+) -> Plan:
     """Choose the runs to submit and group them by what they ask for. Writes nothing.
 
-    Raises :class:`UserError` where data are missing, or a job would reach its time limit before its first checkpoint.
+    ``force``: also those of which nobody can tell from here whether they wait or run.
+    Raises :class:`UserError` where data are missing, a job would reach its time limit before its first checkpoint, or
+    it could not be what is asked for.
     """
     check_owner(suite, runs)
     asked = {cell.run.id: _asked(cell.run, suite, profile) for cell in suite.cells}
+    cluster, array_size = _cluster(profile) if profile.executor == "slurm" else ("", _ARRAY_SIZE)
     standings = survey(runs, {cell.run.id: [one.id for one in cell.run.measurements] for cell in suite.cells})
     arrays: list[Submission] = []
     left_out: Counter[str] = Counter()
@@ -58,7 +67,7 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
         # As benchmark.running.folder.state_of has it, but that nothing is set aside.
         records = {one.id: standing.records.measurements.get(one.id) for one in run.measurements}
         state = RunState(run, standing.records.network, records, run.network.is_kept(runs / run.id))
-        if reason := _left_out(standing, state, retry):
+        if reason := _left_out(standing, state, retry, force):
             left_out[reason] += 1
         else:
             groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
@@ -67,7 +76,8 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
     execution = suite.execution.model_copy(update={"data_root": absolute(suite.execution.data_root)})
 
     def add(stage: Part, resources: Resources, cells: Sequence[Cell], after: str | None = None) -> str:
-        name = f"{suite.name}-{secrets.token_hex(4)}"
+        # A job name that squeue takes in a list, and no shell nor Slurm reads anything into.
+        name = f"{re.sub(r'[^A-Za-z0-9_.+-]', '_', suite.name)}-{secrets.token_hex(4)}"
         submission = Submission(
             name=name,
             runs=str(runs.resolve()),
@@ -84,13 +94,15 @@ def plan(suite: Suite, runs: Path, profile: Profile, source: Source, *, retry: b
             retry=retry,
             submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
             host=socket.gethostname(),
+            user=queue.user(),
+            cluster=cluster,
         )
         arrays.append(submission)
         return name
 
     for ((train, measure), network_is_missing), cells in groups.items():
-        for start in range(0, len(cells), _ARRAY_SIZE):
-            part = cells[start : start + _ARRAY_SIZE]
+        for start in range(0, len(cells), array_size):
+            part = cells[start : start + array_size]
             if not network_is_missing:
                 add("measure", measure, part)
             elif train == measure or profile.executor != "slurm":
@@ -111,6 +123,17 @@ def _check_data(cells: Sequence[Cell], execution: Execution) -> None:
             check_there(spec.source, Path(execution.data_root))
 
 
+def _cluster(profile: Profile) -> tuple[str, int]:
+    """The cluster that jobs are sent to, '' where its name is not known, and how many an array of it holds."""
+    chosen = str(profile.sbatch.get("clusters") or os.environ.get("SBATCH_CLUSTERS", ""))
+    try:
+        settings = queue.configuration(chosen)
+    except UserError:  # sbatch will tell, if it is called
+        settings = {}
+    size = settings.get("MaxArraySize", "")
+    return chosen or settings.get("ClusterName", ""), max(1, int(size)) if size.isdigit() else _ARRAY_SIZE
+
+
 def _asked(run: Run, suite: Suite, profile: Profile) -> tuple[Resources, Resources]:
     """What training and measuring a run ask for."""
     network, probes = run.network.model_dump(mode="json"), [measurement.probe.name for measurement in run.measurements]
@@ -123,13 +146,32 @@ def _asked(run: Run, suite: Suite, profile: Profile) -> tuple[Resources, Resourc
                 f"longer than the {suite.execution.checkpoint_seconds:g} seconds between checkpoints (--resource "
                 "minutes=..., or --set checkpoint_seconds=...)"
             )
+        _check_devices(resources, suite.execution.device, profile.executor)
     return asked
 
 
-def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
+def _check_devices(resources: Resources, device: str, executor: str) -> None:
+    """Refuse now what a job would end with."""
+    if executor != "slurm" and resources.nodes > 1:
+        raise UserError(f"nodes is {resources.nodes}, but executor {executor} is this machine alone")
+    if executor == "debug" and resources.gpus_per_node > 1:
+        raise UserError(f"gpus_per_node is {resources.gpus_per_node}, but executor debug is one process")
+    if not resources.gpus_per_node or device == "cpu":
+        return
+    # The jobs load the torch that is loaded here; the GPUs themselves are here only where they run here.
+    if fault := built_without_cuda() if executor == "slurm" else gpu_fault():
+        raise UserError(
+            f"gpus_per_node is {resources.gpus_per_node}, and no GPU can be used: {fault}; install a build of torch "
+            "for them, or ask for none (--resource gpus_per_node=0), or have them wait (--set device=cpu)"
+        )
+
+
+def _left_out(standing: Standing, state: RunState, retry: bool, force: bool) -> str:
     """Why a run is not submitted; '' where it is."""
     if standing.state in LIVE:
         return standing.state
+    if standing.state == UNKNOWN and not force:
+        return f"unknown: {standing.detail} (--force sends them all the same)"
     if standing.state == "damaged":
         return "" if retry else "damaged (spherebench retry brings it back)"
     if state.is_missing(retry):
@@ -137,10 +179,13 @@ def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
     return "done" if state.is_done else f"{standing.state} (spherebench retry brings it back)"
 
 
-def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, hand_over: bool = False) -> Plan:
+def submit(
+    suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, force: bool = False, hand_over: bool = False
+) -> Plan:
     """Submit what is missing of ``suite``; with ``hand_over`` only prepare it, for ``sbatch`` by hand.
 
-    Raises :class:`UserError` in Slurm's own words where it refuses; then nothing of what was refused is left behind.
+    Raises :class:`UserError` in Slurm's own words where it refuses. Then nothing is left behind, unless a part was sent
+    before: the rest stays listed as not submitted, and the next ``submit`` sends it.
     """
     runs = runs.resolve()
     was_there = runs.exists()
@@ -158,39 +203,66 @@ def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, h
     # Two programs that submit to one folder take turns: the second sees what the first has queued.
     with locked(lock, patience=_LOCK_PATIENCE_SECONDS):
         try:
-            return _submit(suite, runs, profile, retry, hand_over)
+            return _submit(suite, runs, profile, retry, force, hand_over)
         except UserError:
             if not was_there and not submissions(runs):
                 shutil.rmtree(runs, ignore_errors=True)
             raise
 
 
-def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, hand_over: bool) -> Plan:
+def _submit(suite: Suite, runs: Path, profile: Profile, retry: bool, force: bool, hand_over: bool) -> Plan:
     before = set((runs / FOLDER).iterdir())
-    sent: list[Submission] = []
+    kept: list[Submission] = []
     try:
-        arrays, left_out = plan(suite, runs, profile, snapshot(runs), retry=retry)
+        arrays, left_out = plan(suite, runs, profile, snapshot(runs), retry=retry, force=force)
         if arrays:
             claim_folder(suite, runs)
-        for submission in arrays:
+        for place, submission in enumerate(arrays):
             submission.write()
             if profile.executor == "slurm":
                 submission.script.write_text(script(submission))
-            if not hand_over:
-                after = next((first.jobs[0] for first in sent if first.name == submission.after), None)
-                submission = submission.model_copy(update={"jobs": send(submission, after)})
-                submission.write()
-            sent.append(submission)
+            kept.append(submission)  # whatever ends this program now: the array may be sent
+            if hand_over:
+                continue
+            after = next((first.jobs[0] for first in kept if first.name == submission.after), None)
+            try:
+                kept[place] = send(submission, after)
+            except UserError as error:
+                if not place:
+                    kept.clear()
+                    raise
+                kept += arrays[place + 1 :]
+                raise _sent_in_part(kept, place, error) from error
+            finally:
+                for one in kept[place:]:
+                    one.write()
     finally:
-        kept = {submission.folder for submission in sent} | {Path(submission.source.folder) for submission in sent}
-        for left in set((runs / FOLDER).iterdir()) - before - kept:
+        stay = {submission.folder for submission in kept} | {Path(submission.source.folder) for submission in kept}
+        for left in set((runs / FOLDER).iterdir()) - before - stay:
             shutil.rmtree(left, ignore_errors=True)
-    return sent, left_out
+    return kept, left_out
 
 
-def retry(runs: Path, wanted: Sequence[str]) -> list[Submission]:
-    """Submit again what failed, was cancelled, interrupted or lost, by the profile that it was last submitted with."""
-    again = sorted(standing.run for standing in chosen(runs, wanted, (*FAILED, *UNFINISHED)))
+def _sent_in_part(arrays: Sequence[Submission], count: int, error: UserError) -> UserError:
+    """What to say where all arrays but the first ``count`` were not sent."""
+    jobs = ", ".join(job for one in arrays[:count] for job in one.jobs)
+    return UserError(
+        f"{error}; sent before that: {_runs(arrays[:count])}, as job {jobs}; not sent: {_runs(arrays[count:])}, which "
+        f"spherebench status {arrays[0].runs} lists as not submitted and the next submit sends"
+    )
+
+
+def _runs(arrays: Sequence[Submission]) -> str:
+    return f"{sum(len(one.entries) for one in arrays)} runs in {len(arrays)} arrays"
+
+
+def retry(runs: Path, wanted: Sequence[str], resources: Sequence[str] = (), *, force: bool = False) -> list[Submission]:
+    """Submit again what failed, was cancelled, interrupted or lost, by the profile that it was last submitted with.
+
+    ``resources``, ``KEY=VALUE`` texts, change what that asks for; ``force`` as for :func:`plan`.
+    """
+    states = (*FAILED, *UNFINISHED, *([UNKNOWN] if force else []))
+    again = sorted(standing.run for standing in chosen(runs, wanted, states))
     last: dict[str, tuple[Submission, Entry]] = {}
     for submission in submissions(runs):
         for entry in submission.entries:
@@ -205,7 +277,13 @@ def retry(runs: Path, wanted: Sequence[str]) -> list[Submission]:
     for names in groups.values():
         submission = last[names[0]][0]
         suite = submission.model_copy(update={"entries": tuple(last[name][1] for name in names)}).as_suite()
-        sent += submit(suite, runs, submission.profile, retry=True)[0]
+        try:
+            sent += submit(suite, runs, overridden(submission.profile, resources), retry=True, force=force)[0]
+        except UserError as error:
+            if not sent:
+                raise
+            jobs = ", ".join(job for one in sent for job in one.jobs)
+            raise UserError(f"{error}; before that {_runs(sent)} were sent again, as job {jobs}") from error
     return sent
 
 

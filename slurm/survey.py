@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ NETWORK = ""
 UNFINISHED = ("not submitted", "interrupted", "cancelled", "lost")
 FAILED = ("failed", "diverged", "out-of-memory", "damaged")
 LIVE = ("pending", "running")
+# Whether it waits or runs cannot be asked from here: it is not sent twice unless somebody says so.
+UNKNOWN = "unknown"
+# Lines of a log that Slurm wrote, from node or login node, and what the job's last act says where all went well.
+_OF_SLURM = re.compile(r"(srun|slurmstepd(-[^:\s]+)?|requeue):")
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,16 @@ class Records:
 
 @dataclass
 class Job:
-    """One element of a submission's array: its state ('': Slurm has forgotten it), and why it waits."""
+    """One element of a submission's array: its state ('': Slurm has forgotten it), and why it waits.
+
+    ``unknown`` says why nobody can tell from here what became of it; '' where one can.
+    """
 
     submission: Submission
     id: str
     state: str
     reason: str = ""
+    unknown: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -112,7 +121,8 @@ class Standing:
 def survey(runs: Path, wanted: Mapping[str, Iterable[str]] | None = None) -> dict[str, Standing]:
     """Where each run stands: of every submission, of every run folder, and of ``wanted`` (ids of measurements by run).
 
-    Raises :class:`UserError` where Slurm has to be asked and does not answer.
+    Raises :class:`queue.NoAnswer` where Slurm has to be asked and does not answer. Another cluster need not answer:
+    what is on it is unknown then.
     """
     found = submissions(runs)
     listed: dict[str, dict[str, None]] = {name: dict.fromkeys(ids) for name, ids in (wanted or {}).items()}
@@ -142,8 +152,7 @@ def _listed_counts(runs: Path) -> dict[str, int]:
 
 def _trails(found: list[Submission], unfinished: Iterable[str]) -> dict[str, list[Job]]:
     """Every job of each run, oldest first; the accounting is asked for those of ``unfinished`` that Slurm forgot."""
-    on_slurm = any(submission.profile.executor == "slurm" for submission in found)
-    queued = {(name, id.partition("_")[2]): (id, *told) for id, name, *told in queue.jobs()} if on_slurm else {}
+    queued, unknown = _queued([submission for submission in found if submission.profile.executor == "slurm"])
     trails: dict[str, list[Job]] = {}
     for submission in found:
         for index, entry in enumerate(submission.entries):
@@ -151,19 +160,59 @@ def _trails(found: list[Submission], unfinished: Iterable[str]) -> dict[str, lis
                 job = _local_job(submission, index)
             elif known := queued.get((submission.name, str(index))):
                 job = Job(submission, *known)
+            elif submission.jobs or submission.name in unknown:
+                id = f"{submission.jobs[0]}_{index}" if submission.jobs else ""
+                job = Job(submission, id, "", unknown=unknown.get(submission.name, ""))
             else:
-                job = Job(submission, f"{submission.jobs[0]}_{index}", "") if submission.jobs else None
+                job = None
             if job:
                 trails.setdefault(entry.id, []).append(job)
-    unknown = [job for name in unfinished for job in trails.get(name, ()) if not job.state]
-    states = queue.accounted(job.id for job in unknown)
-    for job in unknown:
-        job.state = states.get(job.id, "")
+    forgotten: dict[str, list[Job]] = {}
+    for job in (job for name in unfinished for job in trails.get(name, ()) if job.id and not job.state):
+        forgotten.setdefault(job.submission.cluster, []).append(job)
+    for cluster, some in forgotten.items():
+        states = queue.accounted((job.id for job in some), cluster)
+        for job in some:
+            job.state = states.get(job.id, "")
+            job.unknown = "" if job.state in queue.FINISHED else job.unknown
     return trails
 
 
+def _queued(submissions: list[Submission]) -> tuple[dict[tuple[str, str], tuple[str, ...]], dict[str, str]]:
+    """What is in Slurm's queues: id, state and reason by name and array index; and of which names nobody can tell, why.
+
+    Other people's jobs are asked for by their names; a cluster that hides them shows none.
+    """
+    if not submissions:
+        return {}, {}
+    settings = queue.configuration() if any(submission.cluster for submission in submissions) else {}
+    here, me = settings.get("ClusterName", ""), queue.user()
+    groups: dict[tuple[str, bool], list[Submission]] = {}
+    for submission in submissions:
+        cluster = "" if submission.cluster == here else submission.cluster
+        groups.setdefault((cluster, submission.user in ("", me)), []).append(submission)
+    lines: list[list[str]] = []
+    unknown: dict[str, str] = {}
+    for (cluster, own), some in groups.items():
+        if own and not cluster:
+            lines += queue.jobs()
+            continue
+        try:
+            found = queue.others_jobs(cluster, [submission.name for submission in some])
+        except queue.NoAnswer as error:
+            if not cluster:
+                raise
+            unknown |= dict.fromkeys((one.name for one in some), f"cluster {cluster} cannot be asked: {error}")
+            continue
+        lines += found
+        if not own and (cluster or "jobs" in settings.get("PrivateData", "")):
+            shown = {name for _, name, *_ in found}
+            unknown |= {one.name: f"Slurm shows no job of {one.user}" for one in some if one.name not in shown}
+    return {(name, id.partition("_")[2]): (id, *told) for id, name, *told in lines}, unknown
+
+
 def _local_job(submission: Submission, index: int) -> Job | None:
-    """The worker that has begun the run, or any that still may."""
+    """The worker that has begun the run, or any that still may; on another machine nobody sees it."""
     here = submission.host == socket.gethostname()
     workers = [f"local-{pid}" for pid in submission.jobs]
     alive = [f"local-{pid}" for pid in submission.jobs if here and is_alive(pid)]
@@ -171,7 +220,8 @@ def _local_job(submission: Submission, index: int) -> Job | None:
     began = starts[-1] if starts else None
     job = began if began in workers else next(iter(alive or workers), None)
     state = "RUNNING" if began in alive else "PENDING" if alive else "COMPLETED"
-    return Job(submission, job, state) if job else None
+    unknown = "" if here else f"its worker is on {submission.host}, where spherebench status can tell"
+    return Job(submission, job, state, unknown=unknown) if job else None
 
 
 def is_alive(pid: str) -> bool:
@@ -188,7 +238,12 @@ def _standing(folder: Path, records: Records, ids: list[str], count: int, trail:
     stages = ("both", "train" if missing == [NETWORK] else "measure")
     fitting = [job for job in trail if job.submission.stage in stages]
     # Where both stages wait, the one that is missing tells why.
-    candidates = [job for job in fitting if job.is_live] or [job for job in trail if job.is_live] or fitting
+    candidates = (
+        [job for job in fitting if job.is_live]
+        or [job for job in trail if job.is_live]
+        or fitting
+        or [job for job in trail if job.unknown]
+    )
     job = candidates[-1] if candidates else None
     listed = max(len(ids), count)
     ended = sum(record.status != "interrupted" for record in records.measurements.values())
@@ -217,19 +272,23 @@ def _ended_without_record(folder: Path, records: Records, job: Job | None) -> tu
     whys = [event["why"] for event in events[last_start + 1 :] if event["event"] == "end"]
     if any("cancelled" in why for why in whys) or (job and job.state == "CANCELLED"):
         return "cancelled", f"at {attempts.kept(folder)}"
+    if job and job.unknown:
+        return UNKNOWN, job.unknown
     interrupted = [record.message for record in records.all() if record.status == "interrupted"]
     if whys or interrupted:
         return "interrupted", (whys or interrupted)[-1]
     if job is None:
         return "not submitted", ""
-    told = last_line(job.submission.log(job.id))
-    state = job.state.lower() or "Slurm has forgotten it"
-    return "lost", f"{state} and no record was written" + (f"; log: {told}" if told else "")
+    log = job.submission.log(job.id)
+    if log.exists():
+        told = f"its log ends: {last_line(log) or 'without a word, as where a node goes down'}"
+    else:
+        told = f"it left no log: it never began, or its node does not see {folder.parent}"
+    return "lost", f"{job.state.lower() or 'Slurm has forgotten it'} and no record was written; {told}"
 
 
 def last_line(path: Path) -> str:
     """The last line of a log that tells something: which is none of Slurm's own; '' where there is none."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    own = ("srun:", "slurmstepd:", "requeue:")
-    told = [line.strip() for line in lines if line.strip() and not line.startswith(own)]
+    told = [line.strip() for line in lines if line.strip() and not _OF_SLURM.match(line)]
     return told[-1] if told else ""

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import random
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,14 @@ from benchmark.networks.base import Job
 from benchmark.running.folder import RETRIED, alone, state_of
 from benchmark.running.runner import Data, carry_out, check, data_loader, summary
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
-from benchmark.runtime.process import process
+from benchmark.runtime.process import process, resolve_device
 from benchmark.runtime.provenance import job_id
 from benchmark.runtime.signals import Interrupted, Requests
 from benchmark.suite.expand import Cell
 from results.record import MeasurementRecord, NetworkRecord, measurement_path
+from slurm.doctor import gpu_fault
 from slurm.manifest import Submission
-from slurm.requeue import ASKED, DISK_FULL, write_failure
+from slurm.requeue import ASKED, DISK_FULL, fail, write_failure
 from slurm.survey import NETWORK
 
 # A node that went down may still run what was requeued elsewhere: Slurm ends that when the node is back.
@@ -31,9 +33,19 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
     suite = submission.as_suite()
     # Tell torch of the job's other tasks. Each keeps all GPUs of its node in sight and takes the one of its rank.
     if "SUBMITIT_EXECUTOR" in os.environ:
-        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        os.environ.pop("MASTER_PORT", None)  # of the shell that it was submitted from
+        tasks = TorchDistributedEnvironment()
+        tasks.master_port = _port()
+        tasks.export(set_cuda_visible_devices=False, overwrite=True)
+    try:
+        device = _device(submission, suite.execution.device)
+    except UserError as error:
+        message = f"{error} (on {platform.node()})"
+        print(f"error: {message}", flush=True)
+        fail(submission, message, indices)
+        return 1
     codes: list[int] = []
-    with process(suite.execution.device) as this:
+    with process(device) as this:
         data = data_loader(suite.execution, requests, partial(print, flush=True))
         for index in indices:
             requests.next_run()
@@ -43,6 +55,34 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
             if this.all_reduce_max(requests.suite_must_end):
                 break
     return ASKED if len(codes) < len(indices) else max(codes)
+
+
+def _port() -> int:
+    """Where the tasks of one attempt at a job meet: the next attempt finds another, should this one be taken.
+
+    Below the ports that a kernel gives to whoever asks for any.
+    """
+    return random.Random(f"{job_id()} {os.environ.get('SLURM_RESTART_COUNT', '0')}").randint(20000, 32767)
+
+
+def _device(submission: Submission, name: str) -> str:
+    """The device of this task, by the name in the suite's settings: what was given GPUs runs on them, or not at all.
+
+    Raises :class:`UserError` where it is not what was asked for: the GPUs, or the number of tasks.
+    """
+    asked = submission.resources
+    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    expected = asked.nodes * asked.tasks_per_node
+    if world_size != expected:
+        raise UserError(f"{expected} tasks were asked for, and this one is of {world_size}")
+    on_slurm = submission.profile.executor == "slurm"
+    given = asked.gpus_per_node or os.environ.get("SLURM_JOB_GPUS" if on_slurm else "CUDA_VISIBLE_DEVICES")
+    if name == "auto" and given:
+        name = "cuda"
+    if name.startswith("cuda") and (fault := gpu_fault([rank])):
+        raise UserError(f"gpus_per_node is {asked.gpus_per_node}, and no GPU can be used: {fault}")
+    resolve_device(name, rank)
+    return name
 
 
 def _guarded(submission: Submission, index: int, cell: Cell, data: Data, job: Job) -> int:

@@ -111,10 +111,24 @@ OWN_SOURCES = {
 
 def check_source(source: str) -> None:
     """Raise :class:`UserError` where ``source`` names no data set; whether the data is there, :func:`load` will see."""
-    if source in SOURCES or any(source.startswith(prefix) and source != prefix for prefix in OWN_SOURCES):
-        return
-    allowed = ", ".join([*SOURCES, *(f"{prefix}PATH" for prefix in OWN_SOURCES)])
-    raise UserError(f"data.source: is {source!r}, must be one of {allowed}")
+    if not _is_source(source):
+        allowed = ", ".join([*SOURCES, *(f"{prefix}PATH" for prefix in OWN_SOURCES)])
+        raise UserError(f"data.source: is {source!r}, must be one of {allowed}")
+
+
+def _is_source(text: str) -> bool:
+    return text in SOURCES or any(text.startswith(prefix) and text != prefix for prefix in OWN_SOURCES)
+
+
+def split_sources(text: str) -> list[str]:
+    """Sources with commas between them; a comma that no source comes after is part of a path."""
+    found: list[str] = []
+    for part in text.split(","):
+        if found and ":" in found[-1] and not _is_source(part.strip()):
+            found[-1] += f",{part}"
+        else:
+            found.append(part.strip())
+    return found
 
 
 def datasets_table() -> list[dict[str, str]]:

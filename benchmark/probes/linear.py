@@ -91,6 +91,7 @@ class Linear(Probe):
                         subject.process.all_reduce_sum(param.grad)
                     optimizer.step()
                     step += 1
+                    subject.tell("epoch", epoch + 1, self.linear_epochs)
                     if time.perf_counter() - saved > subject.execution.checkpoint_seconds:
                         save()
                         saved = time.perf_counter()

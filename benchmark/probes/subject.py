@@ -6,10 +6,11 @@ the same to the last bit. What is made is kept on disk from time to time: a run 
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,13 +34,14 @@ from benchmark.runtime.spec import Execution
 from benchmark.views import Recipe
 from benchmark.views.loader import ViewLoader, plain_batches
 from benchmark.views.recipes import Interpolation
-from results.record import ProtocolValue, write_atomically
+from results.record import PROGRESS_NAME, ProtocolValue, write_atomically
 
 _VIEWS_SEED = key("evaluation")
 # What a process may tell the others before a collective, in the order of precedence.
 GO_ON, STOP, FAILED = 0, 1, 2
 # A part of the features is copied to be written: one of more bytes becomes several files.
 PART_BYTES = 2**28
+TOLD_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -76,8 +78,9 @@ class Subject:
     requests: Requests
     execution: Execution
     folder: Path
-    own: Path  # a measurement's checkpoints
+    own: Path  # a measurement's checkpoints, and how far it is
     _made: dict[tuple[str, Interpolation], Features] = field(default_factory=dict, repr=False)
+    _told: list[float] = field(default_factory=lambda: [time.perf_counter()], repr=False)
 
     def of(self, measurement: Measurement) -> Subject:
         """The same subject, features made so far included, for a measurement with checkpoints of its own."""
@@ -108,6 +111,16 @@ class Subject:
         """Write a checkpoint of the measurement, on the main process."""
         if self.process.is_main:
             checkpoints.save(self.own, step, state)
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Note how far the measurement is, every few seconds; a note that cannot be written is no failure."""
+        if not self.process.is_main or time.perf_counter() - self._told[-1] < TOLD_SECONDS:
+            return
+        self._told[-1] = time.perf_counter()
+        with suppress(OSError):
+            self.own.mkdir(parents=True, exist_ok=True)
+            note = json.dumps({"what": what, "done": done, "total": total})
+            (self.own / PROGRESS_NAME).write_text(note, encoding="utf-8")
 
     def resumed(self) -> dict[str, Any] | None:
         """The newest state that an earlier attempt at this measurement saved, on all processes."""
@@ -237,10 +250,13 @@ class Subject:
                 if place <= len(mine):
                     x_NF[mine[place - 1].to(self.device)] = self.through(network.module, next(made))
                 self.check()
+                self.tell(f"features of {part}", min(len(done) + place * world_size, len(batches)), len(batches))
                 if time.perf_counter() - began > self.execution.checkpoint_seconds:
                     write_parts(folder, rank, x_NF, mine[written:place])
                     began, written = time.perf_counter(), place
             self.check()  # also of the last part, which may not have fitted on the disk
+        if self.process.is_main:
+            (self.own / PROGRESS_NAME).unlink(missing_ok=True)
         return self.process.all_reduce_sum(x_NF)
 
 

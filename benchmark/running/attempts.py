@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.runtime.provenance import job_id, now
-from results.record import MEASUREMENTS_NAME, METRICS_NAME, network_path
+from results.record import MEASUREMENTS_NAME, METRICS_NAME, PROGRESS_NAME, network_path
 
 NAME = "attempts.jsonl"
 # What measurements have done so far: checkpoints of their own, parts of features.
@@ -75,6 +75,15 @@ def begun(folder: Path) -> str | None:
     """The id of the measurement that the last attempt was at; None where it had begun none."""
     marks = [event for event in read(folder) if event["event"] in ("start", "measure")]
     return marks[-1].get("measurement") if marks else None
+
+
+def progress(folder: Path, measurement: str) -> str:
+    """What a measurement under way is at, and how far: ``epoch 3/100``; '' where it says nothing."""
+    for path in (folder / SCRATCH_NAME).glob(f"*/{measurement}/{PROGRESS_NAME}"):
+        with suppress(OSError, ValueError, KeyError):
+            note = json.loads(path.read_bytes())
+            return f"{note['what']} {note['done']}/{note['total']}"
+    return ""
 
 
 def _has_ended(record: Path) -> bool:

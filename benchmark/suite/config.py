@@ -18,7 +18,10 @@ Settings = dict[str, Any]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people write it: ``1e-3`` is a number (YAML 1.1 would make it text), a key given twice is an error."""
+    """YAML 1.2 as people read it, not 1.1: numbers are decimal, and true and false are the only words for them.
+
+    ``no``, ``0123``, ``1:30:00`` and ``2026-01-01`` are text; a key given twice is an error.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -28,9 +31,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+_Loader.yaml_implicit_resolvers = {}  # in place of those of 1.1
+for _tag, _pattern in {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9]\d*)",
+    "float": r"[-+]?((0|[1-9]\d*)\.\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(0|[1-9]\d*)[eE][-+]?\d+",
+}.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"({_pattern})$", re.ASCII), None)
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -41,6 +49,12 @@ def parse_yaml(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{where}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def parse_typed(text: str, annotation: Any, where: str) -> Any:
+    """A value from the command line: as it stands where the setting is text, be it quoted or not, as YAML elsewhere."""
+    is_text = annotation in (str, str | None) and not (annotation == str | None and text == "null")
+    return parse_yaml(text, where) if not is_text or text.startswith(("'", '"')) else text
 
 
 def read_yaml(path: Path) -> Settings:
@@ -97,8 +111,35 @@ def validated(model: type[M], settings: Mapping[str, Any], section: str = "") ->
     try:
         return model.model_validate(dict(settings))
     except ValidationError as error:
+        settings = _as_meant(dict(settings), error)
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
         key, reason = fault(error, model)
         raise SettingError(".".join(filter(None, [section, key])), reason) from error
+
+
+def _as_meant(settings: Any, error: ValidationError) -> Any:
+    """With 1000 for 1e3 where a whole number is asked for, and "123" for 123 where text is."""
+    for found in error.errors():
+        value, asked = found["input"], found["type"]
+        if asked == "int_type" and isinstance(value, float) and value.is_integer():
+            settings = _replaced(settings, found["loc"], int(value))
+        elif asked == "string_type" and isinstance(value, int) and not isinstance(value, bool):
+            settings = _replaced(settings, found["loc"], str(value))
+    return settings
+
+
+def _replaced(settings: Any, path: tuple[int | str, ...], value: Any) -> Any:
+    if not path:
+        return value
+    first, *rest = path
+    if isinstance(settings, Mapping) and first in settings:
+        return {**settings, first: _replaced(settings[first], tuple(rest), value)}
+    if isinstance(settings, list | tuple):
+        changed = [_replaced(old, tuple(rest), value) if place == first else old for place, old in enumerate(settings)]
+        return type(settings)(changed)
+    return settings  # below here the path names one of several types, which are asked each for itself
 
 
 @contextmanager
@@ -108,6 +149,13 @@ def given_in(place: str) -> Iterator[None]:
         yield
     except SettingError as error:
         raise UserError(f"{place}{error.key}: {error}") from error
+
+
+_IN_WORDS = {
+    "bool_type": "should be true or false",
+    "string_type": "should be text, in quotes",
+    "tuple_type": "should be a list, in brackets",
+}
 
 
 def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
@@ -122,7 +170,8 @@ def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
         return key, "must be given"
     if first["type"] == "value_error":
         return key, str(first["ctx"]["error"]).removeprefix(f"{key}: ")
-    return key, f"is {first['input']!r}, {first['msg'].replace('Input should', 'should', 1)}"
+    allowed = _IN_WORDS.get(first["type"]) or first["msg"].replace("Input should", "should", 1)
+    return key, f"is {first['input']!r}, {allowed}"
 
 
 def unknown(key: str, allowed: list[str]) -> str:

@@ -9,23 +9,35 @@ measure beside), ``skip`` (cells left out, each with a reason), ``tune`` (candid
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import Field
 
 from benchmark.data import DataSpec
+from benchmark.data.datasets import split_sources
 from benchmark.networks.kinds import Weights, kind_of, method_names
 from benchmark.networks.layouts import Branch
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import typed
 from benchmark.runtime.spec import Execution, SettingError, Spec
-from benchmark.suite.config import Settings, given_in, holds, lookup, merge, nest, parse_yaml, read_yaml, validated
-from benchmark.suite.run import Run, check_not_filled_in, compose, of_weights
+from benchmark.suite.config import (
+    Settings,
+    given_in,
+    holds,
+    lookup,
+    merge,
+    nest,
+    parse_typed,
+    parse_yaml,
+    read_yaml,
+    validated,
+)
+from benchmark.suite.run import Run, check_not_filled_in, compose, evaluation_schema, of_weights
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -128,14 +140,30 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, list[Any]]:
     """Parse ``KEY=VALUE`` texts. Commas outside brackets separate values: ``embedding_dim=512,2048`` is two."""
     overrides: dict[str, list[Any]] = {}
     for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
+        key, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals or not key:
             raise UserError(f"--set {assignment!r}: must read KEY=VALUE, such as epochs=10 or embedding_dim=512,2048")
-        values = parse_yaml(f"[{text}]", f"--set {key}") if text.strip() else []
-        if not values:
+        if not text:
             raise UserError(f"--set {assignment!r}: has no value after the equals sign")
-        overrides[key.strip()] = values
+        overrides[key] = _values(key, text)
     return overrides
+
+
+def _values(key: str, text: str) -> list[Any]:
+    """Paths as they are typed. Brackets around an axis are left out, and put around a setting that is a list."""
+    where, quoted = f"--set {key}", text.startswith(("'", '"'))
+    if key in Execution.model_fields and Execution.model_fields[key].annotation is str:
+        return [parse_typed(text, str, where)]
+    if key == "data.source" and not quoted:
+        return split_sources(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+    values: list[Any] = parse_yaml(f"[{text}]", where)
+    section, _, option = key.partition(".")
+    field = evaluation_schema().model_fields.get(option) if section == "evaluation" else None
+    if field is not None and get_origin(field.annotation) is tuple:
+        return values if any(isinstance(value, list) for value in values) else [values]
+    if section != "loss" and len(values) == 1 and isinstance(values[0], list) and values[0]:
+        return values[0]
+    return values
 
 
 def load_suite(name_or_path: str, assignments: Sequence[str] = ()) -> Suite:
@@ -152,6 +180,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         if len(values) > 1 or key in grid:
             grid[key] = values
     scalars = {key: values[0] for key, values in overrides.items() if key not in grid}
+    given = overrides.keys()
     for axis, values in grid.items():
         if not values:
             raise UserError(f"{where}: grid.{axis}: is empty, must list at least one value")
@@ -164,14 +193,14 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     asked = [(axes, file.skip) for axes in product(grid)]
     asked += [(axes, []) for axes in _baseline_axes(file.baselines, grid)]
     for axes, skips in asked:
-        layers = _layers(file, scalars, axes, where)
+        layers = _layers(file, scalars, axes, given, where)
         settings = reduce(merge, layers.values())
         if reason := _skip_reason(skips, settings):
             skipped.append((axes, reason))
             continue
         with _placed(layers, where):
             cells.append(Cell(compose(settings, identify), axes))
-    layers = _layers(file, scalars, {}, where)
+    layers = _layers(file, scalars, {}, given, where)
     settings = reduce(merge, layers.values())
     for row in file.weights:  # measured as the suite's own networks are, on the suite's data
         path = execution.weights_root / typed(row.file, f"{where}: weights")
@@ -256,14 +285,19 @@ def _skip_reason(skips: Sequence[Skip], settings: Settings) -> str | None:
     return None
 
 
-def _layers(file: SuiteFile, scalars: Settings, axes: Settings, where: str) -> dict[str, Settings]:
-    """Where one cell's settings come from, each layer under the name a message gives it; later ones win."""
+def _layers(
+    file: SuiteFile, scalars: Settings, axes: Settings, given: Collection[str], where: str
+) -> dict[str, Settings]:
+    """Where one cell's settings come from, each layer under the name a message gives it; later ones win.
+
+    Of the axes those that are ``given`` were typed, and are no fault of the file.
+    """
     method = axes.get("method", scalars.get("method", file.defaults.get("method")))
     return {
         f"{where}: defaults.": nest(file.defaults),
         f"{where}: methods.{method}.": nest(file.methods.get(str(method), {})),
-        f"{where}: grid.": nest(axes),
-        "--set ": nest(scalars),
+        f"{where}: grid.": nest({axis: value for axis, value in axes.items() if axis not in given}),
+        "--set ": nest({axis: value for axis, value in axes.items() if axis in given} | scalars),
     }
 
 

@@ -42,7 +42,7 @@ SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/{tasks}
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 MpiDefault=none
@@ -63,7 +63,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 GresTypes=gpu
-NodeName=127.0.1.[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=8 RealMemory=8000 \
+NodeName=127.0.1.[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} RealMemory=8000 \
 Gres=gpu:{gpus} State=UNKNOWN
 PartitionName=main Nodes=127.0.1.[1-2] Default=YES
 PartitionName=low Nodes=127.0.1.3 PriorityTier=1 PreemptMode=REQUEUE GraceTime=90
@@ -119,11 +119,17 @@ _GRANTS = "create user slurm@'127.0.0.1' identified by 'slurm'; grant all on slu
 
 
 class Cluster:
-    """One cluster in one folder. ``accounting`` adds slurmdbd with MariaDB, so that sacct answers."""
+    """One cluster in one folder. ``accounting`` adds slurmdbd with MariaDB, so that sacct answers.
 
-    def __init__(self, folder: Path, *, accounting: bool = False, forget_seconds: int = 3600) -> None:
+    ``bound``: nodes have this machine's CPUs and no more, and a task keeps to those that it was given.
+    """
+
+    def __init__(
+        self, folder: Path, *, accounting: bool = False, bound: bool = False, forget_seconds: int = 3600
+    ) -> None:
         self.folder = folder
         self.accounting = accounting
+        self.bound = bound
         self.forget_seconds = forget_seconds
         self.base_port = free_ports(NODES + 4)
         self._started: dict[str, subprocess.Popen[bytes]] = {}
@@ -192,6 +198,8 @@ class Cluster:
             "host": host,
             "nodes": NODES,
             "gpus": _GPUS,
+            "cpus": len(os.sched_getaffinity(0)) if self.bound else 8,
+            "tasks": "affinity\nTaskPluginParam=Cores" if self.bound else "none",
             "first": first,
             "last": first + NODES - 1,
             "port": first + NODES,

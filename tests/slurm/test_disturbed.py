@@ -81,6 +81,8 @@ def test_the_ends_are_told_apart(theatre: Theatre) -> None:
         theatre.ended[name].result(PATIENCE)
     assert theatre.runs["preempted"].ends() == ["asked to stop"]
     assert theatre.runs["killed"].ends() == ["killed by SIGKILL"]
+    failed_once = {path.name for path in theatre.stage.folder.glob("killed-commands/*.failed")}
+    assert failed_once == {"squeue.failed", "scontrol.failed"}
     assert theatre.runs["disk"].ends() == ["no space left on the disk"]
 
 

@@ -99,7 +99,88 @@ def test_an_unknown_profile_lists_what_there_is() -> None:
         load_profile("nowhere")
 
 
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("account=0123", "0123"),
+        ("account=123", "123"),
+        ("account=1e10", "1e10"),
+        ("partition=no", "no"),
+        ("partition='null'", "null"),
+        ("partition=null", None),
+        ("constraint=[rack1|rack2]&a #b", "[rack1|rack2]&a #b"),
+        ("gpu_type=2080", "2080"),
+        ("cpus_per_task=1e1", 10),
+    ],
+)
+def test_names_are_text_as_it_is_typed(assignment: str, value: object) -> None:
+    resources = load_profile("slurm", [assignment]).resources
+    assert getattr(resources, assignment.partition("=")[0]) == value
+
+
+def test_a_profile_has_names_and_numbers_as_people_read_them(tmp_path: Path) -> None:
+    path = tmp_path / "named.yaml"
+    path.write_text(
+        "description: on\nresources: {partition: no, account: 0123, qos: 12, minutes: 1e2}\n"
+        "environment: {OMP_NUM_THREADS: 4, ANSWER: yes}\nsbatch: {begin: 16:00:00, deadline: 2026-01-01}\n"
+    )
+    profile = load_profile(str(path))
+    named = profile.resources.partition, profile.resources.account, profile.resources.qos
+    assert (profile.description, *named, profile.resources.minutes) == ("on", "no", "0123", "12", 100)
+    assert profile.environment == {"OMP_NUM_THREADS": "4", "ANSWER": "yes"}
+    assert profile.sbatch == {"begin": "16:00:00", "deadline": "2026-01-01"}
+
+
 @pytest.mark.parametrize(("text", "expected"), [("minutes", "KEY=VALUE"), ("gpus=4", "--resource gpus: unknown key")])
 def test_a_bad_resource_is_one_sentence(text: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         load_profile("slurm", [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("90", 90),
+        ("90:30", 91),
+        ("1:30:00", 90),
+        ("12:00:00", 720),
+        ("0:0:1", 1),
+        ("2-00", 2880),
+        ("2-12:30", 3630),
+        ("1-0:0:30", 1441),
+    ],
+)
+def test_times_are_read_as_slurm_reads_them(tmp_path: Path, text: str, minutes: int) -> None:
+    assert load_profile("slurm", [f"minutes={text}"]).resources.minutes == minutes
+    path = tmp_path / "timed.yaml"
+    path.write_text(
+        f"description: x\nresources: {{minutes: {text}}}\nshapes: [{{when: {{seed: 1}}, ask: {{minutes: {text}}}}}]\n"
+    )
+    profile = load_profile(str(path))
+    assert profile.resources.minutes == minutes
+    assert profile.resources_of({"seed": 1}, [], "train").minutes == minutes
+
+
+@pytest.mark.parametrize("text", ["soon", "1:2:3:4", "1-", "-5", "1-2-3", "0"])
+def test_a_bad_time_is_one_sentence(text: str) -> None:
+    with pytest.raises(
+        UserError, match=r"--resource minutes: (is '.*', must be whole minutes, or as Slurm|is .*greater)"
+    ):
+        load_profile("slurm", [f"minutes={text}"])
+
+
+def test_resources_of_the_command_line_are_the_last_word(tmp_path: Path) -> None:
+    path = tmp_path / "wide.yaml"
+    path.write_text(
+        "description: x\nresources: {memory_gb: 8}\nshapes: [{when: {seed: 1}, ask: {memory_gb: 16, nodes: 2}}]\n"
+    )
+    asked = load_profile(str(path), ["memory_gb=64"]).resources_of({"seed": 1}, [], "train")
+    assert (asked.memory_gb, asked.nodes) == (64, 2)
+
+
+@pytest.mark.parametrize("option", ["gpus", "gpus_per_task", "ntasks"])
+def test_the_number_of_tasks_has_one_name(tmp_path: Path, option: str) -> None:
+    path = tmp_path / "two.yaml"
+    path.write_text(f"description: x\nsbatch: {{{option}: 2}}\n")
+    with pytest.raises(UserError, match=f"{option} is given as resources.gpus_per_node and nodes"):
+        load_profile(str(path))

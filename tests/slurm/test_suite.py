@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.running import attempts
 from results.collect import collect
@@ -26,8 +27,11 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hopeless(stage: Stage) -> tuple[Watched, Watched]:
-    """A run that is always killed, and one whose data are missing: submitted first, since requeueing takes its time."""
+def hopeless(stage: Stage) -> tuple[Watched, ...]:
+    """Runs that cannot be done, submitted first, since requeueing takes its time.
+
+    One is always killed, one's data are missing, one's profile has a line of setup that fails, one's GPU is none.
+    """
     # Two seconds of processor time are over before torch is loaded: the kernel kills every attempt.
     profile = stage.folder / "stingy.yaml"
     profile.write_text("description: no time for anything\nsetup: [ulimit -St 2]\n")
@@ -39,7 +43,10 @@ def hopeless(stage: Stage) -> tuple[Watched, Watched]:
     apart.write_text("description: x\nshapes: [{when: {stage: measure}, ask: {gpus_per_node: 1}}]\n")
     broken = stage.watch("always-broken", cluster=str(apart), settings=[f"data.source=npz:{data}"])
     data.unlink()
-    return killed, broken
+    profile = stage.folder / "no-module.yaml"
+    profile.write_text("description: x\nsetup: ['export A=1', 'cat /no/such/module', 'true']\n")
+    no_module = stage.watch("no-module", cluster=str(profile))
+    return killed, broken, no_module, stage.watch("no-gpu", "gpus_per_node=1", settings=["device=auto"])
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +103,30 @@ def _measured(runs: Path) -> list[MeasurementRecord]:
     return [MeasurementRecord.read(path) for path in sorted(runs.glob("*/measurements/*.json"))]
 
 
-def test_a_run_that_is_always_killed_is_given_up(hopeless: tuple[Watched, Watched]) -> None:
-    run, broken = hopeless
+def test_a_line_of_setup_that_fails_is_the_record(hopeless: tuple[Watched, ...]) -> None:
+    run = hopeless[2]
+    record = run.finish().network
+    assert record is not None
+    assert record.status == "failed"
+    expected = "setup line 'cat /no/such/module' ended with exit code 1; log: cat: /no/such/module"
+    assert record.message.startswith(expected)
+    assert attempts.read(run.folder) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that can be used")
+def test_a_job_that_was_given_gpus_does_not_train_on_the_cpu(hopeless: tuple[Watched, ...]) -> None:
+    run = hopeless[3]
+    record = run.finish().network
+    assert record is not None
+    assert record.status == "failed"
+    assert record.message.startswith(f"gpus_per_node is 1, and no GPU can be used: torch {torch.__version__}")
+    assert attempts.count(run.folder) == 0
+    run.wait_for_state("FAILED")
+    assert "no GPU can be used" in survey(run.runs)[run.folder.name].detail
+
+
+def test_a_run_that_is_always_killed_is_given_up(hopeless: tuple[Watched, ...]) -> None:
+    run, broken, *_ = hopeless
     record = run.finish().network
     assert record is not None
     assert record.status == "failed"
@@ -125,20 +154,50 @@ def test_what_slurm_refuses_is_told_in_its_words_and_leaves_nothing(stage: Stage
 
 
 def test_a_printed_script_works_and_runs_the_copy_of_the_code(stage: Stage) -> None:
+    """On two nodes, from a shell that exports nothing and has a port of its own, in a folder with a name of its own."""
+    runs, profile = stage.folder / "100%j it's a|b", stage.folder / "two-nodes.yaml"
+    profile.write_text("description: x\nenvironment: {GLOO_SOCKET_IFNAME: lo}\nsbatch: {mail_type: END}\n")
     script = stage.command(
-        *("submit", stage.suite, "--cluster", "slurm", "--out", "by-hand", "--print-sbatch"),
+        *("submit", stage.suite, "--cluster", profile, "--out", runs, "--print-sbatch", "--resource", "nodes=2"),
         *("--set", "epochs=1", "--resource", "memory_gb=0.5", "--resource", "cpus_per_task=1"),
     ).stdout
     # What is changed in the copy of the code shows: so what is changed in the checkout does not.
-    (prepared,) = submissions(stage.folder / "by-hand")
+    (prepared,) = submissions(runs)
     with (Path(prepared.source.folder) / "slurm" / "work.py").open("a") as file:
         file.write("\nprint('this is the copy')\n")
-    stage.cluster.run("sh", "-c", script)
-    runs = stage.folder / "by-hand"
+    stage.cluster.run("env", "SBATCH_EXPORT=NONE", "MASTER_PORT=1", "sh", "-c", script)
     assert [standing.state in {"pending", "running"} for standing in survey(runs).values()] == [True]
     wait_for(PATIENCE, lambda: len(_measured(runs)) == 2, what="its records", every=0.5)
     assert [standing.state for standing in survey(runs).values()] == ["done"]
+    assert {record.provenance.world_size for record in _measured(runs)} == {2}
     assert "this is the copy" in next(prepared.folder.glob("*_0_log.out")).read_text()
+
+
+def test_what_is_refused_half_way_is_listed_and_sent_by_the_next_submit(stage: Stage) -> None:
+    suite, profile = write_suite(stage.folder, "half", ("seed: [0]", "seed: [0, 1]")), stage.folder / "half-way.yaml"
+    shape = "shapes: [{when: {seed: 1}, ask: {partition: nowhere}}]"
+    profile.write_text(f"description: x\nsbatch: {{hold: true}}\n{shape}\n")
+    done = stage.command("submit", suite, "--cluster", profile, "--out", "half", check=False)
+    assert done.returncode == 2
+    assert "invalid partition specified: nowhere" in done.stderr
+    assert "sent before that: 1 runs in 1 arrays, as job" in done.stderr
+    assert "2 runs: 1 pending, 1 not submitted" in stage.command("status", "half", check=False).stdout
+    again = stage.command("submit", suite, "--cluster", profile, "--out", "half", "--resource", "partition=main").stdout
+    assert "left out 1: pending" in again
+    assert "submitted 1 runs as job" in again
+    assert "cancelled 2 runs" in stage.command("cancel", "half").stdout
+
+
+def test_another_users_job_is_not_sent_twice(stage: Stage) -> None:
+    profile = stage.folder / "theirs.yaml"
+    profile.write_text("description: x\nsbatch: {hold: true, uid: daemon}\n")
+    run = stage.watch("theirs", cluster=str(profile))
+    (submission,) = submissions(run.runs)
+    submission.model_copy(update={"user": "daemon"}).write()
+    assert survey(run.runs)[run.folder.name].state == "pending"
+    again = stage.command("submit", stage.suite, "--cluster", profile, "--out", "theirs").stdout
+    assert again == "left out 1: pending\nnothing to submit\n"
+    assert "cancelled 1 runs" in stage.command("cancel", "theirs").stdout
 
 
 def test_cancel_logs_and_retry(stage: Stage) -> None:

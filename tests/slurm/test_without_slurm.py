@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from benchmark.cli import main
 from benchmark.running import attempts
 from benchmark.runtime.signals import Requests
-from results.record import MEASUREMENTS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
+from results.record import (
+    MEASUREMENTS_NAME,
+    NETWORK_NAME,
+    PROGRESS_NAME,
+    MeasurementRecord,
+    NetworkRecord,
+    network_path,
+)
 from slurm import requeue
-from slurm.manifest import Submission, submissions
+from slurm.manifest import Part, Submission, submissions
 from slurm.queue import accounted
 from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words
 from slurm.status import UNDER_WAY, duration, exit_code, row
 from slurm.survey import Records, is_alive, last_line, survey
-from slurm.work import work
+from slurm.work import _port, work
 from tests.slurm.cluster import wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
 
@@ -203,6 +212,62 @@ def test_gpus_that_are_not_there_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that can be used")
+
+
+@no_gpu
+@pytest.mark.usefixtures("four_gpus")
+def test_gpus_that_cannot_be_used_are_told_before(suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    wanted = ("--set", "device=auto", "--resource", "gpus_per_node=1")
+    done = call("submit", suite, "--cluster", "local", "--out", tmp_path / "out", *wanted)
+    assert done.exit_code == 2
+    assert f"gpus_per_node is 1, and no GPU can be used: torch {torch.__version__}" in done.output
+    assert not (tmp_path / "out").exists()
+    checked = call("doctor", "--out", tmp_path / "out")
+    assert checked.exit_code == 1
+    assert f"4 GPUs that cannot be used: torch {torch.__version__}" in checked.output
+
+
+@pytest.mark.parametrize(
+    ("stage", "resources", "device", "expected"),
+    [
+        pytest.param("both", {"gpus_per_node": 1}, "auto", "gpus_per_node is 1, and no GPU can be used", marks=no_gpu),
+        pytest.param("measure", {"gpus_per_node": 1}, "auto", "no GPU can be used: torch", marks=no_gpu),
+        ("both", {"nodes": 2}, "cpu", "2 tasks were asked for, and this one is of 1"),
+        ("measure", {"gpus_per_node": 4}, "cpu", "4 tasks were asked for, and this one is of 1"),
+    ],
+)
+def test_what_is_not_given_what_it_asked_for_fails_at_once(
+    brief: Submission, stage: Part, resources: dict[str, int], device: str, expected: str
+) -> None:
+    folder, kept = brief.run_folder(0), network_path(brief.run_folder(0)).read_bytes()
+    shutil.rmtree(folder / MEASUREMENTS_NAME)
+    if stage == "both":
+        network_path(folder).unlink()
+    asked = brief.resources.model_copy(update=resources)
+    changed = {"stage": stage, "resources": asked, "execution": brief.execution | {"device": device}}
+    profile = brief.profile.model_copy(update={"executor": "slurm"})
+    brief.model_copy(update={**changed, "profile": profile}).write()
+    assert work(brief.path, (0,), Requests()) == 1
+    records = Records.of(folder)
+    failed = [record for record in records.all() if record.status == "failed"]
+    assert [expected in record.message for record in failed] == [True] * (1 if stage == "both" else 2)
+    assert attempts.count(folder) == 1, "nothing was begun"
+    if stage == "measure":
+        assert network_path(folder).read_bytes() == kept
+
+
+def test_every_attempt_has_a_port_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    ports = []
+    for count in ("0", "1", "1"):
+        monkeypatch.setenv("SLURM_RESTART_COUNT", count)
+        ports.append(_port())
+    assert ports[0] != ports[1] == ports[2]
+    assert all(1024 < port < 32768 for port in ports)
+
+
 def test_cancel_reaches_a_worker_behind_the_profiles_setup(tmp_path: Path) -> None:
     suite = write_suite(tmp_path, "long", ("epochs: 40", "epochs: 4000"))
     out, profile = tmp_path / "out", tmp_path / "behind.yaml"
@@ -275,7 +340,7 @@ def slurm_called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
         called.append(command)
         return "RUNNING"
 
-    monkeypatch.setattr(requeue, "call", call_slurm)
+    monkeypatch.setattr("slurm.queue.call", call_slurm)
     return called
 
 
@@ -289,6 +354,25 @@ def test_after_three_ends_at_one_step_nothing_is_requeued(
         requeue.main(brief.path, code)
         assert sum("requeue" in command for command in slurm_called) == requeued
     assert survey(Path(brief.runs))[folder.name].state == state
+
+
+def test_out_of_memory_is_told_with_what_helps(
+    brief: Submission, slurm_called: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = brief.run_folder(0)
+    network_path(folder).unlink()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    line = (
+        "slurmstepd-node7: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed."
+    )
+    brief.log("7").write_text(f"{line}\nsrun: error: node7: task 0: Out Of Memory\n")
+    for _ in range(3):
+        requeue.main(brief.path, 137)
+    standing = survey(Path(brief.runs))[folder.name]
+    expected = (
+        f"killed by SIGKILL; out of memory: spherebench retry {brief.runs} --resource memory_gb=... asks for more"
+    )
+    assert (standing.state, standing.detail.endswith(expected)) == ("failed", True), standing.detail
 
 
 def test_a_measurement_that_ends_its_process_again_and_again_is_given_up_alone(
@@ -457,6 +541,12 @@ def test_status_of_a_run_that_is_being_measured(brief: Submission, monkeypatch: 
     monkeypatch.setattr("slurm.queue.jobs", lambda: [["7_0", brief.name, "RUNNING", "None"]])
     shown = row(survey(runs)[folder.name], folder)
     assert (shown["state"], shown["stage"], shown["measured"]) == ("running", "embedding", "0/2")
+    note = folder / attempts.SCRATCH_NAME / "data" / path.stem / PROGRESS_NAME
+    note.parent.mkdir(parents=True)
+    note.write_text('{"what": "features of test", "done": 3, "total": 40}')
+    assert row(survey(runs)[folder.name], folder)["stage"] == "embedding, features of test 3/40"
+    note.write_text('{"what": "feat')  # as it is being written
+    assert row(survey(runs)[folder.name], folder)["stage"] == "embedding"
     assert shown["why"] == "knn failed: no neighbours"
 
 
@@ -481,7 +571,8 @@ def test_an_exit_code_in_words() -> None:
 
 def test_the_last_line_is_not_slurms(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    log.write_text("ValueError: too wide\nsrun: error: node: task 0: Exited\n\n")
+    slurms = ["srun: error: node: task 0: Exited", "slurmstepd-node7: error: *** STEP 7.0 ON node7 CANCELLED ***"]
+    log.write_text("\n".join(["ValueError: too wide", *slurms, "slurmstepd: error: x", "requeue: goes on", "", ""]))
     assert last_line(log) == "ValueError: too wide"
     assert last_line(tmp_path / "missing") == ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -239,6 +240,20 @@ class Theatre:
         return run.finish()
 
 
+def _answer_late(profile: Path, *commands: str) -> None:
+    """A profile in whose jobs these commands of Slurm fail at their first call."""
+    folder = profile.with_name(f"{profile.stem}-commands")
+    folder.mkdir()
+    for name in commands:
+        path, failed = folder / name, folder / f"{name}.failed"
+        path.write_text(
+            f"#!/bin/sh\n[ -e {failed} ] || {{ touch {failed}; echo 'error: Unable to contact' >&2; exit 1; }}\n"
+            f'exec {shutil.which(name)} "$@"\n'
+        )
+        path.chmod(0o755)
+    profile.write_text(f"description: x\nenvironment: {{PATH: {folder}:{os.environ['PATH']}}}\n")
+
+
 @contextlib.contextmanager
 def opened(stage: Stage) -> Iterator[Theatre]:
     """Every disturbed run, under way."""
@@ -247,6 +262,7 @@ def opened(stage: Stage) -> Iterator[Theatre]:
     (stage.folder / "measured-limited.yaml").write_text(
         f"{warned}shapes: [{{when: {{stage: measure, probe: linear}}, ask: {{minutes: 2, gpus_per_node: 1}}}}]\n"
     )
+    _answer_late(stage.folder / "killed.yaml", "squeue", "scontrol")
     disk = stage.folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True, timeout=20)

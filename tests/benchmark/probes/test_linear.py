@@ -19,6 +19,7 @@ from benchmark.networks.base import FrozenModule, Input
 from benchmark.probes import linear
 from benchmark.probes.linear import Cached, Crops, Linear
 from benchmark.probes.subject import AllStopped, Features, Subject
+from benchmark.running import attempts
 from benchmark.runtime import checkpoints
 from tests.benchmark.probes.subjects import CPU, AskedAfter, Given, make_subject, small_network, striped
 
@@ -122,6 +123,25 @@ def test_it_goes_on_from_the_very_step_at_which_it_was_stopped(tmp_path: Path, l
     on = replace(stopped, requests=looked)
     assert torch.equal(weights_after(lambda head: probe.train(head, Cached(on, 16), on)), whole)
     assert looked.looks == 1 + 12 - looks  # one look is at the start
+
+
+def test_it_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its features made first: 50 images in batches of 16, then epochs of four steps."""
+    monkeypatch.setattr("benchmark.probes.subject.TOLD_SECONDS", 0)
+    own = tmp_path / "measuring" / "data" / "linear-0a"
+    data = striped()
+    network = FrozenModule("pixels", nn.Flatten(), Input.of(data), 64, 0)
+    subject = make_subject(network, data, tmp_path, requests=AskedAfter(2))
+    with pytest.raises(AllStopped):
+        replace(subject, own=own).bank()
+    batches = -(-len(data.labelled) // 16)
+    assert attempts.progress(tmp_path, "linear-0a") == f"features of labelled 1/{batches}"
+    stopped = replace(before_features(features(), tmp_path), own=own, requests=AskedAfter(7))
+    with pytest.raises(AllStopped):
+        Linear(linear_epochs=3).train(linear.initial_head(6, 3, CPU), Cached(stopped, 16), stopped)
+    assert attempts.progress(tmp_path, "linear-0a") == "epoch 2/3"
+    assert attempts.kept(tmp_path).endswith(", 1 of linear-0a up to step-000000006"), "what it says is not kept"
+    assert attempts.progress(tmp_path, "linear-0b") == ""
 
 
 def test_a_checkpoint_is_due_by_time_and_none_is_written_before(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmark.runtime.errors import UserError
-from benchmark.suite.config import holds, lookup, merge, nest, parse_yaml, read_yaml
+from benchmark.runtime.spec import SettingError, Spec
+from benchmark.suite.config import holds, lookup, merge, nest, parse_yaml, read_yaml, validated
 
 KEYS = st.sampled_from("abc")
 TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(KEYS, inner, min_size=1, max_size=3), max_leaves=8)
@@ -18,6 +19,46 @@ MAPPINGS = st.dictionaries(KEYS, TREES, max_size=3)
 
 def test_numbers_with_an_exponent_are_numbers() -> None:
     assert parse_yaml("{a: 1e-3, b: 2E4, c: 1.5e+2, d: x1e3}", "text") == {"a": 1e-3, "b": 2e4, "c": 150.0, "d": "x1e3"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((text, text) for text in ("no", "Yes", "on", "OFF", "y")),
+        *((text, text) for text in ("0123", "1:30:00", "12:00", "0x1F", "0b11", "1_000", "010.5", "2026-01-01", "=")),
+        *((text, text) for text in ("1.2.3", "1e", "e5", ".", "0o17", "<<")),
+        *((text, value) for text, value in (("0", 0), ("-12", -12), ("+5", 5), ("10", 10))),
+        *((text, value) for text, value in (("0.5", 0.5), (".5", 0.5), ("5.", 5.0), ("-1.5E+2", -150.0), ("0e1", 0.0))),
+        *((text, value) for text, value in (("true", True), ("False", False), ("null", None), ("~", None))),
+    ],
+)
+def test_words_are_text_and_numbers_are_decimal(text: str, value: object) -> None:
+    found = parse_yaml(text, "text")
+    assert (type(found), found) == (type(value), value)
+    assert parse_yaml(f"{{a: [{text}, '{text}'], b: }}", "text") == {"a": [value, text], "b": None}
+
+
+def test_numbers_are_what_the_schema_asks_for() -> None:
+    class Inner(Spec):
+        sizes: tuple[int, ...] = ()
+        names: dict[str, str] = {}
+
+    class Outer(Spec):
+        count: int
+        name: str | None = None
+        inner: Inner = Inner()
+
+    inner = {"sizes": (1e1, 5), "names": {"a": 123}}
+    made = validated(Outer, {"count": 1e3, "name": 7, "inner": inner})
+    assert made == Outer(count=1000, name="7", inner=Inner(sizes=(10, 5), names={"a": "123"}))
+    for settings, said in (
+        ({"count": 1.5}, "is 1.5, should be a valid integer"),
+        ({"count": True}, "is True, should be a valid integer"),
+        ({"count": 1, "name": 1.10}, "is 1.1, should be text, in quotes"),
+        ({"count": 1, "name": True}, "is True, should be text, in quotes"),
+    ):
+        with pytest.raises(SettingError, match=said):
+            validated(Outer, settings)
 
 
 def test_a_key_given_twice_is_refused_with_its_line() -> None:

@@ -228,6 +228,10 @@ def test_bad_input_names_file_key_and_what_is_allowed(tiny: Path, old: str, new:
         ("workers=-1", r"--set workers: is -1, should be greater than or equal to 0"),
         ("embedding_dim=1", r"embedding_dim: is 1, should be greater than or equal to 2"),
         ("loss.align_weight=-1", r"--set loss.*align_weight"),
+        ("download=yes", r"--set download: is 'yes', should be true or false"),
+        ("epochs=010", r"--set epochs: is '010', should be a valid integer"),
+        ("batch_size=1:00", r"--set batch_size: is '1:00', should be a valid integer"),
+        ("data.source=digits,mnits", r"^--set data\.source: is 'mnits', must be one of digits"),
         ("precision=fp8", r"--set precision: is 'fp8', should be 'fp32', 'bf16' or 'fp16'"),
     ],
 )
@@ -259,9 +263,40 @@ def test_an_unknown_suite_lists_what_there_is() -> None:
         load_suite("nowhere/suite.yaml")
 
 
-def test_overrides_parse_numbers_lists_and_paths() -> None:
-    assert parse_overrides(["a=1e-3,2", "data.source=npz:/x/y.npz", "b=[1,2]"]) == {
-        "a": [1e-3, 2],
-        "data.source": ["npz:/x/y.npz"],
-        "b": [[1, 2]],
-    }
+@pytest.mark.parametrize(
+    ("assignment", "values"),
+    [
+        ("a=1e-3,2", [1e-3, 2]),
+        ("a=0123,no,1:30", ["0123", "no", "1:30"]),
+        ("a=b=c", ["b=c"]),
+        ("data.source=npz:/x/y.npz", ["npz:/x/y.npz"]),
+        ("data.source=folder:/a #b, c[d]: {e}, 'f'", ["folder:/a #b, c[d]: {e}, 'f'"]),
+        ("data.source=npz:a,b.npz, digits,folder:no", ["npz:a,b.npz", "digits", "folder:no"]),
+        ("data.source=digits,mnits", ["digits", "mnits"]),
+        ("data.source=[digits, folder:[x]]", ["digits", "folder:[x]"]),
+        ("data.source='folder:/a,digits'", ["folder:/a,digits"]),
+        ("data_root=/a #b, [c]: d", ["/a #b, [c]: d"]),
+        ("data_root=[a],b", ["[a],b"]),
+        ("data_root=0123", ["0123"]),
+        ("data_root='/a'", ["/a"]),
+        ("method=[simclr, vicreg]", ["simclr", "vicreg"]),
+        ("embedding_dim=[8,16]", [8, 16]),
+        ("evaluation.probes=knn", [["knn"]]),
+        ("evaluation.probes=knn,logistic", [["knn", "logistic"]]),
+        ("evaluation.probes=[knn,logistic]", [["knn", "logistic"]]),
+        ("evaluation.knn_k=[5],[10,20]", [[5], [10, 20]]),
+        ("loss.weights=[1,2]", [[1, 2]]),
+    ],
+)
+def test_overrides_parse_numbers_lists_and_paths(assignment: str, values: list[object]) -> None:
+    (found,) = parse_overrides([assignment]).values()
+    assert found == values
+    assert list(map(type, found)) == list(map(type, values))
+
+
+def test_a_whole_number_may_have_an_exponent_and_a_list_brackets(tiny: Path) -> None:
+    meant = load_suite(str(tiny), ["embedding_dim=1000", "method=sfrik_l2,simclr", "evaluation.knn_k=[10,5]"])
+    typed = load_suite(str(tiny), ["embedding_dim=1e3", "method=[sfrik_l2,simclr]", "evaluation.knn_k=1e1,5"])
+    assert [cell.run for cell in typed.cells] == [cell.run for cell in meant.cells]
+    assert [cell.run.id for cell in typed.cells] == [cell.run.id for cell in meant.cells]
+    assert typed.digest == meant.digest
