@@ -17,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.base import Count, Found, Probe, register
 from benchmark.probes.subject import Features, Subject
-from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import generator
 from results.record import Metric, ProtocolValue
@@ -110,15 +109,17 @@ class _FewLabels(Probe):
     needs = frozenset({"rows"})
     classifier: ClassVar[str]  # what the protocol calls it, options in braces
 
-    labels_per_class: tuple[int, ...] = Field((1, 5, 10), min_length=1)
+    labels_per_class: tuple[Count, ...] = Field((1, 5, 10), min_length=1)
     draws: int = Field(10, ge=1)
+
+    def most(self, labels_N: Rows) -> dict[str, int]:
+        return {"labels_per_class": int(np.unique(labels_N, return_counts=True)[1].min())}
 
     def accuracy(self, problem: Problem, rows: Rows) -> float:
         """On the queries, trained on some rows of the bank."""
         raise NotImplementedError
 
     def measure(self, subject: Subject) -> Found:
-        """More labels than some class has are left out: they cannot be measured."""
         bank, queries = subject.bank(), subject.queries()
         if not subject.process.is_main:
             return Found()
@@ -131,13 +132,8 @@ class _FewLabels(Probe):
 
     def _metrics(self, problem: Problem, views: int, place: dict[str, ProtocolValue]) -> Iterator[Metric]:
         labels_M = problem.bank_labels[::views]
-        smallest = int(np.unique(labels_M, return_counts=True)[1].min())
-        shots = [labels for labels in sorted(set(self.labels_per_class)) if 1 <= labels <= smallest]
-        if not shots:
-            asked = list(self.labels_per_class)
-            raise UserError(f"evaluation.labels_per_class: is {asked}, the smallest class has {smallest} images")
         probe = self.classifier.format(**dict(self))
-        for labels in shots:
+        for labels in self.measurable("labels_per_class", labels_M):
             values = [
                 self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
                 for images in few_label_draws(labels_M, labels, self.draws)

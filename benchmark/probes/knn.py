@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.base import Count, Found, Probe, register
 from benchmark.probes.subject import Features, Subject
-from benchmark.runtime.errors import UserError
 from results.record import Metric
 
 # Similarities held at once: 256 MiB in float32.
@@ -20,17 +21,19 @@ class KNN(Probe):
 
     name = "knn"
 
-    knn_k: tuple[int, ...] = Field((10, 20, 100, 200), min_length=1)
+    knn_k: tuple[Count, ...] = Field((10, 20, 100, 200), min_length=1)
     knn_temperature: float = Field(0.07, gt=0)
+
+    def most(self, labels_N: NDArray[np.int64]) -> dict[str, int]:
+        return {"knn_k": len(labels_N)}
 
     def measure(self, subject: Subject) -> Found:
         bank, queries = subject.bank(), subject.queries()
         if not subject.process.is_main:
             return Found()
         classes, check = subject.data.classes, subject.requests.check
-        found = weighted_knn(bank, queries, self.knn_k, self.knn_temperature, classes, check)
-        if not found:
-            raise UserError(f"evaluation.knn_k: is {list(self.knn_k)}, must be at most the bank's {len(bank)} images")
+        ks = self.measurable("knn_k", bank.labels.cpu().numpy())
+        found = weighted_knn(bank, queries, ks, self.knn_temperature, classes, check)
         tail = {"T": self.knn_temperature, "similarity": "cosine", **subject.place()}
         return Found([Metric(metric="knn_top1", protocol={"k": k, **tail}, value=value) for k, value in found.items()])
 
@@ -45,7 +48,7 @@ def weighted_knn(
     out: it cannot be measured. Equal votes go to the lower class. Rows are divided by their norms in the tiles, so that
     no normalised copy of the bank is held.
     """
-    ks = sorted({k for k in ks if 1 <= k <= len(bank)})
+    ks = sorted({k for k in ks if k <= len(bank)})
     if not ks:
         return {}
     norms_M, norms_N = (features.x.norm(dim=1).clamp_(min=1e-12) for features in (bank, queries))
