@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator
 
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.spec import Spec
-from benchmark.suite.config import given_in, lookup, parse_typed, read_yaml, validated
+from benchmark.runtime.spec import SettingError, Spec
+from benchmark.suite.config import given_in, lookup, nest, parse_typed, read_yaml, validated
 
 Stage = Literal["train", "measure"]
 SHIPPED = Path(__file__).parent / "profiles"
@@ -131,7 +131,7 @@ def _fits(value: Any, wanted: Any) -> bool:
     if isinstance(value, list):
         return any(_fits(one, wanted) for one in value)
     if isinstance(wanted, Mapping):
-        return value is not None and wanted.get("min", value) <= value <= wanted.get("max", value)
+        return isinstance(value, int | float) and wanted.get("min", value) <= value <= wanted.get("max", value)
     return value in (wanted if isinstance(wanted, list) else [wanted])
 
 
@@ -164,6 +164,9 @@ def load_profile(name_or_path: str, assignments: Sequence[str] = ()) -> Profile:
         profile = validated(Profile, read_yaml(path))
         for number, shape in enumerate(profile.shapes):
             _changed(profile.resources, shape.ask, f"shapes.{number}.ask")
+    for number, shape in enumerate(profile.shapes):
+        with given_in(f"{path.name}: shapes.{number}.when."):
+            _check_when(shape.when)
     return overridden(profile, assignments)
 
 
@@ -186,6 +189,19 @@ def overridden(profile: Profile, assignments: Sequence[str]) -> Profile:
         for shape in profile.shapes
     )
     return profile.model_copy(update={"resources": resources, "shapes": shapes})
+
+
+def _check_when(when: Mapping[str, Any]) -> None:
+    """Raise :class:`SettingError` for what is no field, and would never fit or fit everything."""
+    from benchmark.suite.run import check_keys  # loads torch: seconds that a look at a queue does without
+
+    check_keys(nest(dict.fromkeys(when)), beside=("kind", "probe", "stage"))
+    for path, wanted in when.items():
+        if path.partition(".")[0] == "evaluation":
+            raise SettingError(path, "is no field of a network; probe names what measures it")
+        numbers = isinstance(wanted, Mapping) and all(isinstance(bound, int | float) for bound in wanted.values())
+        if isinstance(wanted, Mapping) and not (wanted and wanted.keys() <= {"min", "max"} and numbers):
+            raise SettingError(path, f"is {wanted}, must be a value, a list of them, or {{min:, max:}}")
 
 
 def _changed(resources: Resources, changes: Mapping[str, Any], section: str = "") -> Resources:

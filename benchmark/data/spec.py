@@ -112,4 +112,6 @@ def hold_out(labels: NDArray[np.int64], fraction: float, class_names: Sequence[s
 def _limited(images: ImageSet, limit: int | None) -> ImageSet:
     if limit is None or limit >= len(images):
         return images
+    if limit < (classes := len(np.unique(images.labels))):
+        raise UserError(f"data.limit: is {limit}, must be at least the number of classes, which is {classes}")
     return images.subset(stratified(images.labels, limit)[0])

@@ -7,6 +7,7 @@ kernels does not need.
 
 from __future__ import annotations
 
+import math
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -89,6 +90,12 @@ class Basis(Spec):
         """With defaults filled in. Raises :class:`SettingError` where something is missing or not allowed."""
         if self.basis != "exact" and self.basis_size is None:
             raise SettingError("regime.basis_size", f"must be given for basis {self.basis}")
+        if self.basis == "fourier" and self.kernel.name not in ("rbf", "laplacian"):
+            raise SettingError(
+                "regime.basis", f"is fourier, which the kernel {self.kernel.name} has not; give landmarks"
+            )
+        if self.basis == "fourier" and self.basis_size is not None and self.basis_size % 2:
+            raise SettingError("regime.basis_size", f"is {self.basis_size}, must be even for basis fourier")
         size = None if self.basis == "exact" else self.basis_size
         return self.model_copy(update={"kernel": self.kernel.resolved(), "basis_size": size})
 
@@ -167,7 +174,11 @@ class KernelNetwork(Network):
         return KERNEL_METHODS[self.method]
 
     def resolved(self) -> Self:
-        return self.model_copy(update={"regime": self.regime.resolved()})
+        """Raises :class:`SettingError` where more directions are asked for than the basis has."""
+        regime, dim = self.regime.resolved(), getattr(self, "embedding_dim", None)
+        if dim is not None and regime.basis_size is not None and dim > regime.basis_size:
+            raise SettingError("embedding_dim", f"is {dim}, must be at most regime.basis_size, {regime.basis_size}")
+        return self.model_copy(update={"regime": regime})
 
     def check(self, data: DataSet, process: Process) -> None:
         """Rows in memory, of points only where no views are made of them."""
@@ -185,6 +196,9 @@ class KernelNetwork(Network):
         neighbours = getattr(self.regime, "n_neighbors", None)
         if neighbours is not None and neighbours >= len(data.train):
             raise UserError(f"regime.n_neighbors: is {neighbours}, must be below the {len(data.train)} rows")
+        rows = len(data.train) * (self.regime.n_views if isinstance(self.regime, OnViews) else 1)
+        if (dim := getattr(self, "embedding_dim", None)) is not None and dim >= rows:
+            raise UserError(f"embedding_dim: is {dim}, must be below the {rows} rows")
 
     def make(self, data: DataSet, job: Job) -> Made:
         """Fit it on the main process; the others wait, and end as it does where somebody asked it to."""
@@ -241,6 +255,8 @@ class ClosedForm(KernelNetwork):
         """Raises ``ValueError`` for an option that is not the loss's own, or a value that is not allowed."""
         if self.method == "kernel_simclr" and self.regime.ridge == 0:
             raise SettingError("regime.ridge", "is 0.0, must be positive for kernel_simclr: without it z grows forever")
+        if isinstance(self.regime, RelatedViews) and self.regime.n_views == 1:
+            raise SettingError("regime.n_views", f"is 1, must be 2 or more for {self.method}, which relates views")
         made, defaults = super().resolved(), CLOSED_FORMS[self.method]
         for name, value in self.loss.items():
             if name not in defaults:
@@ -249,7 +265,7 @@ class ClosedForm(KernelNetwork):
             if name == "target":
                 if value not in ("adjacency", "normalised"):
                     raise ValueError(f"target is {value!r}, must be adjacency or normalised")
-            elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} is {value!r}, must be a number of at least 0")
             elif name in ("max_iter", "n_init") and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name} is {value!r}, must be a whole number of at least 1")

@@ -27,7 +27,7 @@ class OptimizerSpec(Spec):
 def learning_rate(step: int, *, steps_per_epoch: int, epochs: int, spec: OptimizerSpec, batch_size: int) -> float:
     """Linear warm-up from 0 by step, then a cosine down to ``final_lr_fraction`` of the peak.
 
-    The peak is base_lr · batch_size / 256. A run no longer than its warm-up ends before the peak, as published.
+    The peak is base_lr · batch_size / 256. A run as long as its warm-up ends before the peak, as published.
     """
     peak = spec.base_lr * batch_size / 256
     warmup_steps = spec.warmup_epochs * steps_per_epoch

@@ -33,6 +33,7 @@ from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from benchmark.runtime.progress import Progress, StepClock, quartiles
 from benchmark.runtime.signals import Interrupted
+from benchmark.runtime.spec import SettingError
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader, check_batch
 from methods import registry
@@ -84,6 +85,9 @@ class Trained(Network):
         return registry.names()
 
     def resolved(self) -> Self:
+        if (warmup := self.optimizer.warmup_epochs) > self.epochs:
+            key = "optimizer.warmup_epochs"
+            raise SettingError(key, f"is {warmup:g}, must be at most the {self.epochs} epochs of the run")
         loss = registry.get(self.method).resolve(self.loss, self.embedding_dim)
         return self.model_copy(update={"loss": dict(loss)})
 

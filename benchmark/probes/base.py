@@ -12,13 +12,19 @@ import hashlib
 import importlib
 import json
 import pkgutil
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
 from benchmark.data import DataSpec
+from benchmark.runtime.errors import UserError
 from benchmark.runtime.spec import Spec
 from results.record import Metric
 
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 
 Split = Literal["test", "tune"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Count = Annotated[int, Field(ge=1)]
+NO_MORE = "the labelled images give no more"
 
 
 @dataclass
@@ -47,6 +55,28 @@ class Probe(Spec):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def most(self, labels_N: NDArray[np.int64]) -> dict[str, int]:
+        """By option, the largest value that so many labelled images, or the smallest class of them, suffice for."""
+        return {}
+
+    def measurable(self, option: str, labels_N: NDArray[np.int64]) -> list[int]:
+        """The values of an option that these labelled images suffice for, ascending.
+
+        Warns of others that were asked for: the default is measured as far as it goes. Raises :class:`UserError` where
+        none is left.
+        """
+        most, asked = self.most(labels_N)[option], getattr(self, option)
+        left_out = [value for value in asked if value > most]
+        if len(left_out) == len(asked):
+            raise UserError(f"evaluation.{option}: is {list(asked)}, must be at most {most}: {NO_MORE}")
+        if left_out and self.is_asked(option):
+            warnings.warn(f"evaluation.{option}: {left_out} left out above {most}: {NO_MORE}", stacklevel=2)
+        return sorted(set(asked) - set(left_out))
+
+    def is_asked(self, option: str) -> bool:
+        """Whether an option is not as it is where nobody says anything."""
+        return bool(getattr(self, option) != type(self).model_fields[option].default)
 
     @abstractmethod
     def measure(self, subject: Subject) -> Found:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.base import Count, Found, Probe, register
 from benchmark.probes.subject import Features, Subject
-from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import generator
 from results.record import Metric
@@ -43,17 +42,19 @@ class KNN(Probe):
 
     name = "knn"
 
-    knn_k: tuple[int, ...] = Field((10, 20, 100, 200), min_length=1)
+    knn_k: tuple[Count, ...] = Field((10, 20, 100, 200), min_length=1)
     knn_temperature: float = Field(0.07, gt=0)
+
+    def most(self, labels_N: NDArray[np.int64]) -> dict[str, int]:
+        return {"knn_k": len(labels_N)}
 
     def measure(self, subject: Subject) -> Found:
         bank, queries = subject.bank(), subject.queries()
         if not subject.process.is_main:
             return Found()
         classes, check = subject.data.classes, subject.requests.check
-        found = weighted_knn(bank, queries, self.knn_k, self.knn_temperature, classes, check)
-        if not found:
-            raise UserError(f"evaluation.knn_k: is {list(self.knn_k)}, must be at most the bank's {len(bank)} images")
+        ks = self.measurable("knn_k", bank.labels.cpu().numpy())
+        found = weighted_knn(bank, queries, ks, self.knn_temperature, classes, check)
         tail = {"T": self.knn_temperature, "similarity": "cosine", **subject.place()}
         return Found([Metric(metric="knn_top1", protocol={"k": k, **tail}, value=value) for k, value in found.items()])
 
@@ -68,7 +69,7 @@ def weighted_knn(
     out: it cannot be measured. Equal votes go to the lower class. Rows are divided by their norms in the tiles, so that
     no normalised copy of the bank is held.
     """
-    ks = sorted({k for k in ks if 1 <= k <= len(bank)})
+    ks = sorted({k for k in ks if k <= len(bank)})
     if not ks:
         return {}
     norms_M, norms_N = (features.x.norm(dim=1).clamp_(min=1e-12) for features in (bank, queries))
@@ -169,15 +170,17 @@ class _FewLabels(Probe):
     needs = frozenset({"rows"})
     classifier: ClassVar[str]  # what the protocol calls it, options in braces
 
-    labels_per_class: tuple[int, ...] = Field((1, 5, 10), min_length=1)
+    labels_per_class: tuple[Count, ...] = Field((1, 5, 10), min_length=1)
     draws: int = Field(10, ge=1)
+
+    def most(self, labels_N: Rows) -> dict[str, int]:
+        return {"labels_per_class": int(np.unique(labels_N, return_counts=True)[1].min())}
 
     def accuracy(self, problem: Problem, rows: Rows) -> float:
         """On the queries, trained on some rows of the bank."""
         raise NotImplementedError
 
     def measure(self, subject: Subject) -> Found:
-        """More labels than some class has are left out: they cannot be measured."""
         bank, queries = subject.bank(), subject.queries()
         if not subject.process.is_main:
             return Found()
@@ -188,14 +191,9 @@ class _FewLabels(Probe):
             place = subject.place("embedding" if on_embedding else None)
             problem, views = Problem.of(bank, queries), subject.network.views
             labels_M = problem.bank_labels[::views]
-            smallest = int(np.unique(labels_M, return_counts=True)[1].min())
-            shots = [labels for labels in sorted(set(self.labels_per_class)) if 1 <= labels <= smallest]
-            if not shots:
-                asked = list(self.labels_per_class)
-                raise UserError(f"evaluation.labels_per_class: is {asked}, the smallest class has {smallest} images")
             tail = {"draws": self.draws, "probe": self.classifier.format(**dict(self)), **place}
             metrics = []
-            for labels in shots:
+            for labels in self.measurable("labels_per_class", labels_M):
                 values = [
                     self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
                     for images in few_label_draws(labels_M, labels, self.draws)

@@ -1,7 +1,8 @@
 """Carry a suite out: what is missing of it, one run after the other: its network, then probe by probe."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import WEIGHTS_NAME, Job, keep_backbone
 from benchmark.networks.trained import Trained, doubt
+from benchmark.probes.base import NO_MORE, Probe
 from benchmark.running import attempts, stages
-from benchmark.running.folder import RunState, alone, check_owner, claim_folder, state_of
-from benchmark.runtime.errors import full_disk_told
+from benchmark.running.folder import RETRIED, RunState, alone, check_owner, claim_folder, state_of
+from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.paths import in_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
@@ -62,15 +64,22 @@ def execute_suite(
     cells = [cell for cell in suite.cells if cell.run.id in missing]
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
     data = data_loader(suite.execution, requests, report)
+    most: dict[str, int] = {}
     for cell in cells:
         check(cell.run, data, process)
+        for measurement in cell.run.measurements:
+            for option, value in measurement.probe.most(data(measurement.data).labelled.labels).items():
+                most[option] = max(value, most.get(option, 0))
         if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
             report(f"warning: {doubtful}")
+    if len(cells) == len(suite.cells):  # of a part of a suite, other data sets may suffice
+        _check_most([measurement.probe for cell in cells for measurement in cell.run.measurements], most)
     if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
         less = "(--set keep=backbone or keep=none: less)"
         report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
     if process.is_main:
         claim_folder(suite, folder)
+    left: set[str] = set()
     for place, cell in enumerate(cells, 1):
         requests.next_run()
         if process.all_reduce_max(requests.suite_must_end):
@@ -80,10 +89,26 @@ def execute_suite(
         with alone(job.folder, process) as mine:
             if mine:
                 told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
+            else:
+                left.add(cell.run.id)
         report(f"[{place}/{len(cells)}] {told}")
     if not process.is_main:
         return None
-    return all(state_of(cell.run, folder / cell.run.id).is_done for cell in suite.cells)
+    states = [state_of(cell.run, folder / cell.run.id) for cell in suite.cells]
+    undone = Counter(_why(state, left) for state in states if not state.is_done)
+    if undone:
+        reasons = ", ".join(f"{count} {why}" for why, count in undone.items())
+        report(f"not done, of {len(states)} runs: {reasons}")
+    return not undone
+
+
+def _why(state: RunState, left: Collection[str]) -> str:
+    """Why a run is not done, and what does it."""
+    if state.run.id in left:
+        return "left to another program"
+    found = (record.status for record in state.records if record is not None)
+    status = next((status for status in found if status != "done"), None)
+    return f"{status} (--retry failed does it again)" if status in RETRIED else status or "without a record"
 
 
 def _missing(suite: Suite, folder: Path, retry: bool, train: bool, report: Say) -> set[str]:
@@ -108,6 +133,15 @@ def check(run: Run, data: Data, process: Process) -> None:
             run.network.check(data(spec), process)
         for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
             stages.check(data(spec), split)
+
+
+def _check_most(probes: Sequence[Probe], most: Mapping[str, int]) -> None:
+    """Raise :class:`UserError` for a value that was asked for, and that no data set of the suite suffices for."""
+    for probe in probes:
+        for option in most.keys() & type(probe).model_fields.keys():
+            largest = max(getattr(probe, option))
+            if largest > most[option] and (probe.is_asked(option) or min(getattr(probe, option)) > most[option]):
+                raise UserError(f"evaluation.{option}: is {largest}, must be at most {most[option]}: {NO_MORE}")
 
 
 def carry_out(

@@ -1,7 +1,7 @@
 """Nested settings: merge layers, look up dotted paths, and say what is wrong with a value in one sentence."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -106,6 +106,11 @@ def holds(settings: Any, path: str) -> bool:
     return lookup(settings, path, _ABSENT) is not _ABSENT
 
 
+def repeated(values: Sequence[Any]) -> list[Any]:
+    """The values that stand there a second time."""
+    return [value for place, value in enumerate(values) if value in values[:place]]
+
+
 def validated(model: type[M], settings: Mapping[str, Any], section: str = "") -> M:
     """A model of ``settings``. Raises :class:`SettingError` naming the key, below ``section``, and what is allowed."""
     try:
@@ -154,6 +159,7 @@ def given_in(place: str) -> Iterator[None]:
 _IN_WORDS = {
     "bool_type": "should be true or false",
     "string_type": "should be text, in quotes",
+    "too_short": "should hold at least one",
     "tuple_type": "should be a list, in brackets",
 }
 
@@ -163,6 +169,8 @@ def fault(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     # A key that is not known often leaves one that must be given: the misspelt one is what to tell.
     first = min(error.errors(), key=lambda found: found["type"] == "missing")
     path = [str(part) for part in first["loc"]]
+    if path and isinstance(first["loc"][-1], int):  # of a list, whose value is told
+        path.pop()
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         return key, unknown(path[-1], _allowed(model, path[:-1]))

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from benchmark.data import DataSpec
 from benchmark.data.datasets import split_sources
+from benchmark.networks.base import Network
 from benchmark.networks.kinds import Weights, kind_of, method_names
 from benchmark.networks.layouts import Branch
 from benchmark.runtime.errors import UserError
@@ -35,9 +36,10 @@ from benchmark.suite.config import (
     parse_typed,
     parse_yaml,
     read_yaml,
+    repeated,
     validated,
 )
-from benchmark.suite.run import Run, check_not_filled_in, compose, evaluation_schema, of_weights
+from benchmark.suite.run import Run, check_keys, check_not_filled_in, compose, evaluation_schema, of_weights
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -55,7 +57,9 @@ class Tuning(Spec):
     metric: str = Field(description="a metric's name, and in brackets keys of its protocol that tell it from others")
     embedding_dim: int
     seeds: list[int] = [0]
-    candidates: dict[str, dict[str, list[Any]]] = Field(description="method -> key -> values; their product is tried")
+    candidates: dict[str, dict[str, list[Any]]] = Field(
+        min_length=1, description="method -> key -> values; their product is tried"
+    )
 
 
 class WeightsRow(Spec):
@@ -181,10 +185,18 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
             grid[key] = values
     scalars = {key: values[0] for key, values in overrides.items() if key not in grid}
     given = overrides.keys()
-    for axis, values in grid.items():
-        if not values:
-            raise UserError(f"{where}: grid.{axis}: is empty, must list at least one value")
-    for method in (*file.methods, *grid.get("method", ()), *file.baselines):
+    listed = {f"--set {axis}" if axis in given else f"{where}: grid.{axis}": values for axis, values in grid.items()}
+    for place, values in {**listed, f"{where}: baselines": file.baselines}.items():
+        if again := repeated(values):
+            raise UserError(f"{place}: lists {again[0]!r} twice")
+        if not values and place in listed:
+            raise UserError(f"{place}: is empty, must list at least one value")
+    named = [*file.methods, *grid.get("method", ()), *file.baselines]
+    for number, skip in enumerate(file.skip):
+        with given_in(f"{where}: skip.{number}.when."):
+            check_keys(nest(dict.fromkeys(skip.when)))
+        named += _listed(skip.when.get("method", []))
+    for method in named:
         if method not in method_names():
             raise UserError(f"{where}: method {method!r} is not known; there are {', '.join(method_names())}")
     identify = cache(DataSpec.identified)  # once a data set: a folder's digest takes a look at all its files
@@ -199,19 +211,28 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
             skipped.append((axes, reason))
             continue
         with _placed(layers, where):
-            cells.append(Cell(compose(settings, identify), axes))
-    layers = _layers(file, scalars, {}, given, where)
-    settings = reduce(merge, layers.values())
+            run = compose(settings, identify)
+        if run.measurements:
+            cells.append(Cell(run, axes))
+        else:
+            skipped.append((axes, f"none of evaluation.probes is for {run.network.method}"))
+    if not cells:
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in skipped))
+        raise UserError(f"{where}: nothing is left of the grid: {reasons}")
     for row in file.weights:  # measured as the suite's own networks are, on the suite's data
         path = execution.weights_root / typed(row.file, f"{where}: weights")
         if not path.exists():
             skipped.append(({"weights": row.file}, f"is not in {execution.weights_root}; get it from {row.get}"))
             continue
         weights = Weights(name=row.title, path=str(path), branch=row.branch, normalise=row.normalise).resolved()
-        with _placed(layers, where):
-            check_not_filled_in(settings)
-            data = identify(validated(DataSpec, settings.get("data", {}), "data"))
-            cells.append(Cell(of_weights(weights, settings.get("evaluation", {}), data), {"method": "weights"}))
+        for axes in product(_axes_of(Weights, grid)):
+            layers = _layers(file, scalars, axes, given, where)
+            settings = reduce(merge, layers.values())
+            with _placed(layers, where):
+                check_not_filled_in(settings)
+                data = identify(validated(DataSpec, settings.get("data", {}), "data"))
+                run = of_weights(weights, settings.get("evaluation", {}), data)
+            cells.append(Cell(run, {"method": "weights"}))
     protocol = {
         "name": name,
         "axes": sorted(_of_networks(grid)),
@@ -265,24 +286,25 @@ def product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _baseline_axes(baselines: Sequence[str], grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    # A baseline has no loss: of the axes only those that change its data, network or draws concern it.
     for baseline in baselines:
-        own = kind_of(baseline).model_fields
-        axes = {
-            axis: values
-            for axis, values in grid.items()
-            if axis.startswith("data.")
-            or ((axis == "seed" or axis.startswith("backbone.")) and axis.partition(".")[0] in own)
-        }
-        yield from product({"method": [baseline], **axes})
+        yield from product({"method": [baseline], **_axes_of(kind_of(baseline), grid)})
+
+
+def _axes_of(kind: type[Network], grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The axes that concern what has no loss: of its data, its backbone, its draws, and of what is measured on it."""
+    sections = {"data", "evaluation"} | ({"seed", "backbone"} & set(kind.model_fields))
+    return {axis: values for axis, values in grid.items() if axis.partition(".")[0] in sections}
 
 
 def _skip_reason(skips: Sequence[Skip], settings: Settings) -> str | None:
     for skip in skips:
-        wanted = {key: value if isinstance(value, list) else [value] for key, value in skip.when.items()}
-        if all(lookup(settings, key) in values for key, values in wanted.items()):
+        if all(lookup(settings, key) in _listed(wanted) for key, wanted in skip.when.items()):
             return skip.reason
     return None
+
+
+def _listed(wanted: Any) -> list[Any]:
+    return wanted if isinstance(wanted, list) else [wanted]
 
 
 def _layers(

@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field, create_model
 
 from benchmark.data import DataSpec
 from benchmark.networks.base import Network
-from benchmark.networks.kernel import ALL_KEYS, KernelNetwork
+from benchmark.networks.kernel import ALL_KEYS, KernelNetwork, KernelSpec
 from benchmark.networks.kinds import KINDS, Weights, kind_of
 from benchmark.probes.base import Measurement, Precision, Split, probes
 from benchmark.runtime.spec import SettingError, Spec
-from benchmark.suite.config import Settings, holds, unknown, validated
+from benchmark.suite.config import Settings, holds, repeated, unknown, validated
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,9 @@ def _asked(evaluation: Mapping[str, Any]) -> _EveryProbe:
     for name in asked.probes:
         if name not in probes():
             raise SettingError("evaluation.probes", f"probe {name!r} is not known; there are {', '.join(probes())}")
+    for option, values in asked:
+        if isinstance(values, tuple) and (again := repeated(values)):
+            raise SettingError(f"evaluation.{option}", f"lists {again[0]!r} twice")
     return asked
 
 
@@ -72,7 +75,7 @@ def measurements(evaluation: Mapping[str, Any], network: Network, data: DataSpec
     """
     asked = _asked(evaluation)
     found = []
-    for name in dict.fromkeys(asked.probes):
+    for name in asked.probes:
         kind = probes()[name]
         probe = kind(**{option: getattr(asked, option) for option in kind.model_fields})
         if probe.needs <= network.offers:
@@ -109,7 +112,7 @@ def compose(settings: Settings, identify: Callable[[DataSpec], DataSpec]) -> Run
 
     Raises :class:`SettingError` naming the key that is not known, or whose value is not allowed.
     """
-    _check_keys(settings)
+    check_keys(settings)
     check_not_filled_in(settings)
     kind = kind_of(str(settings.get("method")))
     own = {name: value for name, value in settings.items() if name in kind.model_fields}
@@ -153,24 +156,24 @@ def _regime(kind: type[KernelNetwork], own: Settings) -> Spec:
     return validated(schema, {name: value for name, value in given.items() if name in schema.model_fields}, "regime")
 
 
-def _check_keys(settings: Settings) -> None:
-    """Keys that no kind of network knows, on the first level and within a section."""
-    sections = _sections()
+def check_keys(settings: Settings, section: str = "", *, beside: Sequence[str] = ()) -> None:
+    """Raise :class:`SettingError` for a key that no kind of network knows, in ``section`` or in one within it."""
+    allowed = (*_sections()[section], *beside) if section in _sections() else None
     for name, value in settings.items():
-        if name not in sections:
-            raise SettingError(name, unknown(name, list(sections)))
-        allowed = sections[name]
-        for key in value if allowed and isinstance(value, Mapping) else ():
-            if key not in allowed:
-                raise SettingError(f"{name}.{key}", unknown(str(key), list(allowed)))
+        path = f"{section}.{name}" if section else str(name)
+        if allowed is not None and name not in allowed:
+            raise SettingError(path, unknown(str(name), list(allowed)))
+        if isinstance(value, Mapping):
+            check_keys(dict(value), path)
 
 
 @cache
 def _sections() -> dict[str, tuple[str, ...]]:
-    """Every key of a suite's settings, and what a section may hold; () of a plain value, or of a loss's options."""
-    sections: dict[str, tuple[str, ...]] = {}
-    for name, field in (item for kind in KINDS for item in kind.model_fields.items() if item[0] != "kind"):
-        schema = field.annotation
-        is_section = isinstance(schema, type) and issubclass(schema, BaseModel)
-        sections.setdefault(name, tuple(schema.model_fields) if is_section else ())  # type: ignore[union-attr]
-    return {**sections, "regime": tuple(sorted(ALL_KEYS)), "evaluation": tuple(evaluation_schema().model_fields)}
+    """What a section of a suite's settings may hold, and "" for its first level; a loss's options are its own."""
+    fields = {name: field.annotation for kind in KINDS for name, field in kind.model_fields.items() if name != "kind"}
+    named = {
+        name: tuple(schema.model_fields)
+        for name, schema in (*fields.items(), ("regime.kernel", KernelSpec), ("evaluation", evaluation_schema()))
+        if isinstance(schema, type) and issubclass(schema, BaseModel)
+    }
+    return {**named, "regime": tuple(sorted(ALL_KEYS)), "": (*fields, "evaluation")}

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from benchmark.runtime.errors import UserError
-from benchmark.suite.config import nest
+from benchmark.suite.config import nest, repeated
 from benchmark.suite.expand import Cell, Suite, SuiteFile, Tuning, expand, product
 from results.record import matches, write_atomically
 from results.runs import Records, read_runs
@@ -30,7 +30,10 @@ def tuning_suite(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: s
         raise UserError(f"{where}: tune.candidates: numbers differ ({told}), must be equal: every method's budget is")
     others = {key: values for key, values in overrides.items() if key != "method"}
     suites = []
-    for method in overrides.get("method") or list(candidates):
+    methods = overrides.get("method") or list(candidates)
+    if again := repeated(methods):
+        raise UserError(f"--set method: lists {again[0]!r} twice")
+    for method in methods:
         if method not in candidates:
             raise UserError(f"--set method: is {method!r}, which has no candidates; there are {', '.join(candidates)}")
         grid = {

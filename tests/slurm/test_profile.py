@@ -21,6 +21,7 @@ def test_a_run_may_ask_for_more(tmp_path: Path) -> None:
     path.write_text(
         "description: wide\nresources: {gpus_per_node: 1}\nshapes:\n"
         "  - when: {embedding_dim: {min: 8192}}\n    ask: {gpus_per_node: 4}\n"
+        "  - when: {method: {min: 1}}\n    ask: {nodes: 9}\n"
         "  - when: {method: [vicreg, simclr], data.source: cifar10}\n    ask: {minutes: 600}\n"
     )
     profile = load_profile(str(path))
@@ -79,6 +80,26 @@ def test_the_users_own_directory_goes_first(tmp_path: Path, monkeypatch: pytest.
         (
             "description: x\nshapes: [{when: {stage: mesure}, ask: {nodes: 2}}]",
             "stage is 'mesure', must be train or measure",
+        ),
+        (
+            "description: x\nshapes: [{when: {embeding_dim: 8}, ask: {nodes: 2}}]",
+            "shapes.0.when.embeding_dim: unknown key; allowed are ",
+        ),
+        (
+            "description: x\nshapes: [{when: {data: {sourc: digits}}, ask: {nodes: 2}}]",
+            "shapes.0.when.data: is {'sourc': 'digits'}, must be a value, a list of them, or {min:, max:}",
+        ),
+        (
+            "description: x\nshapes: [{when: {data.sourc: digits}, ask: {nodes: 2}}]",
+            "shapes.0.when.data.sourc: unknown",
+        ),
+        (
+            "description: x\nshapes: [{when: {evaluation.probes: knn}, ask: {nodes: 2}}]",
+            "shapes.0.when.evaluation.probes: is no field of a network; probe names what measures it",
+        ),
+        (
+            "description: x\nshapes: [{when: {embedding_dim: {minimum: 8}}, ask: {nodes: 2}}]",
+            "shapes.0.when.embedding_dim: is {'minimum': 8}, must be a value, a list of them, or {min:, max:}",
         ),
         ("description: [", "not valid YAML"),
         ("description: x\nsbatch: {time: 1-00:00:00}", "sbatch: time is given as resources.minutes"),

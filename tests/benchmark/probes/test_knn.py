@@ -104,10 +104,12 @@ def test_somebody_is_looked_for_after_every_tile(monkeypatch: pytest.MonkeyPatch
 
 def test_a_probe_without_a_k_that_can_be_measured_is_refused_in_a_sentence(tmp_path: Path) -> None:
     subject = of_features(random_features(10, 0), random_features(5, 1), tmp_path)
-    with pytest.raises(UserError, match=r"evaluation.knn_k: is \[11, 200\], must be at most the bank's 10 images"):
+    with pytest.raises(UserError, match=r"evaluation.knn_k: is \[11, 200\], must be at most 10: the labelled images"):
         KNN(knn_k=(11, 200)).measure(subject)
-    found = KNN(knn_k=(11, 10)).measure(subject)
+    with pytest.warns(UserWarning, match=r"evaluation.knn_k: \[11\] left out above 10"):
+        found = KNN(knn_k=(11, 10)).measure(subject)
     assert [metric.protocol["k"] for metric in found.metrics] == [10]
+    assert [metric.protocol["k"] for metric in KNN().measure(subject).metrics] == [10]  # of the default without a word
 
 
 def test_a_bank_of_200_000_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:

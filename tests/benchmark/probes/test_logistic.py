@@ -109,9 +109,10 @@ def test_more_labels_than_a_class_has_are_left_out_and_nothing_left_is_refused(t
     bank = blobs(60, 0)
     smallest = int(torch.bincount(bank.labels).min())
     subject = of_features(bank, bank, tmp_path)
-    found = FewShot(labels_per_class=(smallest + 1, smallest), draws=1).measure(subject)
+    with pytest.warns(UserWarning, match=rf"labels_per_class: \[{smallest + 1}\] left out above {smallest}"):
+        found = FewShot(labels_per_class=(smallest + 1, smallest), draws=1).measure(subject)
     assert [metric.protocol["labels_per_class"] for metric in found.metrics] == [smallest]
-    with pytest.raises(UserError, match=rf"labels_per_class: is \[{smallest + 1}\], the smallest class has {smallest}"):
+    with pytest.raises(UserError, match=rf"labels_per_class: is \[{smallest + 1}\], must be at most {smallest}"):
         FewShot(labels_per_class=(smallest + 1,), draws=1).measure(subject)
 
 

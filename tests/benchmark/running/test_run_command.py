@@ -12,7 +12,11 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmark.running.folder import alone
+from benchmark.runtime.process import Process
+from benchmark.suite.expand import load_suite
 from results.record import MeasurementRecord, NetworkRecord
 
 Digits = dict[str, dict[str, float]]
@@ -76,6 +80,36 @@ def test_a_second_run_does_nothing_new(undisturbed: Path, spherebench) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("evaluation.knn_k=5,5000", "evaluation.knn_k: is 5000, must be at most 256: the labelled images give no more"),
+        ("evaluation.labels_per_class=1,50", "evaluation.labels_per_class: is 50, must be at most 2"),
+    ],
+)
+def test_more_than_any_data_set_has_is_refused_before_training(
+    tiny: Path, tmp_path: Path, spherebench, assignment: str, said: str
+) -> None:
+    result = spherebench("run", tiny, "--out", tmp_path / "out", "--set", assignment)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_exit_1_says_why(tiny: Path, tmp_path: Path, spherebench) -> None:
+    sets = ("--set", "optimizer.base_lr=1e30", "--set", "optimizer.name=sgd")
+    for _ in range(2):
+        result = spherebench("run", tiny, "--out", tmp_path, *sets)
+        assert result.exit_code == 1
+        assert "not done, of 2 runs: 2 diverged (--retry failed does it again)\n" in result.output
+    two = load_suite(str(tiny), ["method=sfrik_l2"])
+    with alone(tmp_path / "two" / two.cells[0].run.id, Process(torch.device("cpu"))) as mine:
+        assert mine
+        result = spherebench("run", tiny, "--out", tmp_path / "two", "--set", "method=sfrik_l2")
+    assert result.exit_code == 1
+    assert "not done, of 1 runs: 1 left to another program\n" in result.output
+
+
 def _start(suite: Path, out: Path, *assignments: str) -> subprocess.Popen[str]:
     sets = [part for assignment in assignments for part in ("--set", assignment)]
     command = [sys.executable, "-m", "benchmark", "run", str(suite), "--out", str(out), *sets]
@@ -88,6 +122,16 @@ def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str], count:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until, f"no {pattern} within {seconds} s"
         time.sleep(0.005)
+
+
+def test_more_than_one_of_several_data_sets_has_is_left_out_of_it_with_a_word(tiny: Path, tmp_path: Path) -> None:
+    sets = ("evaluation.probes=knn", "evaluation.knn_k=5,200", "data.limit=64,256", "method=sfrik_l2", "epochs=1")
+    process = _start(tiny, tmp_path, *sets)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert "warning: evaluation.knn_k: [200] left out above 64: the labelled images give no more" in said
+    found = [[metric.protocol["k"] for metric in record.metrics] for (record,) in _measurements(tmp_path).values()]
+    assert sorted(found) == [[5], [5, 200]]
 
 
 def test_kill_9_in_mid_run_then_the_same_command_gives_the_same_numbers(

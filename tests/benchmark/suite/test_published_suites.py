@@ -34,7 +34,8 @@ def test_a_published_recipe_trains_and_is_evaluated(name: str, tmp_path: Path, m
     suite = load_suite(
         name,
         [
-            *("method=vicreg", "embedding_dim=16", "seed=0", "epochs=1", f"batch_size={batch}", "projector.hidden=32"),
+            *("method=vicreg", "embedding_dim=16", "seed=0", f"batch_size={batch}", "projector.hidden=32"),
+            *("epochs=1", "optimizer.warmup_epochs=1"),
             *("data.image_size=32", "evaluation.probes=[knn,logistic,embedding]", "evaluation.knn_k=[1]"),
             *("data.tune_fraction=0.2", "precision=fp32", "workers=0", f"data_root={tmp_path / 'data'}", "device=cpu"),
         ],

@@ -141,6 +141,45 @@ def test_probes_are_for_the_networks_that_they_concern(tiny: Path) -> None:
     assert _probes(suite, "raw_pixels")[0] == ["knn", "fewshot_svm"]
 
 
+def test_what_no_probe_is_for_is_left_out_with_a_reason_and_refused_where_nothing_is_left(tiny: Path) -> None:
+    suite = load_suite(str(tiny), ["evaluation.probes=linear"])
+    assert {cell.run.network.method for cell in suite.cells} == {"sfrik_l2", "vicreg", "untrained"}
+    assert suite.skipped[-1] == ({"method": "raw_pixels"}, "none of evaluation.probes is for raw_pixels")
+    with pytest.raises(UserError, match=r"nothing is left of the grid: none of evaluation\.probes is for sfrik_l2"):
+        load_suite(str(tiny), ["evaluation.probes=spectrum"])
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        "  backbone: [{name: small_cnn, width: 4}, {name: small_cnn, width: 8}]\n",
+        "  backbone.width: [4, 8]\n",
+        "  data: [{limit: 100}, {limit: 200}]\n",
+        "  data.limit: [100, 200]\n",
+    ],
+)
+def test_an_axis_may_be_a_whole_section_for_baselines_too(tiny: Path, grid: str) -> None:
+    suite = load_suite(str(_edited(tiny, "  seed: [0, 1]\n", f"  seed: [0, 1]\n{grid}")))
+    assert len(_networks(suite, "sfrik_l2")) == 8
+    assert len(_networks(suite, "untrained")) == 4
+    assert len(_networks(suite, "raw_pixels")) == (2 if "data" in grid else 1)
+
+
+def test_all_rows_are_measured_along_an_axis_of_the_measurements_or_of_the_data(tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(tiny.read_text() + "weights:\n  - {file: some.pth, title: Somebody's, get: the moon}\n")
+    (tmp_path / "weights").mkdir()
+    _write_backbone(tmp_path / "weights" / "some.pth", width=4)
+    given = ["evaluation.probes=knn", "evaluation.knn_temperature=0.1,0.2", f"data_root={tmp_path}"]
+    suite = load_suite(str(tiny), [*given, "data.source=digits,mnist"])
+    asked = {(source, T) for source in ("digits", "mnist") for T in (0.1, 0.2)}
+    for method in ("sfrik_l2", "raw_pixels", "weights"):
+        measurements = [
+            one for cell in suite.cells if cell.run.network.method == method for one in cell.run.measurements
+        ]
+        assert {(one.data.source, one.probe.model_dump()["knn_temperature"]) for one in measurements} == asked
+    assert len(_networks(suite, "weights")) == 1
+
+
 def test_rows_of_weights_are_measured_where_they_are_and_left_out_with_a_sentence_where_not(
     tiny: Path, tmp_path: Path
 ) -> None:
@@ -207,6 +246,22 @@ def test_every_suite_that_comes_with_spherebench_expands(name: str) -> None:
             r"tiny\.yaml: defaults\.evaluation\.draws: is 0, should be greater",
         ),
         (
+            "warmup_epochs: 1",
+            "warmup_epochs: 3",
+            r"optimizer\.warmup_epochs: is 3, must be at most the 2 epochs of the",
+        ),
+        (", warmup_epochs: 1", "", r"tiny\.yaml: optimizer\.warmup_epochs: is 10, must be at most the 2 epochs"),
+        ("seed: [0, 1]", "seed: [0, 1, 0]", r"tiny\.yaml: grid\.seed: lists 0 twice"),
+        ("[8, 16]", "[8, 8.0]", r"tiny\.yaml: grid\.embedding_dim: lists 8.0 twice"),
+        ("[raw_pixels, untrained]", "[untrained, untrained]", r"tiny\.yaml: baselines: lists 'untrained' twice"),
+        (
+            "when: {method: vicreg,",
+            "when: {methode: vicreg,",
+            r"skip\.0\.when\.methode: unknown key; .*method is meant",
+        ),
+        ("when: {method: vicreg,", "when: {optimizer.nam: x,", r"skip\.0\.when\.optimizer\.nam: unknown key; .*name"),
+        ("when: {method: vicreg,", "when: {method: vicrge,", r"tiny\.yaml: method 'vicrge' is not known"),
+        (
             "epochs: 2",
             "epochs: 2\n  regime: {ridges: 0}",
             r"tiny\.yaml: defaults\.regime\.ridges: unknown key; allowed are .*ridge",
@@ -228,6 +283,15 @@ def test_bad_input_names_file_key_and_what_is_allowed(tiny: Path, old: str, new:
         ("workers=-1", r"--set workers: is -1, should be greater than or equal to 0"),
         ("embedding_dim=1", r"embedding_dim: is 1, should be greater than or equal to 2"),
         ("loss.align_weight=-1", r"--set loss.*align_weight"),
+        ("seed=0,0", r"^--set seed: lists 0 twice$"),
+        ("method=[auh,auh]", r"^--set method: lists 'auh' twice$"),
+        ("evaluation.knn_k=0", r"^--set evaluation\.knn_k: is 0, should be greater than or equal to 1$"),
+        ("evaluation.knn_k=5,-1", r"^--set evaluation\.knn_k: is -1, should be greater than or equal to 1$"),
+        ("evaluation.knn_k=5,1e0,1", r"^--set evaluation\.knn_k: lists 1 twice$"),
+        ("evaluation.knn_k=[]", r"^--set evaluation\.knn_k: is \(\), should hold at least one$"),
+        ("evaluation.labels_per_class=0", r"^--set evaluation\.labels_per_class: is 0, should be greater"),
+        ("evaluation.probes=[]", r"^--set evaluation\.probes: is \(\), should hold at least one$"),
+        ("evaluation.probes=knn,knn", r"^--set evaluation\.probes: lists 'knn' twice$"),
         ("download=yes", r"--set download: is 'yes', should be true or false"),
         ("epochs=010", r"--set epochs: is '010', should be a valid integer"),
         ("batch_size=1:00", r"--set batch_size: is '1:00', should be a valid integer"),
