@@ -11,6 +11,7 @@ from benchmark.networks.base import Job
 from benchmark.running.folder import RETRIED, alone, state_of
 from benchmark.running.runner import Data, carry_out, check, data_loader, summary
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
+from benchmark.runtime.failures import NO_SPACE
 from benchmark.runtime.process import process
 from benchmark.runtime.provenance import job_id
 from benchmark.runtime.signals import Interrupted, Requests
@@ -52,11 +53,15 @@ def _guarded(submission: Submission, index: int, cell: Cell, data: Data, job: Jo
         return ASKED
     except UserError as error:
         print(f"error: {error}", flush=True)
-        if isinstance(error, DiskFull):
-            return DISK_FULL
-        if job.process.is_main and state_of(cell.run, job.folder).network_missing():
-            write_failure(submission, index, NETWORK, str(error))
-        return 1
+        disk_full, this = isinstance(error, DiskFull), job.process
+        is_first = this.is_first_to_fail(NO_SPACE if disk_full else "failed", str(error))
+        if is_first and not disk_full and state_of(cell.run, job.folder).network_missing():
+            write_failure(submission, index, NETWORK, str(this.failures.first()))
+        code = DISK_FULL if disk_full else 1
+        if this.group is not None:
+            raise SystemExit(code) from error  # the others may be anywhere, and are told
+        this.failures.agreed()
+        return code
 
 
 def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:

@@ -60,6 +60,7 @@ def execute_suite(
     if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
         less = "(--set keep=backbone or keep=none: less)"
         report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
+    process.barrier()  # nothing is written unless the data of all processes are fine
     if process.is_main:
         claim_folder(suite, folder)
     for place, cell in enumerate(cells, 1):
