@@ -39,11 +39,20 @@ def data_loader(execution: Execution, requests: Requests) -> Data:
 
 
 def execute_suite(
-    suite: Suite, folder: Path, process: Process, requests: Requests, *, retry: bool, report: Say, train: bool = True
+    suite: Suite,
+    folder: Path,
+    process: Process,
+    requests: Requests,
+    *,
+    retry: bool,
+    report: Say,
+    train: bool = True,
+    after_each: Callable[[], object] = lambda: None,
 ) -> bool | None:
     """Run what is missing of ``suite``, one run after the other, and tell ``report`` of each.
 
-    ``train`` false: measure what is there, and leave out networks that are not.
+    ``train`` false: measure what is there, and leave out networks that are not. ``after_each`` is called by the main
+    process once a run is done: what it raises ends the suite before the hours of the others.
 
     Returns whether everything is done; None on the processes that do not write. Raises :class:`UserError` before
     anything is written where data are missing, a batch does not fit them, or the folder is another suite's.
@@ -73,6 +82,8 @@ def execute_suite(
             if mine:
                 told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
         report(f"[{place}/{len(cells)}] {told}")
+        if process.is_main:
+            after_each()
     if not process.is_main:
         return None
     return all(state_of(cell.run, folder / cell.run.id).is_done for cell in suite.cells)

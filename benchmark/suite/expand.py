@@ -16,7 +16,7 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from benchmark.data import DataSpec
 from benchmark.networks.kinds import Weights, kind_of, method_names
@@ -25,6 +25,7 @@ from benchmark.runtime.errors import UserError
 from benchmark.runtime.spec import Execution, SettingError, Spec
 from benchmark.suite.config import Settings, given_in, holds, lookup, merge, nest, parse_yaml, read_yaml, validated
 from benchmark.suite.run import Run, check_not_filled_in, compose, of_weights
+from results.record import Metric, matches
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -43,6 +44,12 @@ class Tuning(Spec):
     embedding_dim: int
     seeds: list[int] = [0]
     candidates: dict[str, dict[str, list[Any]]] = Field(description="method -> key -> values; their product is tried")
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_request(cls, metric: str) -> str:
+        matches(Metric(metric="", protocol={}, value=0.0), metric)  # raises where it is of no such form
+        return metric
 
 
 class WeightsRow(Spec):

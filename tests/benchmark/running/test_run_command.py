@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -299,3 +300,43 @@ def test_what_a_suites_weights_take_is_told_before_it_starts(
     assert told not in spherebench("run", tiny, "--out", tmp_path / "again").output
     monkeypatch.setattr(runner, "TOLD_BYTES", 0.8 * sum(sizes))
     assert told in spherebench("run", tiny, "--out", tmp_path / "more").output
+
+
+def test_a_notebooks_shell_and_a_users_matplotlibrc_change_no_figure(
+    undisturbed: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "runs")
+    shutil.rmtree(out / "plots")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: GTK4Agg\nfont.size: 30\n")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    command = [sys.executable, "-m", "benchmark", "run", tiny, "--out", out]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    drawn = {path.name: path.read_bytes() for path in (out / "plots").iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in (undisturbed / "plots").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["tables", "plots"])
+def test_where_no_tables_can_be_written_nothing_is_trained(tiny: Path, tmp_path: Path, spherebench, name: str) -> None:
+    out = tmp_path / "runs"
+    out.mkdir()
+    (out / name).write_text("a file of the user's")
+    result = spherebench("run", tiny, "--out", out)
+    assert result.exit_code == 2
+    assert f"{out / name}: must be a folder that can be written" in " ".join(result.output.split())
+    assert [path.name for path in out.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("metric", "trained", "told"),
+    [("knn_top1[k", 0, "asks for no metric"), ("knn_top5", 1, "must name a metric of"), ("knn_top1", 1, "2 metrics")],
+)
+def test_a_metric_to_tune_by_that_is_none_is_told_before_the_hours(
+    tiny: Path, tmp_path: Path, spherebench, metric: str, trained: int, told: str
+) -> None:
+    text = tiny.read_text().replace("metric: knn_top1", f"metric: '{metric}'")
+    tiny.write_text(text.replace("knn_k: [5]", "knn_k: [5, 7]"))
+    result = spherebench("tune", tiny, "--out", tmp_path / "tuned")
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.output.split())
+    assert len(list((tmp_path / "tuned").glob("*/network.json"))) == trained
