@@ -170,8 +170,9 @@ def _other_version(content: Any, error: Exception) -> str | None:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
         return "an older" if version < SCHEMA_VERSION else "a newer"
-    # Damage takes keys away; keys that nobody here knows were added by somebody later.
-    unknown = isinstance(error, ValidationError) and any(fault["type"] == "extra_forbidden" for fault in error.errors())
+    # Damage takes keys away; keys and values that nobody here knows were written by somebody later.
+    faults = error.errors() if isinstance(error, ValidationError) and isinstance(content, dict) else []
+    unknown = any(fault["type"] != "missing" for fault in faults)
     return "a newer" if unknown else None
 
 

@@ -25,7 +25,7 @@ from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
 from slurm.profile import Profile, Resources
 from slurm.send import script, send
 from slurm.status import chosen
-from slurm.survey import FAILED, LIVE, UNFINISHED, Standing, survey
+from slurm.survey import FAILED, LIVE, OTHER_VERSION, UNFINISHED, Standing, survey
 
 # Slurm's own default of MaxArraySize is 1001.
 _ARRAY_SIZE = 1000
@@ -115,6 +115,8 @@ def _left_out(standing: Standing, state: RunState, retry: bool) -> str:
     """Why a run is not submitted; '' where it is."""
     if standing.state in LIVE:
         return standing.state
+    if standing.state == OTHER_VERSION:
+        return OTHER_VERSION
     if standing.state == "damaged":
         return "" if retry else "damaged (spherebench retry brings it back)"
     if state.is_missing(retry):
@@ -137,7 +139,7 @@ def submit(suite: Suite, runs: Path, profile: Profile, *, retry: bool = False, h
     except OSError as error:
         raise UserError(f"--out {runs}: cannot be written: {error.strerror}") from error
     # Two programs that submit to one folder take turns: the second sees what the first has queued.
-    with locked(lock, patience=_LOCK_PATIENCE_SECONDS):
+    with locked(lock, lock=suite.execution.lock, patience=_LOCK_PATIENCE_SECONDS):
         try:
             return _submit(suite, runs, profile, retry, hand_over)
         except UserError:

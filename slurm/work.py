@@ -19,7 +19,7 @@ from benchmark.suite.expand import Cell
 from results.record import MeasurementRecord, NetworkRecord, measurement_path
 from slurm.manifest import Submission
 from slurm.requeue import ASKED, DISK_FULL, write_failure
-from slurm.survey import NETWORK
+from slurm.survey import NETWORK, Records
 
 # A node that went down may still run what was requeued elsewhere: Slurm ends that when the node is back.
 _LOCK_PATIENCE_SECONDS = 600.0
@@ -55,7 +55,8 @@ def _guarded(submission: Submission, index: int, cell: Cell, data: Data, job: Jo
         print(f"error: {error}", flush=True)
         disk_full, this = isinstance(error, DiskFull), job.process
         is_first = this.is_first_to_fail(NO_SPACE if disk_full else "failed", str(error))
-        if is_first and not disk_full and state_of(cell.run, job.folder).network_missing():
+        # What is there, a record of another version say, is not written over.
+        if is_first and not disk_full and Records.of(job.folder).missing(()):
             write_failure(submission, index, NETWORK, str(this.failures.first()))
         code = DISK_FULL if disk_full else 1
         if this.group is not None:
@@ -67,7 +68,8 @@ def _guarded(submission: Submission, index: int, cell: Cell, data: Data, job: Jo
 def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
     several, stage, this = submission.profile.executor == "local", submission.stage, job.process
     patience = 0.0 if several else _LOCK_PATIENCE_SECONDS
-    with alone(job.folder, this, patience=patience, hurried=lambda: job.requests.suite_must_end) as mine:
+    hurried, lock = (lambda: job.requests.suite_must_end), job.execution.lock
+    with alone(job.folder, this, lock=lock, patience=patience, hurried=hurried) as mine:
         if not mine:
             print(f"{cell.run.id}  is being run by another program", flush=True)
             return 0 if several else ASKED

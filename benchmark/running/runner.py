@@ -78,7 +78,7 @@ def execute_suite(
             break
         job = Job(folder / cell.run.id, process, requests, suite.execution)
         told = f"{cell.run.id}  is another program's; left to it"
-        with alone(job.folder, process) as mine:
+        with alone(job.folder, process, lock=suite.execution.lock) as mine:
             if mine:
                 told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
         report(f"[{place}/{len(cells)}] {told}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -158,17 +160,57 @@ def test_a_damaged_record_is_named_set_aside_and_made_again(tiny: Path, tmp_path
     assert {path: path.read_bytes() for path in weights} == weights
 
 
-def test_a_newer_record_is_not_called_damaged_and_stays(tiny: Path, tmp_path: Path, spherebench) -> None:
-    out = tmp_path / "runs"
-    spherebench("run", tiny, "--out", out)
-    newer = next(out.glob("vicreg*/measurements/knn-*.json"))
-    content = json.loads(newer.read_text())
-    newer.write_text(json.dumps({**content, "schema_version": 3, "more": 1}))
-    before = newer.read_bytes()
-    result = spherebench("run", tiny, "--out", out)
+@pytest.mark.parametrize("name", ["network.json", "measurements/knn-*.json"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"schema_version": 3, "more": 1}, "is of a newer version of spherebench; choose another folder"),
+        ({"more": 1}, "is of a newer version of spherebench; choose another folder"),
+        ({"status": "timed-out"}, "is of a newer version of spherebench; choose another folder"),
+        ({"provenance": {}}, "put it right, remove it, or choose another folder"),
+    ],
+)
+def test_a_record_that_may_be_whole_is_named_and_stays(
+    undisturbed: Path, tiny: Path, tmp_path: Path, spherebench, name: str, change: dict[str, object], told: str
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "runs")
+    newer = next(out.glob(f"vicreg*/{name}"))
+    newer.write_text(json.dumps({**json.loads(newer.read_text()), **change}))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for more in ((), ("--retry", "failed")):
+        result = spherebench("run", tiny, "--out", out, *more)
+        assert result.exit_code == 2
+        output = " ".join(result.output.split())
+        assert str(newer) in output
+        assert told in output
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_note_of_a_newer_version_keeps_what_only_that_knows(
+    undisturbed: Path, tiny: Path, tmp_path: Path, spherebench
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "runs")
+    note = json.loads((out / "suite.json").read_text())
+    (out / "suite.json").write_text(json.dumps({**note, "more": 1}))
+    assert spherebench("run", tiny, "--out", out).exit_code == 0
+    assert json.loads((out / "suite.json").read_text()) == {**note, "more": 1}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_sentence_and_there_is_a_way_to_go_on(
+    tiny: Path, tmp_path: Path, spherebench, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    one = ("--out", tmp_path / "runs", "--set", "epochs=1", "--set", "method=sfrik_l2")
+    result = spherebench("run", tiny, *one)
     assert result.exit_code == 2
-    assert "newer version" in " ".join(result.output.split())
-    assert newer.read_bytes() == before
+    output = " ".join(result.output.split())
+    assert f"this file system gives no locks ({os.strerror(number)})" in output
+    assert "--set lock=false" in output
+    assert spherebench("run", tiny, *one, "--set", "lock=false").exit_code == 0
 
 
 def test_a_folder_of_other_settings_is_refused_and_left_alone(tiny: Path, tmp_path: Path, spherebench) -> None:
