@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.output import spell_out
 
 if TYPE_CHECKING:
     from benchmark.suite.expand import Suite
@@ -49,6 +50,11 @@ runs_argument = click.argument("runs", nargs=-1, required=True, type=click.Path(
 class Commands(click.Group):
     """Turns a user's error into one sentence and exit code 2, and lists commands in the order they are used."""
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        spell_out()
+        _check_own_packages()
+        return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         printed: set[str] = set()
 
@@ -71,6 +77,19 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         module = next((module for module, names in _ELSEWHERE.items() if cmd_name in names), None)
         return getattr(importlib.import_module(module), cmd_name) if module else super().get_command(ctx, cmd_name)
+
+
+def _check_own_packages() -> None:
+    """Raise :class:`click.UsageError` where Python would import another's package in place of one of ours."""
+    root = Path(__file__).resolve().parents[1]
+    for name in ("methods", "results", "slurm"):
+        spec = importlib.util.find_spec(name)
+        found = [*(spec.submodule_search_locations or [spec.origin or ""])] if spec else ["nothing"]
+        if root / name not in [Path(place).resolve() for place in found]:
+            raise click.UsageError(
+                f"{found[0]} would be imported for {name!r}, which is a package of spherebench: rename it, or take its "
+                "folder out of PYTHONPATH"
+            )
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
