@@ -62,6 +62,7 @@ def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
     A failure ends all processes: the others may wait for this one where only its end tells them.
     """
     started, network, process = now(), cell.run.network, job.process
+    process.barrier()  # none has failed before it came here, and left a record of that
     if process.is_main:
         _set_aside(job.folder)  # and only then may any process fail, and say so in the folder
     process.barrier()

@@ -6,24 +6,32 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from benchmark.cli import main
+from benchmark.data import DataSet, DataSpec
 from benchmark.running import attempts
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord, network_path
 from slurm import requeue
+from slurm import work as work_module
 from slurm.manifest import Submission, submissions
 from slurm.queue import accounted
 from slurm.requeue import ASKED, FRUITLESS, fruitless_ends, has_saved, in_words
 from slurm.status import UNDER_WAY, duration, exit_code, row
 from slurm.survey import Records, is_alive, last_line, survey
 from slurm.work import work
+from tests.benchmark import ranks
 from tests.slurm.cluster import wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
 
@@ -355,6 +363,25 @@ def test_a_measurement_that_ends_its_process_again_and_again_is_given_up_alone(
     standing = survey(Path(brief.runs))[folder.name]
     assert standing.state == "failed"
     assert standing.detail.count("failed: ended 3 times") == 2
+
+
+def _lacks_its_data(this: Process, manifest: Path) -> None:
+    """The job of one run on two processes, of which the second, on another node say, does not see the data."""
+
+    def load(spec: DataSpec) -> DataSet:
+        raise UserError(f"{spec.source}: is not on this node")
+
+    work_module.process = lambda device: nullcontext(this)  # type: ignore[assignment]
+    if this.rank == 1:
+        work_module.data_loader = lambda *_: load
+    work(manifest, (0,), Requests())
+
+
+def test_the_record_of_a_job_tells_of_the_process_that_failed(brief: Submission) -> None:
+    shutil.rmtree(brief.run_folder(0))
+    assert ranks.together(2, partial(_lacks_its_data, manifest=brief.path)) == [1, 1]
+    record = NetworkRecord.read(network_path(brief.run_folder(0)))
+    assert (record.status, record.message) == ("failed", "process 1 of 2: digits: is not on this node")
 
 
 def test_what_has_its_record_is_not_requeued(brief: Submission, slurm_called: list[tuple[str, ...]]) -> None:
