@@ -75,7 +75,7 @@ class Failures:
             yield
         finally:
             left.set()
-            watch.join()
+            watch.join(timeout=5)  # a store on a node that is gone may not answer
 
     def _watch(self, store: dist.Store, left: threading.Event) -> None:
         beside = Failures(store)  # a connection of its own: the main thread's may be in use
