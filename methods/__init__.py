@@ -8,6 +8,7 @@ from typing import Any
 
 _HOMES = {
     "Loss": "losses.base",
+    "Pairing": "pairing",
     "RotationInvariantKernel": "kernels.kernel",
     "make_kernel": "kernels.kernel",
     "mmd": "losses.regularisers",
@@ -18,6 +19,12 @@ _HOMES = {
     "simclr": "losses.contrastive",
     "simclr_sfrik": "losses.contrastive",
     "spectral": "losses.contrastive",
+    "zonal_mmd": "losses.zonal",
+    "zonal_ksd": "losses.zonal",
+    "zonal_kl": "losses.zonal",
+    "sigreg": "losses.slices",
+    "susreg": "losses.slices",
+    "visreg": "losses.slices",
 }
 __all__ = [*_HOMES]
 

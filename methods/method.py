@@ -1,17 +1,18 @@
 """A method that is compared, and how it turns a user's options into the keyword arguments of its loss."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
 
-from .kernels.kernel import RotationInvariantKernel, kernel_parameters, make_kernel
+from .kernels.kernel import MAKERS, Makers, RotationInvariantKernel, kernel_parameters, make_kernel
 from .kernels.legendre import check_dimension
 from .losses.base import Loss, check_views
 from .options import check_option
+from .pairing import Pairing
 
 SIM_COEFF = "published_sim_coeff"  # c of the published c · mse_loss, the mean over N and D: align_weight = c / D
 
@@ -23,8 +24,10 @@ class Method:
     defaults: option -> value, in this project's convention (the alignment sums over the D coordinates), or
     `published_sim_coeff` where the published coefficient is what should stay when D changes.
     origin: option -> where its default comes from.
-    textbook: the published equation in plain torch, textbook(views, **options); None where there is no one equation.
+    textbook: the published equation in plain torch, textbook(views, *, pairing, **options); None where there is none.
+    draws: whether the loss draws: it then takes a `seed`, which a training loop gives anew at each step.
     published_form: the form of the published code where it goes through the D x D matrix and ours may choose.
+    kernels: where there is an option `kernel`, what it may name; each kernel's parameters are options beside it.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Method:
     origin: Mapping[str, str]
     textbook: Callable[..., Tensor] | None = None
     published_form: str | None = None
+    kernels: Makers = field(default_factory=lambda: MAKERS)
+    draws: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
@@ -46,7 +51,7 @@ class Method:
         if SIM_COEFF in names or "align_weight" in names:
             names += ["align_weight", SIM_COEFF]
         if "kernel" in names:
-            names += kernel_parameters(self._kernel(options))
+            names += kernel_parameters(self._kernel(options), self.kernels)
         return tuple(dict.fromkeys(names))
 
     def resolve(self, options: Mapping[str, Any], embedding_dim: int) -> dict[str, Any]:
@@ -71,32 +76,44 @@ class Method:
         elif SIM_COEFF in resolved:
             resolved["align_weight"] = resolved.pop(SIM_COEFF) / embedding_dim
         if "kernel" in resolved:
-            split_kernel(resolved, embedding_dim)
+            split_kernel(resolved, embedding_dim, self.kernels)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
 
     def __call__(
-        self, views: Sequence[Tensor], *, form: str = "auto", group: dist.ProcessGroup | None = None, **options: Any
+        self,
+        views: Sequence[Tensor],
+        *,
+        pairing: Pairing | None = None,
+        form: str = "auto",
+        group: dist.ProcessGroup | None = None,
+        **options: Any,
     ) -> Loss:
         """The loss of these views under these options, over the method's defaults. Raises ValueError as `resolve`."""
         check_views(views)
-        return self.loss(views, form=form, group=group, **self.resolve(options, views[0].shape[1]))
+        resolved = self.resolve(options, views[0].shape[1])
+        return self.loss(views, pairing=pairing, form=form, group=group, **resolved)
 
     def _defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The defaults; parameters of the default kernel are none of another kernel's."""
+        """The defaults but for those that are parameters of other kernels than the one chosen."""
         defaults = dict(self.defaults)
-        if "kernel" in defaults and self._kernel(options) != defaults["kernel"]:
-            for name in kernel_parameters(defaults["kernel"]):
-                defaults.pop(name, None)
+        if "kernel" in defaults:
+            own = kernel_parameters(self._kernel(options), self.kernels)
+            for others in self.kernels:
+                for name in set(kernel_parameters(others, self.kernels)).difference(own):
+                    defaults.pop(name, None)
         return defaults
 
     def _kernel(self, options: Mapping[str, Any]) -> str:
         name = options.get("kernel", self.defaults["kernel"])
-        check_option(self.name, "kernel", name)
-        return str(name)
+        if not isinstance(name, str) or name not in self.kernels:
+            raise ValueError(f"method {self.name!r}: kernel must be {', '.join(self.kernels)}, not {name!r}")
+        return name
 
 
-def split_kernel(resolved: Mapping[str, Any], dim: int) -> tuple[RotationInvariantKernel, dict[str, Any]]:
+def split_kernel(
+    resolved: Mapping[str, Any], dim: int, makers: Makers = MAKERS
+) -> tuple[RotationInvariantKernel, dict[str, Any]]:
     """The kernel that these options describe, and the options that are not its own."""
-    own = kernel_parameters(resolved["kernel"])
-    kernel = make_kernel(resolved["kernel"], dim, **{name: resolved[name] for name in own if name in resolved})
+    own = kernel_parameters(resolved["kernel"], makers)
+    kernel = make_kernel(resolved["kernel"], dim, makers, **{name: resolved[name] for name in own if name in resolved})
     return kernel, {name: value for name, value in resolved.items() if name not in (*own, "kernel")}

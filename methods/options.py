@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection
 from numbers import Real
 from typing import Any
 
-from .kernels.kernel import MAKERS
 from .losses.contrastive import SMALLEST_TEMPERATURE
 from .losses.regularisers import AUH_LARGEST_SCALE, STATISTICS
+from .losses.slices import LARGEST_KNOT
+from .losses.zonal import NORMALISERS
 
 Check = tuple[Callable[[Any], bool], str]  # whether a value will do, and what will
 
@@ -24,6 +25,13 @@ def _one_of(names: Collection[str]) -> Check:
     return (lambda value: isinstance(value, str) and value in names, ", ".join(names))
 
 
+def _whole_from(least: int) -> Check:
+    return (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least,
+        f"a whole number of at least {least}",
+    )
+
+
 _WEIGHT: Check = (lambda value: _number(value) and value >= 0, "a finite number, not negative")
 _POSITIVE: Check = (lambda value: _number(value) and value > 0, "a finite number above 0")
 # Of an option that only one loss has, and checks itself.
@@ -34,6 +42,14 @@ _PLAIN: Check = (
 _CHECKS: dict[str, Check] = {
     **dict.fromkeys(("align_weight", "published_sim_coeff", "reg_weight", "constant"), _WEIGHT),
     **dict.fromkeys(("variance_weight", "covariance_weight", "off_diagonal_weight"), _WEIGHT),
+    **dict.fromkeys(("centre_weight", "scale_weight", "shape_weight"), _WEIGHT),
+    "weight": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "slices": _whole_from(1),
+    "knots": _whole_from(2),
+    "t_max": (
+        lambda value: _number(value) and 0 < value <= LARGEST_KNOT,
+        f"a number above 0 and at most {LARGEST_KNOT:g}",
+    ),
     "weights": (
         lambda value: _numbers(value) and min(value) >= 0,
         "a list b_1, b_2, … of finite numbers, none negative",
@@ -48,7 +64,15 @@ _CHECKS: dict[str, Check] = {
     ),
     "statistic": _one_of(STATISTICS),
     "log": (lambda value: isinstance(value, bool), "true or false"),
-    "kernel": _one_of(MAKERS),
+    "normaliser": (
+        lambda value: value is None or (isinstance(value, str) and value in NORMALISERS),
+        f"{', '.join(NORMALISERS)}, or null for the published one from D = 32 on",
+    ),
+    "t": _POSITIVE,
+    "degree": (
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
+        "a whole number of at least 1",
+    ),
     "s": _POSITIVE,
     "tau": _POSITIVE,
     "p": (lambda value: _number(value) and 0 < value < 2, "a number strictly between 0 and 2"),

@@ -5,12 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .losses import contrastive, infomax, regularisers
+from .kernels.kernel import MAKERS, Makers
+from .losses import contrastive, infomax, regularisers, slices, zonal
 from .losses.base import Loss
 from .method import Method, split_kernel
 
 ZHENG = "Zheng et al., Self-supervised learning with rotation-invariant kernels, ICLR 2023 (arXiv 2208.00789)"
 SFRIK_SIM = "published code, SFRIK on 20 % ImageNet and STL-10: sim_coeff 4000 at D = 8192, over D"
+SPHERE_JEPA = "Expanding SPHERE-JEPA: zonal tests of uniformity (arXiv 2606.17603)"
 AUH_SIM = "published code of Zheng et al., AUH on 20 % ImageNet: sim_coeff 3000 at D = 8192, over D"
 
 _METHODS: dict[str, Method] = {}
@@ -52,11 +54,13 @@ def _add(
     loss: Callable[..., Loss],
     textbook: Callable[..., Tensor] | None = None,
     published_form: str | None = None,
+    kernels: Makers = MAKERS,
+    draws: bool = False,
     **options: tuple[Any, str],
 ) -> None:
     """Register a method with its options: each a default and where that comes from."""
     defaults, origin = ({option: both[part] for option, both in options.items()} for part in (0, 1))
-    register(Method(name, title, source, loss, defaults, origin, textbook, published_form))
+    register(Method(name, title, source, loss, defaults, origin, textbook, published_form, kernels, draws))
 
 
 for weights, origin in (
@@ -144,4 +148,81 @@ _add(
     contrastive.spectral,
     contrastive.spectral_textbook,
     reg_weight=(1.0, "published code: mu 1"),
+)
+_add(
+    "zonal_mmd",
+    "Zonal MMD",
+    SPHERE_JEPA,
+    zonal.zonal_mmd,
+    zonal.zonal_mmd_textbook,
+    kernels=zonal.ZONAL_KERNELS,
+    kernel=("heat", "published: one of three"),
+    t=(5.0, "published: time 5/d"),
+    degree=(2, "published: L = 2"),
+    s=(2.5, "published code of Zheng et al.: auh_scale 2.5"),
+    weight=(0.05, "published: lambda 0.05"),
+)
+_add(
+    "zonal_ksd",
+    "Zonal KSD",
+    SPHERE_JEPA,
+    zonal.zonal_ksd,
+    zonal.zonal_ksd_textbook,
+    kernels=zonal.ZONAL_KERNELS,
+    kernel=("heat", "published: one of three"),
+    t=(5.0, "published: time 5/d"),
+    degree=(2, "published: L = 2"),
+    s=(2.5, "published code of Zheng et al.: auh_scale 2.5"),
+    weight=(0.05, "published: lambda 0.05"),
+)
+_add(
+    "zonal_kl",
+    "Zonal KL",
+    SPHERE_JEPA,
+    zonal.zonal_kl,
+    zonal.zonal_kl_textbook,
+    kernels=zonal.POSITIVE_KERNELS,
+    kernel=("heat", "published"),
+    t=(2.0, "published: time 2/d"),
+    s=(2.5, "published code of Zheng et al.: auh_scale 2.5"),
+    weight=(0.5, "published: lambda 0.5, with the published normaliser"),
+    normaliser=(None, "published: log |S^(D-1)|, here from D = 32 on, below which it makes no test"),
+)
+_add(
+    "sigreg",
+    "LeJEPA (SIGReg)",
+    "Balestriero and LeCun, LeJEPA: provable and scalable self-supervised learning without the heuristics, 2025 "
+    "(arXiv 2511.08544)",
+    slices.sigreg,
+    slices.sigreg_textbook,
+    draws=True,
+    weight=(0.05, "published: λ 0.05 (in the minimal recipe 0.02)"),
+    slices=(1024, "published: 1,024 directions a step"),
+    knots=(17, "published: 17 knots"),
+    t_max=(3.0, "published: knots from 0 to 3"),
+)
+_add(
+    "susreg",
+    "SPHERE-JEPA (SUSReg)",
+    "SPHERE-JEPA, 2026 (arXiv 2605.26900)",
+    slices.susreg,
+    slices.susreg_textbook,
+    draws=True,
+    weight=(0.05, "published: λ 0.05 (Expanding SPHERE-JEPA, arXiv 2606.17603)"),
+    slices=(1024, "published: 1,024 directions a step"),
+    knots=(17, "published: 17 knots"),
+    t_max=(3.0, "published: knots from 0 to 3"),
+)
+_add(
+    "visreg",
+    "VISReg",
+    "VISReg, 2026 (arXiv 2606.02572)",
+    slices.visreg,
+    slices.visreg_textbook,
+    draws=True,
+    weight=(0.6, "published: λ 0.6 on small data (on ImageNet 0.9)"),
+    slices=(4096, "published: 4,096 directions a step"),
+    centre_weight=(1.0, "published: the three terms weigh alike"),
+    scale_weight=(1.0, "published: the three terms weigh alike"),
+    shape_weight=(1.0, "published: the three terms weigh alike"),
 )

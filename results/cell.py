@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,8 +16,9 @@ from results.record import (
     MemoryCounter,
     Provenance,
     Quartiles,
+    RecordFile,
     Status,
-    first_line,
+    parse_json,
     write_atomically,
 )
 
@@ -44,14 +44,15 @@ class Measurement(Frozen):
         return self.seconds.median / other.seconds.median, self.peak_bytes / max(1, other.peak_bytes)
 
 
-class CostCell(Frozen):
+class CostCell(RecordFile):
     """One cell of a cost sweep, and where it was measured."""
 
+    what: ClassVar[str] = "cost cell"
     schema_version: Literal[1] = 1
     scope: Scope
     method: str
     title: str = Field(description="the method's name in tables")
-    form: str | None = Field(default=None, description="primal, dual or rowwise, as it was computed")
+    form: str | None = Field(default=None, description="primal, dual, rowwise or sliced, as it was computed")
     embedding_dim: int
     batch_size: int
     precision: str
@@ -90,26 +91,13 @@ class CostCell(Frozen):
             **{name: getattr(self.provenance, name) for name in ("device", "threads", "commit")},
         }
 
-    @classmethod
-    def read(cls, path: Path) -> CostCell:
-        """Read a cell. Raises ``ValueError`` with one sentence where the file is damaged."""
-        return cls.parse(path.read_bytes(), str(path))
-
-    @classmethod
-    def parse(cls, content: bytes, place: str) -> CostCell:
-        """A cell from its JSON, found at ``place``. Raises ``ValueError`` with one sentence where it is damaged."""
-        try:
-            return cls.model_validate(json.loads(content))
-        except ValueError as error:
-            raise ValueError(f"damaged cost cell {place}: {first_line(error)}") from error
-
 
 def _flat(prefix: str, measured: Measurement | None) -> dict[str, Any]:
     if measured is None:
         return {f"{prefix}seconds": None, f"{prefix}peak_bytes": None}
-    seconds, more = measured.seconds, {"flop": measured.flop, "peak_rss_bytes": measured.peak_rss_bytes}
+    seconds = measured.seconds
     found = {"seconds": seconds.median, "seconds_q1": seconds.q1, "seconds_q3": seconds.q3, "repeats": seconds.n}
-    found |= {"peak_bytes": measured.peak_bytes, **{name: value for name, value in more.items() if value is not None}}
+    found |= measured.model_dump(include={"peak_bytes", "flop", "peak_rss_bytes"}, exclude_none=True)
     found |= {f"{phase}_seconds": value for phase, value in measured.phases.items()}
     return {prefix + name: value for name, value in found.items()}
 
@@ -125,7 +113,8 @@ def cells_in(place: Path) -> list[CostCell]:
     lines = packed.read_bytes().splitlines() if packed.is_file() else []
     if lines[:1] != [_PACKED_CELLS]:
         return []
-    return [CostCell.parse(line, f"{packed}, line {number}") for number, line in enumerate(lines[1:], 2)]
+    places = {f"{packed}, line {number}": line for number, line in enumerate(lines[1:], 2)}
+    return [CostCell.from_json(parse_json(line, place, CostCell.what), place) for place, line in places.items()]
 
 
 def pack_cells(cells: Sequence[CostCell], to: Path) -> None:
@@ -135,35 +124,38 @@ def pack_cells(cells: Sequence[CostCell], to: Path) -> None:
     write_atomically(to, b"".join(line + b"\n" for line in lines))
 
 
-_LOSS_NOTE = (
-    "Loss and gradient. Median time of calls made in turns. Memory: the most that lives at once beyond the two views' "
-    "embeddings, the gradients included; in brackets, over the bytes of the embeddings. Rate: of the flop of matrix "
-    "products, as a part of what a large square product reaches on the same device, in turns."
-)
-_STEP_NOTE = (
-    "Forward with the loss, backward and update, medians. Memory: everything that lives at the peak of a step. "
-    "Rate: above 100 % where a convolution takes fewer operations than are counted. Wait: from asking for a batch of "
-    "views, of images in memory, to having it, as a part of the step with it."
+# By scope: what its tables are called, what stands beside ours, and the note below.
+_SCOPES = {
+    "loss": (
+        "Loss and gradient",
+        "textbook",
+        "Loss and gradient. Median time of calls made in turns. Memory: the most that lives at once beyond the two "
+        "views' embeddings, the gradients included; in brackets, over the bytes of the embeddings. Rate: of the "
+        "flop of matrix products, as a part of what a large square product reaches on the same device, in turns.",
+    ),
+    "step": (
+        "Training step: ",
+        "textbook",
+        "Forward with the loss, backward and update, medians. Memory: everything that lives at the peak of a step. "
+        "Rate: above 100 % where a convolution takes fewer operations than are counted. Wait: from asking for a batch "
+        "of views, of images in memory, to having it, as a part of the step with it.",
+    ),
+    "fit": (
+        "Fit in the kernel regime",
+        "scikit-learn",
+        "Fitting alone, on N views of 32 x 32 pixels, 16 of an image; D components; landmarks: 2,000. Memory: of "
+        "NumPy's arrays beyond the rows that were there before (streamed, there are none). Ratios over scikit-learn's "
+        "KernelPCA (exact) and Nystroem with PCA (streamed), which relate no views, on the same rows.",
+    ),
+}
+_REFERENCE_NOTE = (
+    "Ratios over the textbook form of the same loss (autograd through the full Gram matrix; VICReg and Barlow Twins "
+    "through the D x D matrix), or the step written plainly around it."
 )
 _ERROR_NOTE = (
     "Against float64 on the same embeddings, which are of the precision already; of gradients in the Frobenius norm. "
     "In fp16 the loss is scaled by 65,536, as training scales it."
 )
-_FIT_NOTE = (
-    "Fitting alone, on N views of 32 x 32 pixels, 16 of an image; D components; landmarks: 2,000. Memory: of NumPy's "
-    "arrays beyond the rows that were there before (streamed, there are none). Ratios over scikit-learn's KernelPCA "
-    "(exact) and Nystroem with PCA (streamed), which relate no views, on the same rows."
-)
-_REFERENCE_NOTE = (
-    "Ratios over the textbook form of the same loss (autograd through the full Gram matrix; VICReg and Barlow Twins "
-    "through the D x D matrix), or the step written plainly around it."
-)
-_SCOPES = {
-    "loss": ("Loss and gradient", _LOSS_NOTE),
-    "step": ("Training step: ", _STEP_NOTE),
-    "fit": ("Fit in the kernel regime", _FIT_NOTE),
-}
-_BESIDE = {"loss": "textbook", "step": "textbook", "fit": "scikit-learn"}
 
 
 def line(cell: CostCell) -> str:
@@ -172,11 +164,12 @@ def line(cell: CostCell) -> str:
     shape = f"{name} D={cell.embedding_dim} N={cell.batch_size} {cell.precision}"
     if cell.gradient_error is not None:
         return f"{shape}: relative errors of value {cell.value_error:.1e} and gradient {cell.gradient_error:.1e}"
-    if cell.measured is None:
+    own = cell.measured
+    if own is None:
         return f"{shape}: {cell.status} {cell.message}"
-    row = cell.row()
-    ratio = f", {row['time_ratio']:.2f}x as fast as {_BESIDE[cell.scope]}" if row.get("time_ratio") else ""
-    return f"{shape}: {_milliseconds(cell.measured)} ms, {_mebibytes(cell.measured)} MiB{ratio}"
+    ratio = cell.row().get("time_ratio")
+    beside = f", {ratio:.2f}x as fast as {_SCOPES[cell.scope][1]}" if ratio else ""
+    return f"{shape}: {_brief(1e3 * own.seconds.median, 3)} ms, {_brief(own.peak_bytes / MIB, 2)} MiB{beside}"
 
 
 def render(cells: Sequence[CostCell], format: str = "plain") -> str:
@@ -192,28 +185,24 @@ def tables(cells: Sequence[CostCell]) -> list[Table]:
     def place(cell: CostCell) -> tuple[str, str, str, int]:
         return cell.scope, cell.network, cell.provenance.device, cell.provenance.threads
 
-    def shape(cell: CostCell) -> tuple[str, str, str, int, int]:
-        return cell.precision, cell.title, cell.form or "", cell.batch_size, cell.embedding_dim
-
     found = []
-    ordered = sorted(cells, key=lambda cell: (*place(cell), *shape(cell)))
+    ordered = sorted(cells, key=lambda cell: (cell.title, cell.form or "", cell.batch_size, cell.embedding_dim))
+    ordered.sort(key=lambda cell: (*place(cell), cell.precision))
     for (scope, network, device, threads), group in groupby(ordered, place):
         own, machine = list(group), f"{device}, threads={threads}"
         if scope == "errors":
             found += [_errors(own, name, machine) for name in ("gradient", "value")]
-        else:
-            what, note = _SCOPES[scope]
-            found.append(_table(own, f"{what}{network}; {machine}", note))
+            continue
+        what, _, note = _SCOPES[scope]
+        compared = any(cell.reference_status for cell in own)
+        notes = [note, _REFERENCE_NOTE] if compared and scope != "fit" else [note]
+        if peers := sorted({name for cell in own for name in cell.peers}):
+            known = {(name, cell.provenance.versions.get(name, "")) for cell in own for name in cell.peers}
+            versions = ", ".join(sorted(" ".join(pair).strip() for pair in known))
+            notes.append(f"Peers as they come, with their own defaults: {versions}.")
+        rows = [_row(cell, compared, peers) for cell in own]
+        found.append(Table(f"{what}{network}; {machine}", rows, notes))
     return found
-
-
-def _table(cells: Sequence[CostCell], title: str, note: str) -> Table:
-    compared = any(cell.reference_status for cell in cells)
-    notes = [note, *([_REFERENCE_NOTE] if compared and cells[0].scope != "fit" else [])]
-    peers = sorted({name for cell in cells for name in cell.peers})
-    versions = {f"{name} {cell.provenance.versions.get(name, '')}".strip() for cell in cells for name in cell.peers}
-    notes += [f"Peers as they come, with their own defaults: {', '.join(sorted(versions))}."] if peers else []
-    return Table(title, [_row(cell, compared, peers) for cell in cells], notes)
 
 
 def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]:
@@ -222,7 +211,8 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
         return row | {"Time (ms)": cell.status}
     rate = cell.row()["rate_fraction"]
     over_inputs = f" ({own.peak_bytes / cell.input_bytes:.2f}x)" if cell.scope == "loss" and cell.input_bytes else ""
-    row |= {"Time (ms)": _milliseconds(own), "Memory (MiB)": _mebibytes(own) + over_inputs}
+    memory = _brief(own.peak_bytes / MIB, 2) + over_inputs
+    row |= {"Time (ms)": _brief(1e3 * own.seconds.median, 3), "Memory (MiB)": memory}
     row |= {"Rate": f"{100 * rate:.0f} %" if rate else NOT_RUN}
     if cell.scope == "step":
         step, wait = own.seconds.median, own.phases.get("data", 0.0)
@@ -230,7 +220,7 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
         row |= {f"{name} (ms)": f"{1e3 * own.phases[name]:.0f}" for name in ("forward", "backward", "update")}
         row |= {"Wait": f"{100 * wait / (step + wait):.1f} %"}
     if compared:
-        row |= _ratios(_BESIDE[cell.scope], own, cell.reference, cell.reference_status)
+        row |= _ratios(_SCOPES[cell.scope][1], own, cell.reference, cell.reference_status)
     for name in peers:
         row |= _ratios(name, own, cell.peers.get(name))
     return row
@@ -260,11 +250,6 @@ def _errors(cells: Sequence[CostCell], name: str, machine: str) -> Table:
     return Table(f"Relative error of the {name}; {machine}", list(rows.values()), [_ERROR_NOTE])
 
 
-def _milliseconds(measured: Measurement) -> str:
-    milliseconds = 1e3 * measured.seconds.median
-    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
-
-
-def _mebibytes(measured: Measurement) -> str:
-    mebibytes = measured.peak_bytes / MIB
-    return f"{mebibytes:.0f}" if mebibytes >= 10 else f"{mebibytes:.2g}"
+def _brief(value: float, digits: int) -> str:
+    """To so many digits, and in full before the point."""
+    return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"

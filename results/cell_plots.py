@@ -83,8 +83,8 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
     ticks = sorted(own[axis].unique())
     figure, panels = style.grid(2, columns=2, height=2.6)
     for panel, (column, title) in zip(panels, _VALUES.items(), strict=True):
-        for look, line in _lines(own, looks):
-            panel.plot(line[axis], line[column], **look)
+        for keywords, line in _lines(own, looks):
+            panel.plot(line[axis], line[column], **keywords)
         panel.set(xscale="log", yscale="log", xlabel=names[axis], ylabel=title)
         if ticks[-1] > _WIDE * ticks[0]:
             style.plain_numbers(panel.xaxis)
@@ -92,19 +92,16 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
             style.fixed_ticks(panel.xaxis, ticks)
             panel.tick_params(axis="x", rotation=45)
         style.plain_numbers(panel.yaxis)
-    told = {_with_slopes(label, own[own["label"] == label], axis): look for label, look in looks.items()}
+    told = {}
+    for label, look in looks.items():
+        # ``SFRIK, L = 3: 1.02, 1.00``: the exponents of time and memory.
+        ours = own[(own["label"] == label) & (own["by"] == "spherebench")].tail(SLOPE_POINTS)
+        slopes = [f"{slope(ours[axis], ours[column]):.2f}" for column in _VALUES if len(ours) > 1]
+        told[f"{label}: {', '.join(slopes)}" if slopes else label] = look
     beside = f"; faint, dotted: {reference}" if "reference" in set(own["by"]) else ""
     cut = f" over the last {SLOPE_POINTS} points" if len(ticks) > SLOPE_POINTS else ""
     at = f"${'N' if fixed == 'batch_size' else 'D'}={own[fixed].iloc[0]}$"
     return style.finish(figure, told, f"{what} at {at}; exponents of time and memory{cut}{beside}")
-
-
-def _with_slopes(label: str, own: pd.DataFrame, axis: str) -> str:
-    """``SFRIK, L = 3: 1.02, 1.00``: the exponents of time and memory."""
-    ours = own[own["by"] == "spherebench"].tail(SLOPE_POINTS)
-    if len(ours) < 2:
-        return label
-    return f"{label}: " + ", ".join(f"{slope(ours[axis], ours[column]):.2f}" for column in _VALUES)
 
 
 def slope(x: pd.Series, y: pd.Series) -> float:

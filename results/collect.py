@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.record import MeasurementRecord, Metric
+from results.record import MeasurementRecord
 from results.runs import Records, read_runs
 
 # What a metric was measured on. The rest of a protocol says how it was measured; that decides what is comparable.
@@ -64,13 +65,21 @@ class Collection:
 def collect(places: Iterable[Path]) -> Collection:
     """The records of ``places``, as :func:`results.runs.read_runs` reads them, warns and raises."""
     found = read_runs(places)
-    names = _DataSets(found)
+    names = _names_of_data(found)
+    with_suite = {own.network.suite: data for own in reversed(found) for data in [*_data_of(own)][:1]}
+
+    def named(records: Records, measured: Mapping[str, Any] | None = None) -> dict[str, str]:
+        # A network that was made of no data, weights from a file, stands with what it was measured on, and where it
+        # was not, with its suite.
+        data = measured or next(_data_of(records), None) or with_suite.get(records.network.suite)
+        return names[_identity(data)]
+
     # As objects: a column of whole numbers that some network lacks stays one of whole numbers.
-    runs = pd.DataFrame([_run_row(records, names) for records in found], dtype=object)
+    runs = pd.DataFrame([_run_row(records, named(records)) for records in found], dtype=object)
     runs = runs.reindex(columns=list(dict.fromkeys([*runs, "embedding_dim", "seed"])))
     runs["embedding_dim"] = runs["embedding_dim"].astype("Int64")  # baselines have none
     measurements: list[dict[str, Any]] = []
-    figures: list[_Figure] = []
+    figures: list[dict[str, Any]] = []
     for records, record in sorted(((own, record) for own in found for record in own.measurements), key=_place):
         options = _options(record)
         row = {
@@ -78,10 +87,12 @@ def collect(places: Iterable[Path]) -> Collection:
             "measurement": record.id,
             "probe": record.probe,
             "options": json.dumps(options, sort_keys=True),
-            **names.row(records, record.settings.get("data")),
+            **named(records, record.settings.get("data")),
         }
         measurements.append(row | {"status": record.status, "message": record.message})
-        figures += [_Figure(row, options, metric) for metric in record.metrics if record.status == "done"]
+        if record.status == "done":
+            given = row | {"settings": options}
+            figures += [given | dict(metric) | {"protocol": {**metric.protocol}} for metric in record.metrics]
     return Collection(
         runs,
         pd.DataFrame(measurements, columns=[*_MEASUREMENT, "status", "message"], dtype=object),
@@ -94,35 +105,22 @@ def collect(places: Iterable[Path]) -> Collection:
 _MEASUREMENT = ["id", "measurement", "probe", "options", "dataset", "data.source"]
 
 
-class _DataSets:
-    """What data sets are called: by the first path that their content was seen at."""
-
-    def __init__(self, found: Sequence[Records]) -> None:
-        self._source: dict[str, str] = {}
-        self._suite: dict[str, Mapping[str, Any]] = {}
-        for records in found:
-            for data in _data_of(records):
-                self._source.setdefault(_identity(data), data["source"])
-                self._suite.setdefault(records.network.suite, data)
-        called = [short_source(source) for source in self._source.values()]
-        self._ambiguous = {name for name in called if called.count(name) > 1}
-
-    def row(self, records: Records, measured: Mapping[str, Any] | None = None) -> dict[str, str]:
-        """The columns ``dataset`` and ``data.source``: of the data measured, or else of those of the network.
-
-        A network that was made of no data, weights from a file, stands with what it was measured on, and where it
-        was not, with its suite.
-        """
-        data = measured or next(_data_of(records), None) or self._suite.get(records.network.suite)
-        if data is None:
-            return {"dataset": "", "data.source": ""}
-        source, content = self._source[_identity(data)], data.get("content")
-        apart = f" (content {content[:8]})" if content and short_source(source) in self._ambiguous else ""
-        return {"dataset": source + apart, "data.source": source}
+def _names_of_data(found: Sequence[Records]) -> dict[str, dict[str, str]]:
+    """By identity, ``dataset`` and ``data.source`` of all data: called by the first path that they were seen at."""
+    seen: dict[str, Mapping[str, Any]] = {}
+    for data in chain.from_iterable(map(_data_of, found)):
+        seen.setdefault(_identity(data), data)
+    called = Counter(short_source(data["source"]) for data in seen.values())
+    names = {"": {"dataset": "", "data.source": ""}}
+    for identity, data in seen.items():
+        source, content = data["source"], data.get("content")
+        apart = f" (content {content[:8]})" if content and called[short_source(source)] > 1 else ""
+        names[identity] = {"dataset": source + apart, "data.source": source}
+    return names
 
 
-def _identity(data: Mapping[str, Any]) -> str:
-    return str(data.get("content") or data["source"])
+def _identity(data: Mapping[str, Any] | None) -> str:
+    return str(data.get("content") or data["source"]) if data else ""
 
 
 def _by_content(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +135,7 @@ def _data_of(records: Records) -> Iterator[Mapping[str, Any]]:
     return (place["data"] for place in places if place.get("data"))
 
 
-def _run_row(records: Records, names: _DataSets) -> dict[str, Any]:
+def _run_row(records: Records, data_set: Mapping[str, str]) -> dict[str, Any]:
     record = records.network
     configuration = {key: value for key, value in _by_content(record.network).items() if key != "seed"}
     if data := configuration.get("data"):
@@ -153,7 +151,7 @@ def _run_row(records: Records, names: _DataSets) -> dict[str, Any]:
         **flatten(record.network),
         "loss_form": record.form,
         **flatten({"cost": cost, "provenance": record.provenance.model_dump()}),
-        **names.row(records),
+        **data_set,
         "configuration": json.dumps(configuration, sort_keys=True),
     }
 
@@ -164,7 +162,7 @@ def _place(pair: tuple[Records, MeasurementRecord]) -> tuple[Any, ...]:
     options = sorted(flatten(_options(record)).items())
     values = [(name, value if isinstance(value, int | float) else math.inf, str(value)) for name, value in options]
     known = PROBES.index(record.probe) if record.probe in PROBES else len(PROBES)
-    data = _identity(record.settings.get("data") or {"source": ""})
+    data = _identity(record.settings.get("data"))
     return records.network.network["kind"] in REFERENCES, known, record.probe, values, data
 
 
@@ -172,74 +170,60 @@ def _options(record: MeasurementRecord) -> dict[str, Any]:
     return {key: value for key, value in record.settings.items() if key != "data"}
 
 
-class _Figure:
-    """One metric of one measurement: its row, its protocol, and the part of that which makes figures comparable."""
+def _metrics(figures: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The rows of ``Collection.metrics``.
 
-    def __init__(self, row: dict[str, Any], options: dict[str, Any], metric: Metric) -> None:
-        self.row, self.options, self.metric = row, options, metric
-        self.protocol: dict[str, Any] = {**metric.protocol}
-        self.key = {name: value for name, value in self.protocol.items() if name not in SUBJECT}
-
-    @property
-    def table(self) -> tuple[str, ...]:
-        """What decides in which table it stands."""
-        return self.row["dataset"], self.metric.metric, protocol_text(self.key)
-
-    def tell(self, name: str, values: Mapping[str, Any]) -> None:
-        """Make what tells this figure from another part of its protocol and key, where it has it."""
-        if name in values:
-            self.protocol[name] = self.key[name] = values[name]
-
-    def columns(self) -> dict[str, Any]:
-        """The figure's row of ``Collection.metrics``."""
-        return {
-            **self.row,
-            "metric": self.metric.metric,
-            "protocol": protocol_text(self.protocol),
-            "key": protocol_text(self.key),
-            **{name: self.protocol.get(name) for name in SUBJECT if name not in self.key},
-            **{f"{PROTOCOL}{name}": value for name, value in self.protocol.items()},
-            "value": self.metric.value,
-            "unit": self.metric.unit,
-            "sd": self.metric.sd,
-        }
-
-
-def _metrics(figures: Sequence[_Figure]) -> pd.DataFrame:
+    A figure is a measurement's row and ``settings``, its metric's fields with the protocol as a mapping, and ``key``.
+    """
+    for figure in figures:
+        figure["key"] = {name: value for name, value in figure["protocol"].items() if name not in SUBJECT}
     for subject in SUBJECT:
         # Part of the key where one network, or two probes, have several: backbone and embedding, say. Where each
         # network has one only (raw pixels in one, backbone features in the others) they share a table.
-        for own in _grouped(figures, lambda figure: figure.table):
-            two_probes = len({figure.row["probe"] for figure in own}) > 1
-            together = [own] if two_probes else _grouped(own, lambda figure: (figure.row["id"],))
-            if any(len({figure.protocol.get(subject) for figure in of_one} - {None}) > 1 for of_one in together):
-                for figure in own:
-                    figure.tell(subject, figure.protocol)
+        for own in _grouped(figures):
+            two_probes = len({figure["probe"] for figure in own}) > 1
+            together = [own] if two_probes else _grouped(own, "id")
+            if any(len({figure["protocol"].get(subject) for figure in of_one} - {None}) > 1 for of_one in together):
+                _tell_apart(own, subject, [figure["protocol"] for figure in own])
     # An option of one probe that sets figures apart and that their protocol does not tell.
-    for own in _grouped(figures, lambda figure: (*figure.table, figure.row["probe"])):
-        for name in dict.fromkeys(chain.from_iterable(figure.options for figure in own)):
-            values = {str(figure.options[name]) for figure in own if name in figure.options}
-            if len(values) > 1 and not isinstance(own[0].options.get(name), list):
-                for figure in own:
-                    figure.tell(name, figure.options)
+    for own in _grouped(figures, "probe"):
+        options = [figure["settings"] for figure in own]
+        for name in dict.fromkeys(chain.from_iterable(options)):
+            values = {str(found[name]) for found in options if name in found}
+            if len(values) > 1 and not isinstance(options[0].get(name), list):
+                _tell_apart(own, name, options)
     rows = []
-    for same in _grouped(figures, lambda figure: (figure.row["id"], *figure.table)):
+    for same in _grouped(figures, "id"):
         # Of two measurements that found the same (k = 20 among other k, measured twice) one is kept.
         for place, figure in enumerate(same):
-            if figure.metric.value in [other.metric.value for other in same[:place]]:
+            if figure["value"] in [other["value"] for other in same[:place]]:
                 continue
             if place:
-                figure.tell("measurement", figure.row)
-            rows.append(figure.columns())
+                _tell_apart([figure], "measurement", [figure])
+            protocol, key = figure["protocol"], figure["key"]
+            row = {name: figure[name] for name in (*_MEASUREMENT, "metric")}
+            row |= {"protocol": protocol_text(protocol), "key": protocol_text(key)}
+            row |= {name: protocol.get(name) for name in SUBJECT if name not in key}
+            row |= {PROTOCOL + name: value for name, value in protocol.items()}
+            rows.append(row | {name: figure[name] for name in ("value", "unit", "sd")})
     first = [*_MEASUREMENT, "metric", "protocol", "key", *SUBJECT]
     columns = dict.fromkeys([*first, *(name for row in rows for name in row), "value", "unit", "sd"])
     return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"value": float, "sd": float})
 
 
-def _grouped(figures: Iterable[_Figure], by: Callable[[_Figure], tuple[str, ...]]) -> list[list[_Figure]]:
-    groups: dict[tuple[str, ...], list[_Figure]] = {}
+def _tell_apart(figures: Iterable[dict[str, Any]], name: str, told: Iterable[Mapping[str, Any]]) -> None:
+    """Make what tells figures from others part of their protocols and keys, where ``told`` has it."""
+    for figure, values in zip(figures, told, strict=True):
+        if name in values:
+            figure["protocol"][name] = figure["key"][name] = values[name]
+
+
+def _grouped(figures: Iterable[dict[str, Any]], *by: str) -> list[list[dict[str, Any]]]:
+    """Figures by the table that they stand in, and by these columns."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for figure in figures:
-        groups.setdefault(by(figure), []).append(figure)
+        names = ("dataset", "metric", *by)
+        groups[*(figure[name] for name in names), protocol_text(figure["key"])].append(figure)
     return list(groups.values())
 
 

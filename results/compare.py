@@ -54,7 +54,11 @@ def render(collection: Collection, format: str = "plain") -> str:
     that has no published counterpart; ``csv`` and ``json``: one table in full precision, a row a pair.
     Raises ``ValueError`` for an unknown format.
     """
-    programs, networks = for_programs(format), _networks(summarise(collection))
+    programs, summary = for_programs(format), summarise(collection)
+    # What was trained, here or elsewhere; nothing was published of the kernel regime, or of the references.
+    networks = summary[summary["kind"].isin(["trained", "weights"])]
+    names = networks.get("backbone.name", pd.Series(index=networks.index, dtype=object))
+    networks = networks.assign(**{"backbone.name": names.where(names.notna(), "an unnamed backbone")})
     found = _pairs(networks)
     if programs:
         return format_table([_full(pair) for pair in found], format)
@@ -64,13 +68,6 @@ def render(collection: Collection, format: str = "plain") -> str:
         groups[pair["dataset"], pair["metric"], pair["protocol"], *theirs].append(pair)
     missing = [f"{sentence}\n" for sentence in _without_counterpart(networks, found)]
     return "\n".join(filter(None, [join([_table(group) for group in groups.values()], format), *missing]))
-
-
-def _networks(summary: pd.DataFrame) -> pd.DataFrame:
-    """What was trained, here or elsewhere; nothing was published of the kernel regime, or of the references."""
-    networks = summary[summary["kind"].isin(["trained", "weights"])]
-    names = networks.get("backbone.name", pd.Series(index=networks.index, dtype=object))
-    return networks.assign(**{"backbone.name": names.where(names.notna(), "an unnamed backbone")})
 
 
 def _pairs(networks: pd.DataFrame) -> list[Pair]:
@@ -114,43 +111,39 @@ def _unstated(pair: Pair) -> list[str]:
 
 def _differences(pair: Pair) -> list[str]:
     """Why the two cannot be compared as they stand; empty where nothing that both state differs."""
+
+    def apart(name: str, own: Any, theirs: str, unit: str = "") -> str:
+        # ``k=20 against 200`` where both are stated and differ.
+        published = pair.get(f"published_{theirs}")
+        return f"{name}{own}{unit} against {published:g}" if None not in (own, published) and own != published else ""
+
+    kind, own_data, _ = pair["data.source"].partition(":")
+    backbone, by_zheng = pair["published_backbone"], "Zheng" in pair["published_source"]
+    abroad = pair["kind"] == "trained" and pair["made_of"] != pair["dataset"]
+    other_stem = backbone.endswith(_SMALL_STEM) and pair.get("backbone.stem") == "imagenet"
+    other_simclr = pair["method"].startswith("simclr") and (pair["method"] == "simclr_sfrik") != by_zheng
     found = [
-        _apart("D " if key == "embedding_dim" else f"{name} ", pair.get(key), pair.get(f"published_{key}"))
-        for key, name in _RECIPE.items()
+        *(apart("D " if key == "embedding_dim" else f"{name} ", pair.get(key), key) for key, name in _RECIPE.items()),
+        f"trained on the first {pair['data.limit']:.0f} images only" if pair.get("data.limit") else "",
+        f"trained on {short_source(pair['made_of'])}" if abroad else "",
+        f"the data are a {kind} source, taken by its name" if own_data else "",
+        f"ImageNet stem against {backbone}" if other_stem else "",
+        "another variant of the SimCLR loss" if other_simclr else "",
     ]
-    if limit := pair.get("data.limit"):
-        found.append(f"trained on the first {limit:.0f} images only")
-    if pair["kind"] == "trained" and pair["made_of"] != pair["dataset"]:
-        found.append(f"trained on {short_source(pair['made_of'])}")
-    if ":" in pair["data.source"]:
-        found.append(f"the data are a {pair['data.source'].partition(':')[0]} source, taken by its name")
-    if pair["published_backbone"].endswith(_SMALL_STEM) and pair.get("backbone.stem") == "imagenet":
-        found.append(f"ImageNet stem against {pair['published_backbone']}")
-    by_zheng = "Zheng" in pair["published_source"]
-    if pair["method"].startswith("simclr") and (pair["method"] == "simclr_sfrik") != by_zheng:
-        found.append("another variant of the SimCLR loss")
     if pair["metric"] in COSTS:
         return [*filter(None, found), f"another machine ({pair['protocol']})"]
     protocol = {name.removeprefix(PROTOCOL): value for name, value in pair.items() if name.startswith(PROTOCOL)}
-    if pair["published_metric"].startswith("online_"):
-        found.append("online probe against frozen features")
-    if pair["published_metric"].endswith("_max_over_epochs"):
-        found.append("best epoch on the test split against the last epoch")
-    if protocol.get("split") == "tune":
-        found.append("measured on the tune split")
-    found.append(_apart("k=", protocol.get("k"), pair.get("published_k")))
-    found.append(_apart("T=", protocol.get("T"), pair.get("published_T")))
-    if by_zheng and protocol.get("crops") == "none":
-        found.append("probe trained without random crops")
-    if pair["metric"].startswith("linear"):
-        theirs = pair.get("published_probe_epochs")
-        found.append(_apart("probe trained for ", protocol.get("epochs"), theirs, " epochs"))
+    theirs, linear = pair["published_metric"], pair["metric"].startswith("linear")
+    found += [
+        "online probe against frozen features" if theirs.startswith("online_") else "",
+        "best epoch on the test split against the last epoch" if theirs.endswith("_max_over_epochs") else "",
+        "measured on the tune split" if protocol.get("split") == "tune" else "",
+        apart("k=", protocol.get("k"), "k"),
+        apart("T=", protocol.get("T"), "T"),
+        "probe trained without random crops" if by_zheng and protocol.get("crops") == "none" else "",
+        apart("probe trained for ", protocol.get("epochs"), "probe_epochs", " epochs") if linear else "",
+    ]
     return [*filter(None, found)]
-
-
-def _apart(name: str, own: Any, theirs: float | None, unit: str = "") -> str:
-    """``k=20 against 200`` where both are stated and differ."""
-    return f"{name}{own}{unit} against {theirs:g}" if None not in (own, theirs) and own != theirs else ""
 
 
 def _full(pair: Pair) -> dict[str, Any]:
@@ -172,18 +165,20 @@ def _full(pair: Pair) -> dict[str, Any]:
 
 def _table(group: Sequence[Pair]) -> Table:
     first = group[0]
-    theirs = {
-        name: first[f"published_{name}"] for name in ("dataset", "backbone", "source", "metric", "protocol", "unit")
-    }
-    common = [text for text in first["differences"] if all(text in pair["differences"] for pair in group)]
-    unstated = [text for text in first["unstated"] if all(text in pair["unstated"] for pair in group)]
-    notes = [f"Ours: {first['protocol']}.", "Published: {source}; {metric}; {protocol}.".format(**theirs)]
-    if common:
-        notes.append(f"Not comparable as they stand: {'; '.join(common)}.")
-    else:
-        notes.append("Comparable: recipe, probe and split agree in all that both state.")
-    notes += [f"Not stated there: {', '.join(unstated)}."] if unstated else []
-    title = "{dataset}, {backbone}: {} ({unit})".format(TITLES[first["metric"]], **theirs)
+    names = ("dataset", "backbone", "source", "metric", "protocol", "unit")
+    dataset, backbone, source, metric, protocol, unit = (first[f"published_{name}"] for name in names)
+    common, unstated = (
+        [text for text in first[name] if all(text in pair[name] for pair in group)]
+        for name in ("differences", "unstated")
+    )
+    apart = f"Not comparable as they stand: {'; '.join(common)}."
+    notes = [
+        f"Ours: {first['protocol']}.",
+        f"Published: {source}; {metric}; {protocol}.",
+        apart if common else "Comparable: recipe, probe and split agree in all that both state.",
+        *([f"Not stated there: {', '.join(unstated)}."] if unstated else []),
+    ]
+    title = f"{dataset}, {backbone}: {TITLES[first['metric']]} ({unit})"
     return Table(title, [_row(pair, common) for pair in group], notes)
 
 

@@ -49,9 +49,8 @@ def format_table(rows: Sequence[Mapping[Any, Any]], format: str, *, title: str =
     cells = [[_plain(row.get(name)) for name in columns] for row in rows]
     if for_programs(format):
         if format == "json":
-            return (
-                json.dumps([dict(zip(columns, row, strict=True)) for row in cells], indent=1, ensure_ascii=False) + "\n"
-            )
+            objects = [dict(zip(columns, row, strict=True)) for row in cells]
+            return json.dumps(objects, indent=1, ensure_ascii=False) + "\n"
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([columns, *cells])
         return text.getvalue()

@@ -177,9 +177,16 @@ def loss_curves(collection: Collection, summary: pd.DataFrame, dataset: str) -> 
     Each panel has its own scale: losses of two methods are not comparable. A cross marks the last finite loss of a
     network that diverged.
     """
-    curves = _curves(collection, dataset)
-    if curves.empty:
+    runs = collection.runs.merge(configurations(collection)[["configuration", "label"]], on="configuration")
+    runs = runs[(runs["dataset"] == dataset) & (runs["kind"] == "trained")]
+    runs = runs.assign(place=natural(runs["label"])).sort_values(["place", "embedding_dim"])
+    parts = []
+    for _, run in runs.iterrows():
+        losses = curve(collection.records[run["id"]]).rename_axis("step").reset_index(name="loss")
+        parts.append(losses.assign(**run[["label", "embedding_dim", "id"]], diverged=run["status"] == "diverged"))
+    if not any(map(len, parts)):
         return None
+    curves = pd.concat(parts, ignore_index=True)
     dimensions = sorted(curves["embedding_dim"].unique())
     looks = style.looks([f"$D={dim}$" for dim in dimensions], markers=[""])
     panels = list(curves.groupby("label", sort=False))
@@ -197,18 +204,6 @@ def loss_curves(collection: Collection, summary: pd.DataFrame, dataset: str) -> 
         axis.set(title=str(label), xlabel="Step", ylabel="Loss")
     style.outer_labels(axes)
     return style.finish(figure, looks, "Mean and range over seeds")
-
-
-def _curves(collection: Collection, dataset: str) -> pd.DataFrame:
-    """Every logged loss of one data set's trained networks: ``label, embedding_dim, id, diverged, step, loss``."""
-    runs = collection.runs.merge(configurations(collection)[["configuration", "label"]], on="configuration")
-    runs = runs[(runs["dataset"] == dataset) & (runs["kind"] == "trained")]
-    runs = runs.assign(place=natural(runs["label"])).sort_values(["place", "embedding_dim"])
-    parts = []
-    for _, run in runs.iterrows():
-        losses = curve(collection.records[run["id"]]).rename_axis("step").reset_index(name="loss")
-        parts.append(losses.assign(**run[["label", "embedding_dim", "id"]], diverged=run["status"] == "diverged"))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 _Draw = Callable[[Collection, pd.DataFrame, str], Figure | None]

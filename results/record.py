@@ -9,7 +9,7 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, field_serializer, model_validator
 
@@ -133,8 +133,10 @@ class OtherVersion(ValueError):
     """A record that another version of this project wrote: nothing of it is damaged."""
 
 
-class _Record(Frozen):
-    """A file of one record."""
+class RecordFile(Frozen):
+    """A record that is a file of its own."""
+
+    what: ClassVar[str] = "record"
 
     def write(self, path: Path) -> Path:
         """Write the record to ``path``, atomically; its folder is made where there is none."""
@@ -145,38 +147,29 @@ class _Record(Frozen):
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a record. Raises ``ValueError`` with one sentence where the file is damaged or of another version."""
-        try:
-            content = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"damaged record {path}: {first_line(error)}") from error
-        return cls.from_json(content, str(path))
+        return cls.from_json(parse_json(path.read_bytes(), path, cls.what), path)
 
     @classmethod
-    def from_json(cls, content: Any, place: str) -> Self:
+    def from_json(cls, content: Any, place: object) -> Self:
         """A record from its JSON, found at ``place``.
 
         Raises ``ValueError`` with one sentence where it is none, :class:`OtherVersion` where it may be whole.
         """
         try:
             return cls.model_validate(content)
-        except ValueError as error:
-            if version := _other_version(content, error):
-                raise OtherVersion(f"record {place} is of {version} version of spherebench") from error
-            raise ValueError(f"damaged record {place}: {first_line(error)}") from error
+        except ValidationError as error:
+            ours = cls.model_fields["schema_version"].default
+            version = content.get("schema_version") if isinstance(content, dict) else None
+            version = version if isinstance(version, int) else ours
+            # Damage takes keys away; keys and values that nobody here knows were written by somebody later.
+            unknown = isinstance(content, dict) and any(fault["type"] != "missing" for fault in error.errors())
+            if version != ours or unknown:
+                age = "an older" if version < ours else "a newer"
+                raise OtherVersion(f"{cls.what} {place} is of {age} version of spherebench") from error
+            raise ValueError(f"damaged {cls.what} {place}: {first_line(error)}") from error
 
 
-def _other_version(content: Any, error: Exception) -> str | None:
-    """Whether what could not be parsed is ``an older`` or ``a newer`` record, and not a damaged one."""
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version != SCHEMA_VERSION:
-        return "an older" if version < SCHEMA_VERSION else "a newer"
-    # Damage takes keys away; keys and values that nobody here knows were written by somebody later.
-    faults = error.errors() if isinstance(error, ValidationError) and isinstance(content, dict) else []
-    unknown = any(fault["type"] != "missing" for fault in faults)
-    return "a newer" if unknown else None
-
-
-class NetworkRecord(_Record):
+class NetworkRecord(RecordFile):
     """One network, whatever became of it: ``network`` is its resolved settings, ``axes`` its values on the axes."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -187,7 +180,7 @@ class NetworkRecord(_Record):
     title: str = Field(description="the method's name in tables")
     network: dict[str, Any] = Field(description="its kind, and the fields of that kind")
     axes: dict[str, Any]
-    form: str | None = Field(default=None, description="the form the loss ran in: primal, dual, rowwise")
+    form: str | None = Field(default=None, description="the form the loss ran in: primal, dual, rowwise, sliced")
     cost: Cost = Cost()
     provenance: Provenance
     converted: Converted | None = None
@@ -200,7 +193,7 @@ class MeasurementCost(Frozen):
     peak_bytes: int | None = None
 
 
-class MeasurementRecord(_Record):
+class MeasurementRecord(RecordFile):
     """One probe on one network, whatever became of it."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
@@ -232,6 +225,14 @@ def first_line(error: BaseException) -> str:
         fault = error.errors()[0]
         return ": ".join(filter(None, [".".join(str(part) for part in fault["loc"]), fault["msg"]]))
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def parse_json(content: bytes, place: object, what: str = "file") -> Any:
+    """What JSON says that was found at ``place``. Raises ``ValueError`` with one sentence where it is damaged."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"damaged {what} {place}: {first_line(error)}") from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import product
 from typing import Any
 
@@ -109,26 +108,22 @@ def ridge_rank(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
     for (shots, own), axis in zip(cells.groupby("shots"), axes, strict=True):
         table = 100 * own.pivot_table(index="ridge", columns="rank", values="mean", observed=True)
         level = 100 * base.loc[base["shots"] == shots, "mean"].mean()
-        _heat(axis, table, level)
+        values = table.to_numpy()
+        middle = level if level == level else float(np.nanmedian(values))
+        reach = max(float(np.nanmax(np.abs(values - middle))), 1e-9)
+        norm = TwoSlopeNorm(middle, middle - reach, middle + reach)
+        axis.imshow(values, cmap="PuOr", norm=norm, origin="lower", aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            color = "white" if abs(value - middle) > 0.6 * reach else "black"
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color)
+        axis.set_xticks(range(values.shape[1]), [str(rank) for rank in table.columns])
+        axis.set_yticks(range(values.shape[0]), [f"{ridge:g}" for ridge in table.index])
+        axis.set(xlabel="Rank limit $d$", ylabel="Ridge, relative")
         axis.set_title(f"{_shots_text(shots)}; base kernel {level:.1f}" if level == level else _shots_text(shots))
     style.outer_labels(axes)
     title, probe = cells[["title", "probe"]].iloc[0]
     figure.suptitle(f"{title}: top-1 accuracy (%), {probe}, mean over {cells['n'].max()} seeds", fontsize=8)
     return figure
-
-
-def _heat(axis: Axes, table: pd.DataFrame, level: float) -> None:
-    values = table.to_numpy()
-    middle = level if level == level else float(np.nanmedian(values))
-    reach = max(float(np.nanmax(np.abs(values - middle))), 1e-9)
-    norm = TwoSlopeNorm(middle, middle - reach, middle + reach)
-    axis.imshow(values, cmap="PuOr", norm=norm, origin="lower", aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        color = "white" if abs(value - middle) > 0.6 * reach else "black"
-        axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color)
-    axis.set_xticks(range(values.shape[1]), [str(rank) for rank in table.columns])
-    axis.set_yticks(range(values.shape[0]), [f"{ridge:g}" for ridge in table.index])
-    axis.set(xlabel="Rank limit $d$", ylabel="Ridge, relative")
 
 
 def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
@@ -159,10 +154,12 @@ def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
 def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """The cosine of k(x₀, x) over the plane: the base kernel, then the induced one by the number of neighbours related.
 
-    A row a method that was run with several. The star is x₀; points of other classes are lighter.
+    A row a method that was run with several. The star is x₀; points of other classes are lighter. A picture is
+    ``base``, ``induced``: cosines (G, G) by either kernel with one point, ``origin`` (2,), over a square of half-side
+    ``edge``; ``points`` (N, 2) with ``labels`` (N,) are the training set.
     """
-    found = {name: picture(details) for name, details in collection.details("kernel_picture").items()}
-    pictures = {name: own for name, own in found.items() if own}
+    # Images have no picture.
+    pictures = {name: details for name, details in collection.details("kernel_picture").items() if details}
     runs = collection.runs
     if _NEIGHBOURS not in runs:
         return None
@@ -186,23 +183,11 @@ def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) 
     return figure
 
 
-def picture(details: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The picture that a measurement's details hold; None where they hold none.
-
-    ``base``, ``induced``: cosines (G, G) by either kernel with one point, ``origin`` (2,), over a square of half-side
-    ``edge``; ``points`` (N, 2) with ``labels`` (N,) are the training set.
-    """
-    with suppress(KeyError, TypeError, ValueError):
-        names = ("points", "labels", "origin", "base", "induced")
-        arrays = {name: np.asarray(details[name], dtype=float) for name in names}
-        return {**arrays, "edge": float(details["edge"])}
-    return None
-
-
 def _draw(axis: Axes, picture: Mapping[str, Any], kernel: str, title: str) -> None:
-    edge, points, origin = picture["edge"], picture["points"], picture["origin"]
+    points, origin, labels = (np.asarray(picture[name]) for name in ("points", "origin", "labels"))
+    edge = picture["edge"]
     axis.imshow(picture[kernel], extent=(-edge, edge, -edge, edge), origin="lower", cmap="PuOr", vmin=-1, vmax=1)
-    same = picture["labels"] == picture["labels"][np.linalg.norm(points - origin, axis=1).argmin()]
+    same = labels == labels[np.linalg.norm(points - origin, axis=1).argmin()]
     for which, color in ((same, "black"), (~same, "0.55")):
         axis.plot(*points[which].T, linestyle="none", marker=".", markersize=1.6, color=color)
     axis.plot(*origin, marker="*", markersize=7, color="black", markeredgecolor="white", markeredgewidth=0.5)

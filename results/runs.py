@@ -24,7 +24,7 @@ from results.record import (
     SUITE_NAME,
     MeasurementRecord,
     NetworkRecord,
-    first_line,
+    parse_json,
     write_atomically,
 )
 
@@ -86,16 +86,14 @@ def pack(folder: Path, to: Path) -> int:
         raise ValueError(f"{folder} is packed already")
     lines: list[dict[str, Any]] = [{"line": "runs", "schema_version": SCHEMA_VERSION}]
     for path in sorted(_within(folder, SUITE_NAME, depth=1)):
-        if suite := _left_out(lambda place: _json(place.read_bytes(), place), path):
+        if suite := _left_out(lambda place: parse_json(place.read_bytes(), place), path):
             lines += [{"line": "suite", "suite": suite}]
     for records in found:
         lines += [{"line": "network", "record": records.network.model_dump(mode="json")}]
-        # A metric's name says its protocol once more.
-        own = [
-            record.model_dump(mode="json", exclude={"metrics": {"__all__": {"name"}}})
-            for record in records.measurements
-        ]
-        lines += [{"line": "measurement", "record": record} for record in own]
+        for record in records.measurements:
+            # A metric's name says its protocol once more.
+            content = record.model_dump(mode="json", exclude={"metrics": {"__all__": {"name"}}})
+            lines += [{"line": "measurement", "record": content}]
         if curve := records.curve():
             lines += [{"line": "curve", "network": records.network.id, "log": curve}]
     # JSON has no numbers that are not finite: they are written as text, which ``float`` reads back.
@@ -159,7 +157,7 @@ def _unpacked(path: Path) -> list[Records]:
     curves: dict[str, tuple[dict[str, Any], ...]] = {}
 
     def take(text: bytes, place: str) -> None:
-        line = _json(text, place)
+        line = parse_json(text, place)
         try:
             if line["line"] == "network":
                 networks.append(NetworkRecord.from_json(line["record"], place))
@@ -175,13 +173,6 @@ def _unpacked(path: Path) -> list[Records]:
         if text:
             _left_out(take, text, f"{path}, line {number}")
     return [Records(own, tuple(measurements[own.id]), path, curves.get(own.id, ())) for own in networks]
-
-
-def _json(content: bytes, place: object) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise ValueError(f"damaged file {place}: {first_line(error)}") from error
 
 
 def _left_out(read: Callable[..., R], *args: Any) -> R | None:

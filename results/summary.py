@@ -132,20 +132,18 @@ def _costs(collection: Collection) -> pd.DataFrame:
     texts = [protocol_text(row) for row in machine.to_dict("records")]
     wide = runs[["id", "configuration", "dataset", "data.source"]].assign(key=texts, lost=None)
     wide = wide.join(machine.add_prefix(PROTOCOL))
-    done, counter = runs["status"] == "done", runs["cost.memory_counter"]
+    counter = runs["cost.memory_counter"]
     parts = []
     for name, (column, unit) in COSTS.items():
         if column in runs:
-            own = wide.assign(metric=name, unit=unit, value=runs[column].astype(float).where(done), protocol=texts)
+            value = runs[column].astype(float).where(runs["status"] == "done")
+            done = value.notna()  # a cost that was not measured is absent, not a failure
+            own = wide.assign(metric=name, unit=unit, value=value, protocol=texts, done=done)
             if name.startswith("peak_bytes"):
-                own[f"{PROTOCOL}memory"] = counter
+                own[f"{PROTOCOL}memory"] = counter.where(done)
                 own["protocol"] += ", memory=" + counter.astype(str)
-            parts.append(own)
-    long = pd.concat(parts, ignore_index=True)
-    long["done"] = long["value"].notna()  # a cost that was not measured is absent, not a failure
-    told = ["protocol", f"{PROTOCOL}memory"]
-    long[told] = long[told].where(long["done"])
-    return long
+            parts.append(own.assign(protocol=own["protocol"].where(done)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def configurations(collection: Collection) -> pd.DataFrame:

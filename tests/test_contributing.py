@@ -16,7 +16,7 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 USES = {
     "A loss": """
 import torch
-loss = registry.get("variance")([torch.randn(8, 4), torch.randn(8, 4)], weight=2.0)
+loss = registry.get("variance")([torch.randn(8, 4), torch.randn(8, 4)], reg_weight=2.0)
 assert loss.value.item() > 0
 print("variance" in registry.names())
 """,

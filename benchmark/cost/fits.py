@@ -4,7 +4,6 @@ Images are synthetic and made block by block, as a data source larger than memor
 """
 
 import resource
-import sys
 import time
 import tracemalloc
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ def fit(
     seconds += time.perf_counter() - began
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB
     once = {"median": seconds, "q1": seconds, "q3": seconds, "n": 1}
     return {"seconds": once, "peak_bytes": peak_bytes, "peak_rss_bytes": rss}
 

@@ -112,23 +112,20 @@ def textbook(method: str, options: dict[str, Any], views: Sequence[Tensor], dtyp
         return Loss(loss(views, **options), {}, "textbook")
 
 
-def peers_loss(method: str, views: Views) -> Loss:
-    """The peer's own."""
-    name, options = _PEER_LOSSES[method]
-    return Loss(getattr(importlib.import_module(f"{PEER}.loss"), name)(**options)(*views), {}, PEER)
-
-
 def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCall]]:
     """What a cell compares: ours; and where asked for, the textbook form and an installed peer, on the same views."""
     dtype = AUTOCAST[cell.precision]
     views = draw_views(cell.batch_size, cell.embedding_dim, dtype, device)
     method, options = cell.method, cell.options
-    compared: dict[str, Callable[[Views], Loss]] = {}
-    compared["ours"] = partial(registry.get(method).loss, form=cell.form, **options)
+    compared: dict[str, Callable[[Views], Loss]] = {
+        "ours": partial(registry.get(method).loss, form=cell.form, **options)
+    }
     if cell.compared:
         compared["reference"] = lambda views: textbook(method, options, views, dtype)
         if method in _PEER_LOSSES and importlib.util.find_spec(PEER) is not None:
-            compared[PEER] = partial(peers_loss, method)
+            name, own = _PEER_LOSSES[method]
+            peer = getattr(importlib.import_module(f"{PEER}.loss"), name)
+            compared[PEER] = lambda views: Loss(peer(**own)(*views), {}, PEER)
     return {name: partial(LossCall, loss, views) for name, loss in compared.items()}
 
 

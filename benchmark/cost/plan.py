@@ -21,7 +21,7 @@ from benchmark.cost.steps import side_of, source_of
 from benchmark.cost.sweep import no_such_form
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
-from benchmark.probes.knn import SIMILARITIES
+from benchmark.probes.classifiers import SIMILARITIES
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process

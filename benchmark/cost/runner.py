@@ -12,20 +12,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from results.record import Status
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a process ended, and what its function gave where it is done."""
 
     status: Status
     message: str = ""
-    result: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = {}
 
 
 def alone(function: Callable[..., dict[str, Any]], **asked: Any) -> Ended:

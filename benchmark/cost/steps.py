@@ -89,8 +89,8 @@ class PlainStep(TrainingStep):
         optimizer, params = optimizers[spec.name], self.encoder.parameters()
         self.optimizer = optimizer(params, lr=spec.base_lr, weight_decay=spec.weight_decay)
 
-    def forward(self, views: tuple[Tensor, ...]) -> Loss:
-        """The loss of two views."""
+    def forward(self, views: tuple[Tensor, ...], step: int = 0) -> Loss:
+        """The loss of two views; one that draws draws the same at every step."""
         dtype = AUTOCAST[self.network.precision]
         with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
             embeddings = [self.encoder(view)[1] for view in views]
@@ -154,10 +154,9 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
         feed = chain.from_iterable(map(loader.epoch, count()))
         return TimedStep(TrainingStep(network, channels, Process(device)), next(feed), device, feed)
 
-    def plainly() -> TimedStep:
-        return TimedStep(PlainStep(network, channels, device), views, device)
-
-    return {"ours": ours, **({"reference": plainly} if cell.compared else {})}
+    if not cell.compared:
+        return {"ours": ours}
+    return {"ours": ours, "reference": lambda: TimedStep(PlainStep(network, channels, device), views, device)}
 
 
 def described(network: Trained) -> str:

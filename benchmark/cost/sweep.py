@@ -24,7 +24,6 @@ from benchmark.suite.config import validated
 from benchmark.suite.expand import load_suite
 from methods import registry
 from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
-from results.record import write_atomically
 
 Found = dict[str, Any]  # fields of a CostCell
 Subject = losses.LossCall | steps.TimedStep
@@ -130,8 +129,7 @@ def sweep(cells: Iterable[Cell], folder: Path | None, report: Callable[[CostCell
             record = measured(cell)
             if folder and path:
                 with full_disk_told(folder):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomically(path, (record.model_dump_json(indent=1) + "\n").encode())
+                    record.write(path)
         report(record)
         found.append(record)
     return found
@@ -143,7 +141,15 @@ def measured(cell: Cell) -> CostCell:
         return measure(cell)
     started = now()
     if cell.scope == "fit":
-        return _record(cell, _fits(cell), started)
+        # Of N rows to D components; where asked for, scikit-learn's fit beside ours, in a process of its own, too.
+        shape = {"n": cell.batch_size, "n_components": cell.embedding_dim}
+        ours = alone(fits.fit, method=cell.method, **shape)
+        found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
+        found["measured"] = ours.result or None
+        if cell.reference:
+            theirs = alone(fits.fit, method=fits.REFERENCES[cell.method], **shape)
+            found |= {"reference": theirs.result or None, "reference_status": theirs.status}
+        return _record(cell, found, started)
     ended = alone(in_json, cell=cell.model_dump_json())
     if ended.status == "done":
         return CostCell.model_validate(ended.result)
@@ -152,18 +158,6 @@ def measured(cell: Cell) -> CostCell:
         without = measured(cell.model_copy(update={"reference": False}))
         return without.model_copy(update={"reference_status": "out-of-memory"})
     return _record(cell, {"status": ended.status, "message": ended.message}, started)
-
-
-def _fits(cell: Cell) -> Found:
-    """Of N rows to D components; where asked for, scikit-learn's fit beside ours, in a process of its own, too."""
-    shape = {"n": cell.batch_size, "n_components": cell.embedding_dim}
-    ours = alone(fits.fit, method=cell.method, **shape)
-    found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
-    found["measured"] = ours.result or None
-    if cell.reference:
-        theirs = alone(fits.fit, method=fits.REFERENCES[cell.method], **shape)
-        found |= {"reference": theirs.result or None, "reference_status": theirs.status}
-    return found
 
 
 def in_json(cell: str) -> Found:
@@ -184,13 +178,13 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
     if cell.scope == "fit":
         asked |= {"title": fits.TITLES[cell.method], "precision": "fp64"}
     else:
-        asked |= {"title": registry.get(cell.method).title}
+        asked["title"] = registry.get(cell.method).title
     if cell.scope == "step":
-        asked |= {"network": steps.described(cell.network())}
+        asked["network"] = steps.described(cell.network())
     place = provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0)
     versions = {name: importlib.metadata.version(name) for name in found.get("peers", ())}
     place = place.model_copy(update={"versions": place.versions | versions})
-    return CostCell(**asked | {"status": "done"} | found | {"provenance": place})
+    return CostCell(**{"status": "done", **asked, **found, "provenance": place})
 
 
 def _costs(cell: Cell, device: torch.device) -> Found:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -175,29 +174,28 @@ def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-# Batches of images (n, C, H, W) made as an Input says, to rows (n, F): what Frozen.extract is given.
-Batches = Callable[[ImageSet, Input, Callable[[Tensor], Tensor], int], Tensor]
+class Frozen:
+    """A network that is measured. ``name`` says what its features are, in every protocol.
 
-
-class Frozen(ABC):
-    """A network that is measured. ``name`` says what its features are, in every protocol."""
+    A :class:`FrozenModule` goes over batches, and who measures makes them; any other kind maps whole sets of images.
+    """
 
     name: str
     epochs: int | None  # that it was trained for; None where nobody knows
     views: int = 1  # rows that each labelled image gives to learn from
 
-    @abstractmethod
-    def extract(self, images: ImageSet, batches: Batches) -> Tensor:
+    def extract(self, images: ImageSet) -> Tensor:
         """Features (N, F) of all images in order."""
+        raise NotImplementedError
 
-    def bank(self, images: ImageSet, batches: Batches) -> Tensor:
+    def bank(self, images: ImageSet) -> Tensor:
         """Rows (N · views, F) to learn from, an image's views one after the other."""
-        return self.extract(images, batches)
+        return self.extract(images)
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenModule(Frozen):
-    """A module whose output is a row an image, and the projector that a loss saw its rows through."""
+    """A module from images (n, C, H, W), made as ``input`` says, to rows (n, F), and what a loss saw these through."""
 
     name: str
     module: nn.Module
@@ -205,9 +203,6 @@ class FrozenModule(Frozen):
     feature_dim: int
     epochs: int | None
     projector: nn.Module | None = None
-
-    def extract(self, images: ImageSet, batches: Batches) -> Tensor:
-        return batches(images, self.input, self.module, self.feature_dim)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec, ImageSet, Points
-from benchmark.networks.base import WEIGHTS_NAME, Batches, Frozen, Job, Made, Network
+from benchmark.networks.base import WEIGHTS_NAME, Frozen, Job, Made, Network
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted
@@ -316,11 +316,11 @@ class FrozenKernel(Frozen):
     learned_from: Callable[[ImageSet], Rows] = plain_rows
     name: str = "kernel"
 
-    def extract(self, images: ImageSet, batches: Batches) -> Tensor:
+    def extract(self, images: ImageSet) -> Tensor:
         """z (N, d) in float64."""
         return self._mapped(plain_rows(images))
 
-    def bank(self, images: ImageSet, batches: Batches) -> Tensor:
+    def bank(self, images: ImageSet) -> Tensor:
         return self._mapped(self.learned_from(images))
 
     def _mapped(self, rows_ND: Rows) -> Tensor:

@@ -31,11 +31,11 @@ from benchmark.networks.kernel import (
     plain_rows,
 )
 from benchmark.runtime.seeds import key
-from methods.regime import ESTIMATORS, NTK, RBF, Affine, Blur, Compose, Laplacian, Polynomial, make_views
+from methods.regime import ESTIMATORS, Affine, Blur, Compose, make_views
 from methods.regime.base import ROWS, RankWarning
 from methods.regime.features import Features, FourierFeatures, Landmarks, exact_features, make_features
 from methods.regime.graphs import knn_graph, normalised_adjacency
-from methods.regime.kernels import Kernel
+from methods.regime.kernels import NAMED, Kernel
 from methods.regime.views import Augmentation
 
 # Strengths in parts of the images' side, so that they mean the same on 8 and on 28 pixels.
@@ -127,11 +127,7 @@ def random_state(network: KernelNetwork) -> int:
 
 def make_kernel(spec: KernelSpec) -> Kernel:
     """The base kernel that the settings name, not yet bound to data."""
-    if spec.name == "ntk":
-        return NTK(spec.depth or 3)
-    if spec.name == "polynomial":
-        return Polynomial(spec.degree or 3, spec.gamma)
-    return {"rbf": RBF, "laplacian": Laplacian}[spec.name](spec.gamma)
+    return NAMED[spec.name](**spec.model_dump(exclude={"name"}, exclude_none=True))
 
 
 def fit(network: KernelNetwork, rows_ND: Rows, image_N: NDArray[np.int64]) -> KernelMap:

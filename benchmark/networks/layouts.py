@@ -45,28 +45,19 @@ class Architecture:
     feature_dim: int
 
 
-@dataclass(frozen=True)
-class _ResNet:
-    """torchvision's ResNet in numbers; ``inner`` is the width of the blocks of layer1."""
-
-    bottleneck: bool
-    blocks: tuple[int, int, int, int]
-    width: int = 64
-    inner: int = 64
-
-
+# torchvision's ResNets: bottlenecks or not, blocks by layer, channels out of conv1, width of the blocks of layer1.
 # The last two are of the VICReg repository: there all channels are doubled, those of conv1 and between blocks too;
 # torchvision's wide ones have twice the channels inside a bottleneck only.
 _RESNETS: Final = {
-    "resnet18": _ResNet(False, (2, 2, 2, 2)),
-    "resnet34": _ResNet(False, (3, 4, 6, 3)),
-    "resnet50": _ResNet(True, (3, 4, 6, 3)),
-    "resnet101": _ResNet(True, (3, 4, 23, 3)),
-    "resnet152": _ResNet(True, (3, 8, 36, 3)),
-    "wide_resnet50_2": _ResNet(True, (3, 4, 6, 3), inner=128),
-    "wide_resnet101_2": _ResNet(True, (3, 4, 23, 3), inner=128),
-    "resnet50x2": _ResNet(True, (3, 4, 6, 3), width=128, inner=128),
-    "resnet200x2": _ResNet(True, (3, 24, 36, 3), width=128, inner=128),
+    "resnet18": (False, (2, 2, 2, 2), 64, 64),
+    "resnet34": (False, (3, 4, 6, 3), 64, 64),
+    "resnet50": (True, (3, 4, 6, 3), 64, 64),
+    "resnet101": (True, (3, 4, 23, 3), 64, 64),
+    "resnet152": (True, (3, 8, 36, 3), 64, 64),
+    "wide_resnet50_2": (True, (3, 4, 6, 3), 64, 128),
+    "wide_resnet101_2": (True, (3, 4, 23, 3), 64, 128),
+    "resnet50x2": (True, (3, 4, 6, 3), 128, 128),
+    "resnet200x2": (True, (3, 24, 36, 3), 128, 128),
 }
 _STEMS: Final[dict[int, Stem]] = {7: "imagenet", 3: "small"}
 
@@ -320,9 +311,8 @@ def _architecture(state: Mapping[str, Tensor], where: str) -> Architecture:
     bottleneck = "layer1.0.conv3.weight" in state
     block_conv = state.get("layer1.0.conv1.weight")
     inner = 0 if block_conv is None or block_conv.ndim != 4 else block_conv.shape[0]
-    shape = _ResNet(bottleneck, (one, two, three, four), width, inner)
     for name, known in _RESNETS.items():
-        if shape == known:
+        if known == (bottleneck, (one, two, three, four), width, inner):
             return Architecture(name, _STEMS[tall], width, channels, width * 8 * (4 if bottleneck else 1))
     raise UserError(
         f"{where}: no known ResNet has {one}, {two}, {three} and {four} {'bottleneck' if bottleneck else 'basic'} "
@@ -336,11 +326,11 @@ def _network(architecture: Architecture) -> nn.Module:
         return small_cnn(architecture.width, architecture.channels)[0]
     from torchvision import models
 
-    shape = _RESNETS[architecture.name]
-    if shape.width == 64:
+    _, blocks, width, _ = _RESNETS[architecture.name]
+    if width == 64:
         network = getattr(models, architecture.name)()
     else:
-        network = models.ResNet(models.resnet.Bottleneck, list(shape.blocks))
+        network = models.ResNet(models.resnet.Bottleneck, list(blocks))
         _double_channels(network)
     become_backbone(network, architecture.stem, architecture.channels)
     return network
@@ -348,11 +338,10 @@ def _network(architecture: Architecture) -> nn.Module:
 
 def _double_channels(network: nn.Module) -> None:
     """Twice the channels in and out of every convolution and normalisation."""
-    for parent in list(network.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Conv2d):
-                wide_in, wide_out, side = 2 * child.in_channels, 2 * child.out_channels, child.kernel_size[0]
-                wider = nn.Conv2d(wide_in, wide_out, side, child.stride[0], padding=side // 2, bias=False)
-                setattr(parent, name, wider)
-            elif isinstance(child, nn.BatchNorm2d):
-                setattr(parent, name, nn.BatchNorm2d(2 * child.num_features))
+    for name, child in list(network.named_modules()):
+        if isinstance(child, nn.Conv2d):
+            wide_in, wide_out, side = 2 * child.in_channels, 2 * child.out_channels, child.kernel_size[0]
+            wider = nn.Conv2d(wide_in, wide_out, side, child.stride[0], padding=side // 2, bias=False)
+            network.set_submodule(name, wider)
+        elif isinstance(child, nn.BatchNorm2d):
+            network.set_submodule(name, nn.BatchNorm2d(2 * child.num_features))

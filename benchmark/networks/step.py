@@ -6,6 +6,7 @@ Over several processes: all views in one call, batch statistics over all process
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.networks.optimizers import build_optimizer
 from benchmark.runtime.process import Process
+from benchmark.runtime.seeds import key
 from methods import registry
 from methods.losses.base import Loss
 
@@ -32,7 +34,7 @@ class TrainingStep:
 
     def __init__(self, network: Trained, channels: int, process: Process) -> None:
         self.network, self.process = network, process
-        self.loss = registry.get(network.method).loss  # whose options the network has resolved
+        self.method = registry.get(network.method)  # whose options the network has resolved
         encoder = network.build(channels)  # on the CPU; Module.to takes no fake tensors, not even to where they are
         self.encoder = encoder if process.device.type == "cpu" else encoder.to(process.device)
         if network.compile:
@@ -41,19 +43,21 @@ class TrainingStep:
         self.optimizer = build_optimizer(network.optimizer, self.encoder)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=network.precision == "fp16")
 
-    def __call__(self, views: tuple[Tensor, ...]) -> Loss:
-        """A whole step on the views (n, C, H, W) of this process."""
-        loss = self.forward(views)
+    def __call__(self, views: tuple[Tensor, ...], step: int = 0) -> Loss:
+        """A whole step on the views (n, C, H, W) of this process; a loss draws by the seed and the step's number."""
+        loss = self.forward(views, step)
         self.backward(loss)
         self.update()
         return loss
 
-    def forward(self, views: tuple[Tensor, ...]) -> Loss:
+    def forward(self, views: tuple[Tensor, ...], step: int = 0) -> Loss:
         """The loss of the views, with the gradient of the embeddings, which the losses compute along with the value."""
         dtype = AUTOCAST[self.network.precision]
         with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
             embeddings = self.views(views)
-        return self.loss(embeddings, **self.network.loss, form=self.network.form, group=self.process.group)
+        drawn = {"seed": key(self.network.seed, "loss", step)} if self.method.draws else {}
+        options = {**self.network.loss, **drawn}
+        return self.method.loss(embeddings, **options, form=self.network.form, group=self.process.group)
 
     def backward(self, loss: Loss) -> None:
         """Gradients of the parameters, averaged over the processes."""
@@ -103,13 +107,11 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
     """Replace every batch normalisation in ``module`` by one over all processes, with the same parameters."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    for name, child in module.named_children():
+    for name, child in list(module.named_modules()):
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             synchronised = SyncBatchNormCPU(child.num_features, child.eps, child.momentum)
             synchronised.load_state_dict(child.state_dict())
-            setattr(module, name, synchronised)
-        else:
-            synchronise_batch_norm(child, device)
+            module.set_submodule(name, synchronised)
     return module
 
 
@@ -127,10 +129,8 @@ class _SumOverProcesses(torch.autograd.Function):
         return sum_over_processes(*gradients)
 
 
-def sum_over_processes(x: Tensor) -> Tensor:
-    """The sum of all processes' ``x``, of one shape on all of them; carries gradients, once."""
-    total: Tensor = _SumOverProcesses.apply(x)
-    return total
+# The sum of all processes' tensors, of one shape on all of them; carries gradients, once.
+sum_over_processes: Callable[[Tensor], Tensor] = _SumOverProcesses.apply
 
 
 class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):

@@ -204,7 +204,7 @@ class Pretraining:
         self.step.encoder.train()
         self.clock.tick()
         for views in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
-            loss = self._counted_step(views)
+            loss = self._step(views)
             self.clock.tick()
             self.state.step += 1
             progress.update()
@@ -223,16 +223,8 @@ class Pretraining:
                 raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
         self._pause_clock()
 
-    def _counted_step(self, views: tuple[Tensor, ...]) -> Loss:
-        """One step; the second one of a run under the memory counter."""
-        if self.state.step != min(_COUNTED_STEP, self.total_steps - 1):
-            return self._step(views)
-        with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
-            loss = self._step(views)
-        self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
-        return loss
-
     def _step(self, views: tuple[Tensor, ...]) -> Loss:
+        """One step; the second one of a run under the memory counter."""
         rate = learning_rate(
             self.state.step,
             steps_per_epoch=self.steps_per_epoch,
@@ -242,7 +234,12 @@ class Pretraining:
         )
         for group in self.step.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.step(views)
+        if self.state.step == min(_COUNTED_STEP, self.total_steps - 1):
+            with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
+                loss = self.step(views, self.state.step)
+            self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
+        else:
+            loss = self.step(views, self.state.step)
         self._finite &= torch.isfinite(loss.value.detach())
         self.state.form = loss.form
         return loss

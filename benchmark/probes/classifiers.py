@@ -1,28 +1,27 @@
-"""Classifiers that a solver finds, on the main process: of all labels, and of few of each class over several draws.
+"""Classifiers on the main process: weighted nearest neighbours, and those that a solver finds, on all or on few labels.
 
 A support vector machine and kernel ridge regression see features through their inner products only. Kernels are of
 features centred over the bank and scaled by one number that makes k(x, x) equal 1 on average over the bank, so that
 their constants mean the same for every kernel and every network.
 """
 
-from __future__ import annotations
-
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from benchmark.probes.base import Found, Probe, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import generator
-from results.record import Metric, ProtocolValue
+from results.record import Metric
 
 Rows = NDArray[np.int64]
 
@@ -34,6 +33,66 @@ _MAX_ITERATIONS = 10_000
 SVM_C = 10.0
 # The same for every method; between 0.1 and 1 few-label accuracy on digits' tune split moves by about a point.
 RIDGE_ALPHA = 0.3
+# Similarities held at once: 256 MiB in float32.
+SIMILARITIES = 2**26
+
+
+@register
+class KNN(Probe):
+    """Weighted kNN by cosine similarity: a figure for every k that is not larger than the bank."""
+
+    name = "knn"
+
+    knn_k: tuple[int, ...] = Field((10, 20, 100, 200), min_length=1)
+    knn_temperature: float = Field(0.07, gt=0)
+
+    def measure(self, subject: Subject) -> Found:
+        bank, queries = subject.bank(), subject.queries()
+        if not subject.process.is_main:
+            return Found()
+        classes, check = subject.data.classes, subject.requests.check
+        found = weighted_knn(bank, queries, self.knn_k, self.knn_temperature, classes, check)
+        if not found:
+            raise UserError(f"evaluation.knn_k: is {list(self.knn_k)}, must be at most the bank's {len(bank)} images")
+        tail = {"T": self.knn_temperature, "similarity": "cosine", **subject.place()}
+        return Found([Metric(metric="knn_top1", protocol={"k": k, **tail}, value=value) for k, value in found.items()])
+
+
+def weighted_knn(
+    bank: Features, queries: Features, ks: Sequence[int], temperature: float, classes: int, check: Callable[[], None]
+) -> dict[int, float]:
+    """Accuracy by k, all of ``ks`` from one exact pass over the similarities; ``check`` is called after each tile.
+
+    A query q has the class with the largest vote  Σ_{i in the k nearest} exp(cos(q, x_i) / T) [y_i = class]
+    (Wu et al., CVPR 2018, section 3.4; the same in DINO and in SFRIK's evaluation). A k larger than the bank is left
+    out: it cannot be measured. Equal votes go to the lower class. Rows are divided by their norms in the tiles, so that
+    no normalised copy of the bank is held.
+    """
+    ks = sorted({k for k in ks if 1 <= k <= len(bank)})
+    if not ks:
+        return {}
+    norms_M, norms_N = (features.x.norm(dim=1).clamp_(min=1e-12) for features in (bank, queries))
+    right = dict.fromkeys(ks, 0)
+    tile = max(1, SIMILARITIES // len(bank))
+    for start in range(0, len(queries), tile):
+        rows = slice(start, start + tile)
+        cosines_NK, nearest_NK = nearest(queries.x[rows], norms_N[rows], bank.x, norms_M, ks[-1])
+        # Relative to the nearest, a factor common to all of a query's votes: some weight is 1, whatever T.
+        weights_NK = ((cosines_NK - cosines_NK[:, :1]) / temperature).exp()
+        labels_NK, votes_NC, counted = bank.labels[nearest_NK], weights_NK.new_zeros(len(weights_NK), classes), 0
+        for k in ks:  # ascending: the votes grow from the k before
+            votes_NC.scatter_add_(1, labels_NK[:, counted:k], weights_NK[:, counted:k])
+            right[k] += int((votes_NC.argmax(dim=1) == queries.labels[rows]).sum())
+            counted = k
+        check()
+    return {k: count / len(queries) for k, count in right.items()}
+
+
+def nearest(q_NF: Tensor, norms_N: Tensor, x_MF: Tensor, norms_M: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosine and row (N, k) of the ``k`` rows of ``x_MF`` nearest to each query, nearest first."""
+    cosines_NM = ((q_NF / norms_N[:, None]) @ x_MF.T).div_(norms_M)
+    values_NK, indices_NK = cosines_NM.topk(k)
+    return values_NK, indices_NK
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +105,7 @@ class Problem:
     queries_labels: Rows
 
     @classmethod
-    def of(cls, bank: Features, queries: Features) -> Problem:
+    def of(cls, bank: Features, queries: Features) -> Self:
         """Centre every feature and divide all of them by one scale, both taken over the bank without its labels.
 
         The scale makes the mean square of a feature 1, so that C means the same for every network. One scale and not
@@ -127,24 +186,23 @@ class _FewLabels(Probe):
             if on_embedding:
                 bank, queries = subject.embedded(bank), subject.embedded(queries)
             place = subject.place("embedding" if on_embedding else None)
-            return Found(list(self._metrics(Problem.of(bank, queries), subject.network.views, place)))
-
-    def _metrics(self, problem: Problem, views: int, place: dict[str, ProtocolValue]) -> Iterator[Metric]:
-        labels_M = problem.bank_labels[::views]
-        smallest = int(np.unique(labels_M, return_counts=True)[1].min())
-        shots = [labels for labels in sorted(set(self.labels_per_class)) if 1 <= labels <= smallest]
-        if not shots:
-            asked = list(self.labels_per_class)
-            raise UserError(f"evaluation.labels_per_class: is {asked}, the smallest class has {smallest} images")
-        probe = self.classifier.format(**dict(self))
-        for labels in shots:
-            values = [
-                self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
-                for images in few_label_draws(labels_M, labels, self.draws)
-            ]
-            protocol = {"labels_per_class": labels, "draws": self.draws, "probe": probe, **place}
-            sd = statistics.stdev(values) if self.draws > 1 else 0.0
-            yield Metric(metric="fewshot_top1", protocol=protocol, value=statistics.mean(values), sd=sd)
+            problem, views = Problem.of(bank, queries), subject.network.views
+            labels_M = problem.bank_labels[::views]
+            smallest = int(np.unique(labels_M, return_counts=True)[1].min())
+            shots = [labels for labels in sorted(set(self.labels_per_class)) if 1 <= labels <= smallest]
+            if not shots:
+                asked = list(self.labels_per_class)
+                raise UserError(f"evaluation.labels_per_class: is {asked}, the smallest class has {smallest} images")
+            tail = {"draws": self.draws, "probe": self.classifier.format(**dict(self)), **place}
+            metrics = []
+            for labels in shots:
+                values = [
+                    self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
+                    for images in few_label_draws(labels_M, labels, self.draws)
+                ]
+                told = {"value": statistics.mean(values), "sd": statistics.stdev(values) if self.draws > 1 else 0.0}
+                metrics.append(Metric(metric="fewshot_top1", protocol={"labels_per_class": labels, **tail}, **told))
+        return Found(metrics)
 
 
 @register

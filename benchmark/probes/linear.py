@@ -7,6 +7,7 @@ and when it is stopped, after any step, so that a probe of hours goes on where i
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 
 import torch
@@ -67,7 +68,7 @@ class Linear(Probe):
         optimizer = torch.optim.SGD(
             head.parameters(), lr=self.linear_lr, momentum=0.9, weight_decay=self.linear_weight_decay
         )
-        steps, step = batches.steps_per_epoch, 0
+        steps, step, saved = batches.steps_per_epoch, 0, time.perf_counter()
         state = subject.resumed()
         if state is not None:
             step = state["step"]
@@ -75,7 +76,7 @@ class Linear(Probe):
             optimizer.load_state_dict(state["optimizer"])
 
         def save() -> None:
-            subject.kept.save(step, {"step": step, "head": head.state_dict(), "optimizer": optimizer.state_dict()})
+            subject.save(step, {"step": step, "head": head.state_dict(), "optimizer": optimizer.state_dict()})
 
         with subject.saved_on_stop(save):
             for epoch in range(step // steps, self.linear_epochs):
@@ -90,8 +91,9 @@ class Linear(Probe):
                         subject.process.all_reduce_sum(param.grad)
                     optimizer.step()
                     step += 1
-                    if subject.kept.is_due():
+                    if time.perf_counter() - saved > subject.execution.checkpoint_seconds:
                         save()
+                        saved = time.perf_counter()
 
 
 # Of every step: this process's features (n, F) and labels (n,), and the images of the global batch.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from benchmark.data import DataSet, ImageSet
-from benchmark.networks.base import Frozen, FrozenModule, Input, frozen
+from benchmark.networks.base import Frozen, FrozenModule, frozen
 from benchmark.networks.step import AUTOCAST
 from benchmark.probes.base import Measurement, Split
 from benchmark.runtime import checkpoints
@@ -64,24 +63,6 @@ class Features:
         return len(self.labels)
 
 
-@dataclass
-class Kept:
-    """A measurement's checkpoint, written by the main process and read by all (:meth:`Subject.resumed`)."""
-
-    folder: Path
-    process: Process
-    seconds: float
-    _saved: float = field(default_factory=time.perf_counter)
-
-    def is_due(self) -> bool:
-        return time.perf_counter() - self._saved > self.seconds
-
-    def save(self, step: int, state: dict[str, Any]) -> None:
-        self._saved = time.perf_counter()
-        if self.process.is_main:
-            checkpoints.save(self.folder, step, state)
-
-
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What a probe is given. ``augmentation`` is the recipe that the network was trained with, where there is one."""
@@ -95,12 +76,12 @@ class Subject:
     requests: Requests
     execution: Execution
     folder: Path
-    kept: Kept
+    own: Path  # a measurement's checkpoints
     _made: dict[tuple[str, Interpolation], Features] = field(default_factory=dict, repr=False)
 
     def of(self, measurement: Measurement) -> Subject:
-        """The same subject, features made so far included, for a measurement with a checkpoint of its own."""
-        return replace(self, kept=Kept(self.folder / measurement.id, self.process, self.execution.checkpoint_seconds))
+        """The same subject, features made so far included, for a measurement with checkpoints of its own."""
+        return replace(self, own=self.folder / measurement.id)
 
     @property
     def device(self) -> torch.device:
@@ -123,10 +104,15 @@ class Subject:
         self.check()
         return self.process.broadcast(found)
 
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a checkpoint of the measurement, on the main process."""
+        if self.process.is_main:
+            checkpoints.save(self.own, step, state)
+
     def resumed(self) -> dict[str, Any] | None:
         """The newest state that an earlier attempt at this measurement saved, on all processes."""
         # A damaged checkpoint is set aside as it is read, so one process looks for all.
-        newest = self.from_main(lambda: checkpoints.newest_whole(self.kept.folder))
+        newest = self.from_main(lambda: checkpoints.newest_whole(self.own))
         return None if newest is None else checkpoints.load(newest, self.device)
 
     @contextmanager
@@ -215,23 +201,23 @@ class Subject:
         return frozen((network.module, network.projector) if isinstance(network, FrozenModule) else ())
 
     def _features(self, part: str, images: ImageSet, interpolation: Interpolation) -> Features:
-        network, name = self.network, (part, interpolation)
+        network, name, learnt = self.network, (part, interpolation), part == "labelled"
         if name not in self._made:
-            make, views = (network.bank, network.views) if part == "labelled" else (network.extract, 1)
-            # What is no module has no batches after which to look at what was asked.
-            with self.frozen(), nullcontext() if isinstance(network, FrozenModule) else self.requests.at_once():
-                x_ND = make(images, partial(self._extracted, name))
-            labels_N = torch.from_numpy(images.labels).repeat_interleave(views)
+            with self.frozen():
+                if isinstance(network, FrozenModule):
+                    x_ND = self._extracted(network, images, part, interpolation)
+                else:
+                    with self.requests.at_once():  # there are no batches after which to look at what was asked
+                        x_ND = network.bank(images) if learnt else network.extract(images)
+            labels_N = torch.from_numpy(images.labels).repeat_interleave(network.views if learnt else 1)
             self._made[name] = Features(x_ND, labels_N.to(x_ND.device))
         return self._made[name]
 
-    def _extracted(
-        self, name: tuple[str, Interpolation], images: ImageSet, input: Input, module: nn.Module, feature_dim: int
-    ) -> Tensor:
-        (part, interpolation), rank, world_size = name, self.process.rank, self.process.world_size
+    def _extracted(self, network: FrozenModule, images: ImageSet, part: str, interpolation: Interpolation) -> Tensor:
+        rank, world_size, input = self.process.rank, self.process.world_size, network.input
         batches = list(torch.arange(len(images)).split(self.execution.feature_batch_size))
         folder = self.folder / f"features-{part}-{interpolation}-{self.precision}"
-        x_NF = torch.zeros(len(images), feature_dim, device=self.device)
+        x_NF = torch.zeros(len(images), network.feature_dim, device=self.device)
         done = self.from_main(lambda: read_parts(folder, x_NF, batches))
         todo = [images_n for number, images_n in enumerate(batches) if number not in done]
         mine = todo[rank::world_size]
@@ -249,7 +235,7 @@ class Subject:
         with self.saved_on_stop(lambda: write_parts(folder, rank, x_NF, mine[written:place])):
             for place in range(1, 1 + -(-len(todo) // world_size)):
                 if place <= len(mine):
-                    x_NF[mine[place - 1].to(self.device)] = self.through(module, next(made))
+                    x_NF[mine[place - 1].to(self.device)] = self.through(network.module, next(made))
                 self.check()
                 if time.perf_counter() - began > self.execution.checkpoint_seconds:
                     write_parts(folder, rank, x_NF, mine[written:place])
@@ -264,12 +250,17 @@ def read_parts(folder: Path, x_NF: Tensor, batches: Sequence[Tensor]) -> set[int
     Only what is there of whole ``batches``, the images of each; returns their numbers. A part that is damaged or of
     other features is left out with a warning.
     """
-    there_N = torch.zeros(len(x_NF), dtype=torch.bool)
+    images, features = x_NF.shape
+    there_N = torch.zeros(images, dtype=torch.bool)
     for path in sorted(folder.glob("part-*.safetensors")):
         try:
             held = load_file(path)
             rows_n, x_nF = held["rows"], held["x"]
-            _check_part(rows_n, x_nF, x_NF)
+            if x_nF.shape != (len(rows_n), features) or x_nF.dtype != x_NF.dtype:
+                wanted = f"rows of {features} {x_NF.dtype}"
+                raise ValueError(f"holds {x_nF.dtype} of shape {tuple(x_nF.shape)}, not {wanted}")
+            if len(rows_n) and not 0 <= int(rows_n.min()) <= int(rows_n.max()) < images:
+                raise ValueError(f"holds images up to {int(rows_n.max())} of {images}")
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             warnings.warn(f"{path} is damaged and left out: {error}", DamagedFile, stacklevel=2)
             continue
@@ -280,13 +271,6 @@ def read_parts(folder: Path, x_NF: Tensor, batches: Sequence[Tensor]) -> set[int
         if number not in done:
             x_NF[rows_n.to(x_NF.device)] = 0  # made anew, maybe by another process, and summed over all
     return done
-
-
-def _check_part(rows_n: Tensor, x_nF: Tensor, x_NF: Tensor) -> None:
-    if x_nF.shape != (len(rows_n), x_NF.shape[1]) or x_nF.dtype != x_NF.dtype:
-        raise ValueError(f"holds {x_nF.dtype} of shape {tuple(x_nF.shape)}, not rows of {x_NF.shape[1]} {x_NF.dtype}")
-    if len(rows_n) and not 0 <= int(rows_n.min()) <= int(rows_n.max()) < len(x_NF):
-        raise ValueError(f"holds images up to {int(rows_n.max())} of {len(x_NF)}")
 
 
 def write_parts(folder: Path, rank: int, x_NF: Tensor, batches: Sequence[Tensor]) -> None:

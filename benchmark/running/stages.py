@@ -20,7 +20,7 @@ from benchmark.data import DataSet, DataSpec
 from benchmark.networks.base import Diverged, FrozenModule, Job, Made, Network
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Found, Measurement, Split
-from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, Kept, OtherFailed, Subject
+from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, OtherFailed, Subject
 from benchmark.running import attempts
 from benchmark.running.attempts import SCRATCH_NAME
 from benchmark.running.folder import read_record
@@ -248,7 +248,7 @@ def _subject(network: Network, measurement: Measurement, load: Callable[[DataSpe
         requests=job.requests,
         execution=job.execution,
         folder=scratch / measurement.data.digest[:10],
-        kept=Kept(scratch, job.process, job.execution.checkpoint_seconds),
+        own=scratch / measurement.id,
     )
 
 

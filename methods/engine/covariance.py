@@ -3,17 +3,19 @@
 With X centred (N x D) and H = X Xᵀ, exactly:  Σ_{dd'} Cov_{dd'}² = ‖H‖²_F/(N−1)², with gradient 4 H X/(N−1)².
 With A, B standardised and R = AᵀB/N, exactly:  Σ_{dd'} R_{dd'}² = ⟨A Aᵀ, B Bᵀ⟩_F/N², with gradient 2 B Bᵀ A/N² by A.
 Primal: Cov or R (D x D), over blocks of this rank's rows. Dual: the Gram matrices (N x N), over blocks of columns.
-Any number of views: sums run over views, and over pairs a < b. `forms` counts the flop.
+Any number of views: sums run over views, and over pairs a < b with weights. `forms` counts the flop.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from ..pairing import Pair
 from .matmul import add_product_, as_operand, inner, product_
 from .rows import CentredBatch
 
@@ -54,23 +56,20 @@ def primal_covariance(batch: CentredBatch, view: int) -> SquareSum:
     return square_sum, write_
 
 
-# Σ_{a<b} Σ_{dd'} R² (float64), R_dd of every pair, and write_(out, α, β_PD): ∂/∂x of α Σ R² + Σ_p β_p·diag R_p.
+# Σ_p w_p Σ_{dd'} R² (float64), R_dd of every pair, and write_(out, α, β_PD): ∂/∂x of α Σ w R² + Σ_p β_p·diag R_p.
 Correlation = tuple[Tensor, Tensor, Callable[[list[Tensor], float, Tensor], None]]
 
 
 @dataclass(frozen=True)
 class StandardisedBatch:
-    """Views standardised over the batch: A = (x − mean)/√(Var + 1e-5), Var dividing by N."""
+    """Views standardised over the batch: A = (x − mean)/√(Var + 1e-5), Var dividing by N; and the pairs that meet."""
 
     centred: CentredBatch
+    weights: Mapping[Pair, float]  # w of the pairs of views a < b
 
     @cached_property
     def inverse_deviations(self) -> Tensor:
         return (self.centred.square_deviations / self.centred.count + STANDARD_EPSILON).rsqrt()
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        return list(combinations(self.centred.indices, 2))
 
     def columns(self, view: int, cols: slice) -> Tensor:
         """Some columns of the rows of all ranks, (N, C)."""
@@ -82,25 +81,26 @@ class StandardisedBatch:
 
     def diagonals(self, blocks: list[Tensor]) -> Tensor:
         """What these rows add to N R_dd of every pair, (P, D)."""
-        return torch.stack([torch.linalg.vecdot(blocks[a], blocks[b], dim=0) for a, b in self.pairs])
+        return torch.stack([torch.linalg.vecdot(blocks[a], blocks[b], dim=0) for a, b in self.weights])
 
 
 def dual_correlation(standardised: StandardisedBatch) -> Correlation:
-    batch, pairs = standardised.centred, standardised.pairs
+    batch, weights = standardised.centred, standardised.weights
     diagonals_PD = reduce(torch.add, (standardised.diagonals(standardised.rows(rows)) for rows in batch.row_tiles()))
     grams = [batch.gram(standardised.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
-    square_sum = torch.stack([batch.inner(grams[a], grams[b]) for a, b in pairs]).sum() / batch.count**2
+    square_sums = [weight * batch.inner(grams[a], grams[b]) for (a, b), weight in weights.items()]
+    square_sum = torch.stack(square_sums).sum() / batch.count**2
 
     def write_(out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
-        """dL/dA_a = 2α/N² Σ_{b≠a} K_b A_a + 1/N Σ_{b≠a} A_b diag β_ab, K_b = A_b A_bᵀ."""
-        partners = [_others(grams, view).mul_(2 * alpha / batch.count**2) for view in batch.indices]
+        """dL/dA_a = 2α/N² Σ_b w_ab K_b A_a + 1/N Σ_b A_b diag β_ab, K_b = A_b A_bᵀ, over pairs a, b."""
+        partners = [_partner(grams, weights, view, 2 * alpha / batch.count**2) for view in batch.indices]
         for cols in batch.column_tiles():
             blocks = [standardised.columns(view, cols) for view in batch.indices]
             gradients = [gradient[:, cols] for gradient in out]
             for gradient_nC, partner_nN, block_NC in zip(gradients, partners, blocks, strict=True):
                 product_(gradient_nC, partner_nN, block_NC.to(batch.matmul_dtype))
             own = [block_NC[batch.own] for block_NC in blocks]
-            for (a, b), beta_C in zip(pairs, beta_PD[:, cols], strict=True):
+            for (a, b), beta_C in zip(weights, beta_PD[:, cols], strict=True):
                 gradients[a].addcmul_(own[b], beta_C, value=1 / batch.count)
                 gradients[b].addcmul_(own[a], beta_C, value=1 / batch.count)
             along_VC = torch.stack([torch.linalg.vecdot(*pair, dim=0) for pair in zip(gradients, own, strict=True)])
@@ -110,41 +110,47 @@ def dual_correlation(standardised: StandardisedBatch) -> Correlation:
     return square_sum, batch.group.all_reduce_(diagonals_PD) / batch.count, write_
 
 
-def _others(grams: list[Tensor], view: int) -> Tensor:
-    """Sum of the other views' Gram matrices: for two views the other itself, else a new tensor."""
-    others = [gram for index, gram in enumerate(grams) if index != view]
-    return others[0] if len(others) == 1 else torch.stack(others).sum(0)
+def _partner(grams: list[Tensor], weights: Mapping[Pair, float], view: int, factor: float) -> Tensor:
+    """factor · Σ_b w_ab K_b over the partners b of view a: of two views in K_b's memory, of more a new tensor."""
+    factors = {b if a == view else a: factor * w for (a, b), w in weights.items() if view in (a, b)}
+    if len(grams) == 2:
+        return grams[1 - view].mul_(factors[1 - view])
+    partner = torch.zeros_like(grams[0])
+    for other, own_factor in factors.items():
+        partner.add_(grams[other], alpha=own_factor)
+    return partner
 
 
 def primal_correlation(standardised: StandardisedBatch) -> Correlation:
-    batch, pairs = standardised.centred, standardised.pairs
-    correlations = [batch.means.new_zeros((batch.width, batch.width)) for _ in pairs]
-    diagonals_PD = batch.means.new_zeros((len(pairs), batch.width))
+    batch, weights = standardised.centred, standardised.weights
+    correlations = {pair: batch.means.new_zeros((batch.width, batch.width)) for pair in weights}
+    diagonals_PD = batch.means.new_zeros((len(weights), batch.width))
     for rows in batch.row_tiles():
         blocks = standardised.rows(rows)
         diagonals_PD += standardised.diagonals(blocks)
-        for (a, b), correlation_DD in zip(pairs, correlations, strict=True):
+        for (a, b), correlation_DD in correlations.items():
             add_product_(correlation_DD, blocks[a].T, blocks[b].to(batch.matmul_dtype))
-    for correlation_DD in correlations:
+    for correlation_DD in correlations.values():
         batch.group.all_reduce_(correlation_DD).div_(batch.count)
-    square_sum = torch.stack([inner(matrix, matrix) for matrix in correlations]).sum()
+    square_sum = torch.stack([weights[pair] * inner(r_DD, r_DD) for pair, r_DD in correlations.items()]).sum()
     diagonals_PD = batch.group.all_reduce_(diagonals_PD) / batch.count
 
     def write_(out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
-        """dL/dA = B Gᵀ and dL/dB = A G with G = (2α R + diag β)/N."""
+        """dL/dA = B Gᵀ and dL/dB = A G with G = (2α w R + diag β)/N."""
         along_VD = torch.zeros_like(batch.means)  # Σ_i A_id dL/dA_id / N a view: row or column sums of R ∘ G
-        operands = []
-        for (a, b), correlation_DD, beta_D in zip(pairs, correlations, beta_PD / batch.count, strict=True):
+        operands = {}
+        for (a, b), beta_D in zip(weights, beta_PD / batch.count, strict=True):
+            correlation_DD = correlations[a, b]
             product_DD = correlation_DD.clone()
-            correlation_DD.mul_(2 * alpha / batch.count).diagonal().add_(beta_D)  # G, in R's memory
+            correlation_DD.mul_(2 * alpha * weights[a, b] / batch.count).diagonal().add_(beta_D)  # G, in R's memory
             product_DD.mul_(correlation_DD)
             along_VD[a] += product_DD.sum(1)
             along_VD[b] += product_DD.sum(0)
-            operands.append(as_operand(correlation_DD, batch.matmul_dtype))
+            operands[a, b] = as_operand(correlation_DD, batch.matmul_dtype)
         for rows in batch.row_tiles():
             blocks = standardised.rows(rows)
             gradients = [gradient[rows].zero_() for gradient in out]
-            for (a, b), (g_DD, scale) in zip(pairs, operands, strict=True):
+            for (a, b), (g_DD, scale) in operands.items():
                 add_product_(gradients[a], blocks[b], g_DD.T, scale)
                 add_product_(gradients[b], blocks[a], g_DD, scale)
             _destandardise_(gradients, blocks, along_VD, standardised.inverse_deviations)

@@ -8,9 +8,12 @@ Flop of value and gradient on one of W ranks, N rows in all, a view (sphere kern
 | dual, W > 1 | 4 N² D / W | 4 N² D / W | 8 N² D / W |
 | primal | 4 N D² / W | 4 N D² / W | 6 N D² / W |
 
+Sliced tests have one form, 4 N D S / W a view for S directions.
+
 What is moved, once, in the forward pass: dual and row-wise forms gather the V N D embeddings in the type of matrix
-products or their own; primal ones sum one D x D float32 matrix over the ranks for each view, or pair. The rest is
-numbers by row or column. `tests/methods/engine/test_per_rank.py` counts flop and bytes on one rank of four.
+products or their own; primal ones sum one D x D float32 matrix over the ranks for each view, or pair; VISReg swaps the
+projections N S / W of a rank's rows, there and back. The rest is numbers by row, column or direction.
+`tests/methods/engine/test_per_rank.py` counts flop and bytes on one rank of four.
 
 Both forms run close to the machine's matrix-product rate, so that flop stands for time. What is done elementwise on the
 N x N tiles counts as if D were larger by `ENTRY`.

@@ -11,13 +11,16 @@ Two measures of V views on the sphere (see `sphere`), each O(tile²) memory besi
 Sharded over W ranks each rank does its own rows against all: 4 N² D / W flop, N D elements received a view.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..kernels.kernel import RotationInvariantKernel
+from ..pairing import Pair
 from .matmul import add_product_, gram_, symmetric_gram_
 from .sphere import Measured, PointGradient, Points
 from .tiles import slices, tile_rows
@@ -49,8 +52,8 @@ class Tile:
         return matrix.diagonal(offset) if inside else matrix[:0, 0]
 
 
-def tiles(points: Points, within: bool, across: bool) -> Iterator[Tile]:
-    """Every ordered pair of rows of one view (within) and of two different views (across), once, mirrors counted.
+def tiles(points: Points, pairs: Collection[Pair]) -> Iterator[Tile]:
+    """Every ordered pair of rows of these pairs of views, a ≤ b, once, mirrors counted.
 
     Alone, a process walks the upper triangle; among ranks, each walks its own rows against all.
     """
@@ -58,7 +61,7 @@ def tiles(points: Points, within: bool, across: bool) -> Iterator[Tile]:
     alone, own = points.group.world_size == 1, points.own
     for a in range(len(points.views)):
         for b in range(a if alone else 0, len(points.views)):
-            if not (within if a == b else across):
+            if (min(a, b), max(a, b)) not in pairs:
                 continue
             for rows in slices(own.stop, step, start=own.start):
                 for cols in slices(count, step, start=rows.start if alone and a == b else 0):
@@ -88,14 +91,17 @@ def add_gradient_(gradient: PointGradient, points: Points, tile: Tile, weights_R
         add_product_(gradient.unscaled[tile.b][tile.cols], weights_RC.T, points.operands[tile.a][tile.rows])
 
 
-def pair_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel, across: bool = False) -> Measured:
-    """S_a = Σ_{i≠j} φ(z_i^a·z_j^a), one a view; or `across`: one sum over i, j and ordered pairs of different views.
+def pair_sums(
+    points: Points, gradient: bool, *, kernel: RotationInvariantKernel, pairs: Collection[Pair], across: bool = False
+) -> Measured:
+    """S_a = Σ_{i≠j} φ(z_i^a·z_j^a), one a view, 0 where (a, a) is not among `pairs`.
 
+    Or `across`: one sum over i, j and the ordered pairs of different views in `pairs`, which holds them a < b.
     Within a view the diagonal is left out: φ(1) is a constant on the sphere, and need not be smooth there.
     """
     by_points = PointGradient.zeros(points) if gradient else None
     sums = points.scales.new_zeros(1 if across else len(points.views), dtype=torch.float64)
-    for tile in tiles(points, within=not across, across=across):
+    for tile in tiles(points, pairs):
         t_RC = cosines(points, tile)
         value_RC, derivative_RC = _evaluate(kernel, tile, t_RC, exclude=tile.a == tile.b)
         sums[0 if across else tile.a] += value_RC.sum(1).sum(dtype=torch.float64) * (2 if tile.mirrored else 1)
@@ -110,30 +116,49 @@ def pair_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel
     return points.group.all_reduce_(sums), gradient_of
 
 
-def row_sums(points: Points, gradient: bool, *, kernel: RotationInvariantKernel) -> Measured:
-    """S_i^a = Σ_b Σ_{j≠i} φ(z_i^a·z_j^b), one a row (V, N): over all views of all other images."""
+def row_sums(
+    points: Points,
+    gradient: bool,
+    *,
+    kernel: RotationInvariantKernel,
+    negatives: Collection[int],
+    across: bool = True,
+) -> Measured:
+    """S_i^a = Σ_b Σ_{j≠i} φ(z_i^a·z_j^b), one a row (V, N): over the views b in `negatives` of all other images.
+
+    Not `across` views: over the row's own view b = a, and 0 where that is not in `negatives`.
+    """
+    views = range(len(points.views))
+    pairs = {(a, b) for a in views for b in views if a <= b and (a in negatives or b in negatives)}
+    if not across:
+        pairs = {(view, view) for view in negatives}
     kept: list[Tensor | None] = []
     room = sum(view.numel() for view in points.views) // 2 if gradient else 0
     sums_Vn = torch.zeros_like(points.inverse_norms, dtype=torch.float64)
-    for tile in tiles(points, within=True, across=True):
+    for tile in tiles(points, pairs):
         t_RC = cosines(points, tile)
         kept.append(t_RC if t_RC.numel() <= room else None)
         room -= t_RC.numel() if kept[-1] is not None else 0
         value_RC, _ = _evaluate(kernel, tile, t_RC, exclude=True)
-        sums_Vn[tile.a, tile.own_rows(points)] += value_RC.sum(1)
-        if tile.mirrored:
+        if tile.b in negatives:
+            sums_Vn[tile.a, tile.own_rows(points)] += value_RC.sum(1)
+        if tile.mirrored and tile.a in negatives:
             sums_Vn[tile.b, tile.cols] += value_RC.sum(0)
 
     def gradient_of(by_sums_VN: Tensor) -> PointGradient:
-        """The second pass: a pair (i, j) weighs φ'(z_i·z_j) (∂L/∂S_i + ∂L/∂S_j)."""
+        """The second pass: a pair (i, j) weighs φ'(z_i·z_j) (∂L/∂S_i + ∂L/∂S_j), each where S has it."""
         by_points = PointGradient.zeros(points)
         by_sums_VN = by_sums_VN.to(points.dtype)
         kept.reverse()  # so that each is let go once it is used
-        for tile in tiles(points, within=True, across=True):
+        for tile in tiles(points, pairs):
             t_RC = kept.pop()
             t_RC = cosines(points, tile) if t_RC is None else t_RC
             _, derivative_RC = _evaluate(kernel, tile, t_RC, exclude=True)
-            derivative_RC.mul_(by_sums_VN[tile.a, tile.rows, None] + by_sums_VN[tile.b, tile.cols])
+            by_rows_R1, by_cols_C = by_sums_VN[tile.a, tile.rows, None], by_sums_VN[tile.b, tile.cols]
+            if tile.a in negatives and tile.b in negatives:
+                derivative_RC.mul_(by_rows_R1 + by_cols_C)
+            else:
+                derivative_RC.mul_(by_rows_R1 if tile.b in negatives else by_cols_C)
             add_gradient_(by_points, points, tile, derivative_RC, t_RC)
         return by_points
 

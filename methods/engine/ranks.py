@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -53,6 +54,34 @@ class Group:
         if self.world_size == 1:
             return local
         return self.all_gather(local.movedim(-1, 0)).movedim(0, -1).contiguous()
+
+    def swap_to_lines(self, local_Mn: Tensor) -> tuple[Tensor, slice]:
+        """From all M lines of this rank's columns to this rank's share of the lines, whole (L, N); and which."""
+        lines, width = self._lines(len(local_Mn)), local_Mn.shape[1]
+        own = lines[self.rank]
+        if self.world_size == 1:
+            return local_Mn, own
+        received = local_Mn.new_empty((self.world_size, own.stop - own.start, width))
+        sizes = [(line.stop - line.start) * width for line in lines]
+        dist.all_to_all_single(
+            received.view(-1), local_Mn.reshape(-1), [received[0].numel()] * self.world_size, sizes, group=self.group
+        )
+        return received.transpose(0, 1).flatten(1), own
+
+    def swap_back_(self, local_Mn: Tensor, whole_LN: Tensor) -> None:
+        """The other way, into what `swap_to_lines` was given (contiguous)."""
+        if self.world_size == 1:
+            return
+        sizes = [(line.stop - line.start) * local_Mn.shape[1] for line in self._lines(len(local_Mn))]
+        sent = whole_LN.unflatten(1, (self.world_size, -1)).transpose(0, 1).flatten()
+        dist.all_to_all_single(
+            local_Mn.view(-1), sent, sizes, [sent.numel() // self.world_size] * self.world_size, group=self.group
+        )
+
+    def _lines(self, count: int) -> list[slice]:
+        """Which of so many lines each rank has: as equal shares as there are."""
+        bounds = [count * rank // self.world_size for rank in range(self.world_size + 1)]
+        return [slice(*pair) for pair in pairwise(bounds)]
 
     def all_reduce_(self, tensor: Tensor) -> Tensor:
         """Sum over ranks, in place."""

@@ -4,8 +4,9 @@ With x the embeddings, r = 1/‖x‖ and z = r x, every sphere loss of this pack
 
     loss = outer(δ, S),   δ_ab,i = ‖z_i^a − z_i^b‖²  (V, V, N),   S = sums of φ(z_i·z_j)
 
-and δ carries the alignment, S the regulariser. The outer function is differentiated by autograd on those few numbers;
-what is left is linear in the rows and is done here in one pass over them, normalisation included:
+and δ carries the alignment, S the regulariser; of δ only the pairs of views that the loss looks at are computed. The
+outer function is differentiated by autograd on those few numbers; what is left is linear in the rows and is done here
+in one pass over them, normalisation included:
 
     dL/dx_i^a = r_i^a (1 − z zᵀ)[ g_i^a + Σ_b 2 k_ab,i (z_i^a − z_i^b) ],   k = ∂L/∂δ_ab + ∂L/∂δ_ba
 
@@ -15,13 +16,15 @@ No normalised copy of x is made in full precision: inner products are rescaled i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from ..pairing import Pair
 from .matmul import working_dtype
 from .ranks import Group, ShardedViews
 from .tiles import row_blocks
@@ -67,18 +70,20 @@ class Points(ShardedViews):
         """The type of matrix products."""
         return self.local_operands[0].dtype
 
-    def squared_distances(self) -> Tensor:
-        """δ_VVN for the images of all ranks, float64. From differences of rows: exact where views nearly agree."""
+    def squared_distances(self, pairs: Collection[Pair]) -> Tensor:
+        """δ_VVN for the images of all ranks, float64; 0 but for these pairs of views, a < b, and the same b, a.
+
+        From differences of rows: exact where views nearly agree.
+        """
         count = len(self.views)
         delta_VVn = self.views[0].new_zeros((count, count, len(self.views[0])), dtype=self.dtype)
         for rows in row_blocks(self.views[0]):
-            for a in range(count):
-                for b in range(a + 1, count):
-                    r_a, r_b = self.inverse_norms[a, rows, None], self.inverse_norms[b, rows, None]
-                    difference_RD = self.views[a][rows] * r_a
-                    difference_RD.addcmul_(self.views[b][rows].to(self.dtype), r_b, value=-1)
-                    square_R = torch.linalg.vecdot(difference_RD, difference_RD)
-                    delta_VVn[a, b, rows] = delta_VVn[b, a, rows] = square_R
+            for a, b in pairs:
+                r_a, r_b = self.inverse_norms[a, rows, None], self.inverse_norms[b, rows, None]
+                difference_RD = self.views[a][rows] * r_a
+                difference_RD.addcmul_(self.views[b][rows].to(self.dtype), r_b, value=-1)
+                square_R = torch.linalg.vecdot(difference_RD, difference_RD)
+                delta_VVn[a, b, rows] = delta_VVn[b, a, rows] = square_R
         return self.group.all_gather_last(delta_VVn).double()
 
 
@@ -96,11 +101,16 @@ class PointGradient:
         radial = torch.zeros_like(points.inverse_norms)
         return PointGradient(unscaled, radial, torch.ones_like(radial[:, 0]))
 
-    def by_views_(self, points: Points, delta_VVN: Tensor, by_delta_VVN: Tensor) -> list[Tensor]:
-        """dL/dx of this rank's rows, written over g; by_delta = ∂L/∂δ. Times W, for DDP averages over ranks."""
+    def by_views_(
+        self, points: Points, pairs: Collection[Pair], delta_VVN: Tensor, by_delta_VVN: Tensor
+    ) -> list[Tensor]:
+        """dL/dx of this rank's rows, written over g; by_delta = ∂L/∂δ of these pairs. Times W, as DDP averages."""
         world, own, r_Vn = points.group.world_size, points.own, points.inverse_norms
         factors_V1 = (self.factors * world).to(points.dtype)[:, None]
         k_VVn = 2 * world * (by_delta_VVN + by_delta_VVN.transpose(0, 1))[..., own]
+        for a, b in combinations(range(len(points.views)), 2):
+            if (a, b) not in pairs:  # δ_ab is the constant 0
+                k_VVn[a, b] = k_VVn[b, a] = 0
         # What multiplies x_i^b: the tangent part of z − z' is (1 − δ/2) z − z', as z·(z − z') = δ/2.
         along_Vn = (k_VVn * (1 - delta_VVN[..., own] / 2)).sum(1) - factors_V1 * self.radial
         of_views_VVn = ((torch.diag_embed(along_Vn.T).movedim(0, -1) - k_VVn) * r_Vn[:, None] * r_Vn).to(points.dtype)
@@ -109,6 +119,8 @@ class PointGradient:
             for a, unscaled in enumerate(self.unscaled):
                 gradient_RD = unscaled[rows].mul_(of_g_Vn[a, rows, None])
                 for b, view in enumerate(points.views):
+                    if a != b and (min(a, b), max(a, b)) not in pairs:
+                        continue
                     gradient_RD.addcmul_(view[rows].to(points.dtype), of_views_VVn[a, b, rows, None])
         return self.unscaled
 

@@ -7,6 +7,8 @@ Every coefficient follows from one formula (Rodrigues; integrate by parts l time
 where E_D averages over t = u·v for u uniform on S^(D−1).
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +22,8 @@ from .legendre import legendre_series, log_gamma_ratio, log_harmonic_dimensions,
 HORNER_DEGREE = 6  # above it the monomials of a Legendre series cancel too much in low dimension: use the recurrence
 HEAT_DEGREES = 2000  # the longest heat series that is summed
 LARGEST_LOG = 700.0  # of a coefficient in double precision
+INDUCED_DEGREE = 24  # of the induced kernel's power series: a_k is at most 1/k!
+INDUCED_PRECISION = 1e-20  # powers below this share of the first are left out
 
 
 class ZonalFunction:
@@ -41,6 +45,17 @@ class ZonalFunction:
         """a_0..a_K with φ(t) = Σ a_k t^k, where φ is a polynomial of low degree; None otherwise."""
         return None
 
+    def scaled(self, factor: float) -> tuple[float, ZonalFunction]:
+        """(c, φ') with c φ' = factor · φ: c = 1 where the factor costs nothing inside."""
+        return factor, self
+
+    def stein(self, dim: int) -> ZonalFunction:
+        """Σ_l b_l λ_l/2 P_l(D; t) with λ_l = l (l + D − 2), which is ½((t² − 1) φ'' + (D − 1) t φ').
+
+        Raises ValueError where that is infinite at t = 1.
+        """
+        raise ValueError(f"{type(self).__name__} has no Stein transform: the sum of b_l l (l + D − 2) is infinite")
+
 
 @dataclass(frozen=True)
 class Series(ZonalFunction):
@@ -61,6 +76,12 @@ class Series(ZonalFunction):
 
     def monomials(self, dim: int) -> tuple[float, ...] | None:
         return _monomials(self.weights, dim) if len(self.weights) <= HORNER_DEGREE + 1 else None
+
+    def scaled(self, factor: float) -> tuple[float, Series]:
+        return 1.0, Series(tuple(factor * weight for weight in self.weights))
+
+    def stein(self, dim: int) -> Series:
+        return Series(tuple(weight * degree * (degree + dim - 2) / 2 for degree, weight in enumerate(self.weights)))
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,42 @@ class Polynomial(ZonalFunction):
     def monomials(self, dim: int) -> tuple[float, ...] | None:
         return self.powers
 
+    def scaled(self, factor: float) -> tuple[float, Polynomial]:
+        return 1.0, Polynomial(tuple(factor * power for power in self.powers))
+
+    def stein(self, dim: int) -> Polynomial:
+        """t^k becomes ½ k (k + D − 2) t^k − ½ k (k − 1) t^(k−2)."""
+        powers = [power * k * (k + dim - 2) / 2 for k, power in enumerate(self.powers)]
+        for k in range(2, len(powers)):
+            powers[k - 2] -= self.powers[k] * k * (k - 1) / 2
+        return Polynomial(tuple(powers))
+
+
+@dataclass(frozen=True)
+class Induced(ZonalFunction):
+    """φ(t) = ∫ exp(−(1 − t) a²) ρ_D(a) da = ₁F₁(½; D/2; −(1 − t)), ρ_D the law of a coordinate of the sphere.
+
+    That is the kernel which sliced tests of uniformity (SUSReg, arXiv 2605.26900) estimate from random slices. It is
+    evaluated as the series φ(t) = Σ_k a_k t^k with a_k = E[a^(2k) e^(−a²)]/k!, all positive and at most 1/k!.
+    """
+
+    def value_and_derivative(self, t: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        return horner(self.monomials(dim), t)
+
+    def coefficients(self, max_degree: int, dim: int) -> np.ndarray:
+        more = 24  # powers beyond the last degree, which add to its coefficient: less than 1/24! of it
+        return Polynomial(_induced_powers(max_degree + more, dim)).coefficients(max_degree, dim)
+
+    def at_one(self, dim: int) -> float:
+        return 1.0
+
+    def monomials(self, dim: int) -> tuple[float, ...]:
+        powers = _induced_powers(INDUCED_DEGREE, dim)
+        return tuple(power for power in powers if power > INDUCED_PRECISION * powers[0])
+
+    def stein(self, dim: int) -> Polynomial:
+        return Polynomial(_induced_powers(INDUCED_DEGREE, dim)).stein(dim)
+
 
 @dataclass(frozen=True)
 class Exponential(ZonalFunction):
@@ -111,6 +168,34 @@ class Exponential(ZonalFunction):
 
     def at_one(self, dim: int) -> float:
         return math.exp(self.rate - self.shift)
+
+    def scaled(self, factor: float) -> tuple[float, ZonalFunction]:
+        return (1.0, Exponential(self.rate, self.shift - math.log(factor))) if factor > 0 else (factor, self)
+
+    def stein(self, dim: int) -> ZonalFunction:
+        return ExponentialStein(self)
+
+
+@dataclass(frozen=True)
+class ExponentialStein(ZonalFunction):
+    """The Stein transform of φ(t) = exp(κ t − shift): ½ φ(t) (κ² (t² − 1) + (D − 1) κ t)."""
+
+    exponential: Exponential
+
+    def value_and_derivative(self, t: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+        rate = self.exponential.rate
+        half, _ = self.exponential.value_and_derivative(t, dim)
+        half.mul_(0.5)
+        factor = t.mul(rate).add_(dim - 1).mul_(t).sub_(rate).mul_(rate)
+        derivative = t.mul(2 * rate).add_(dim - 1).add_(factor).mul_(rate).mul_(half)
+        return half.mul_(factor), derivative
+
+    def coefficients(self, max_degree: int, dim: int) -> np.ndarray:
+        degrees = np.arange(max_degree + 1.0)
+        return self.exponential.coefficients(max_degree, dim) * degrees * (degrees + dim - 2) / 2
+
+    def at_one(self, dim: int) -> float:
+        return (dim - 1) / 2 * self.exponential.rate * self.exponential.at_one(dim)
 
 
 @dataclass(frozen=True)
@@ -162,6 +247,15 @@ class Heat(ZonalFunction):
     def at_one(self, dim: int) -> float:
         return math.fsum(_heat_series(self.time, dim))
 
+    def stein(self, dim: int) -> Series:
+        return Series(_heat_series(self.time, dim)).stein(dim)
+
+    def normalised(self, dim: int) -> Series:
+        """φ/φ(1), whose coefficients are in range where φ(1) is not: the number of degrees grows as D e^(−τD)."""
+        logs = Heat(self.time).log_coefficients(HEAT_DEGREES, dim)
+        shares = np.exp(logs - np.logaddexp.reduce(logs))
+        return Series(tuple(shares[: _heat_degrees(logs, self.time, dim)].tolist()))
+
 
 def horner(powers: tuple[float, ...], t: Tensor) -> tuple[Tensor, Tensor]:
     """Σ a_k t^k and its derivative, two fused multiply-adds in place per degree."""
@@ -202,7 +296,33 @@ def _log_hyp0f1(order: float, x: float) -> float:
 def _heat_series(time: float, dim: int) -> tuple[float, ...]:
     """The heat kernel's weights up to the degree where they stop mattering in double precision."""
     logs = Heat(time).log_coefficients(HEAT_DEGREES, dim)
+    if logs.max() > LARGEST_LOG:
+        raise _too_small(time, dim)
+    return tuple(np.exp(logs[: _heat_degrees(logs, time, dim)]).tolist())
+
+
+def _heat_degrees(logs: np.ndarray, time: float, dim: int) -> int:
+    """How many of these log b_l matter in double precision."""
     kept = np.flatnonzero(logs > np.logaddexp.reduce(logs) + math.log(1e-18))
-    if logs.max() > LARGEST_LOG or kept[-1] == HEAT_DEGREES:
-        raise ValueError(f"tau = {time!r} is too small for the heat kernel to be summed in dimension {dim}")
-    return tuple(np.exp(logs[: kept[-1] + 1]).tolist())
+    if kept[-1] == HEAT_DEGREES:
+        raise _too_small(time, dim)
+    return int(kept[-1]) + 1
+
+
+def _too_small(time: float, dim: int) -> ValueError:
+    return ValueError(f"tau = {time!r} is too small for the heat kernel to be summed in dimension {dim}")
+
+
+@lru_cache(maxsize=64)
+def _induced_powers(degree: int, dim: int) -> tuple[float, ...]:
+    """a_k = E[a^(2k) e^(−a²)]/k! = (½)_k/((D/2)_k k!) · e^(−1) ₁F₁((D − 1)/2; D/2 + k; 1), a sum of positive terms."""
+    powers, leading = [], math.exp(-1)
+    for k in range(degree + 1):
+        terms, term = [1.0], 1.0
+        while term > 1e-18:
+            m = len(terms) - 1
+            term *= ((dim - 1) / 2 + m) / ((dim / 2 + k + m) * (m + 1))
+            terms.append(term)
+        powers.append(leading * math.fsum(terms))
+        leading *= (k + 0.5) / ((dim / 2 + k) * (k + 1))
+    return tuple(powers)

@@ -11,21 +11,32 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from .functions import Distance, Exponential, Heat, Polynomial, Series, ZonalFunction, mean_distance
-from .legendre import check_dimension
+from .functions import (
+    LARGEST_LOG,
+    Distance,
+    Exponential,
+    Heat,
+    Induced,
+    Polynomial,
+    Series,
+    ZonalFunction,
+    mean_distance,
+)
+from .legendre import check_dimension, log_harmonic_dimensions
 
 
 @dataclass(frozen=True)
 class RotationInvariantKernel:
     """K(u, v) = φ(u·v) = Σ_i c_i φ_i(u·v) with c_i ≥ 0, bound to a dimension.
 
-    Make one with `legendre`, `rbf`, `exponential`, `quadratic`, `polynomial`, `distance`, `heat` or `make_kernel`.
+    Make one with `legendre`, `rbf`, `exponential`, `quadratic`, `polynomial`, `distance`, `heat`, `bandlimited`,
+    `induced` or `make_kernel`.
     """
 
     parts: tuple[tuple[float, ZonalFunction], ...]  # (c_i, φ_i)
@@ -83,6 +94,28 @@ class RotationInvariantKernel:
         """The kernel of the same coefficients up to degree L: Σ_{l≤L} b_l P_l."""
         return _single(Series(tuple(self.coefficients(max_degree).tolist())), self.dim)
 
+    def stein(self) -> RotationInvariantKernel:
+        """The kernel of coefficients b_l λ_l/2, λ_l = l (l + D − 2) the eigenvalues of −Δ on the sphere.
+
+        Its MMD² to the uniform distribution is the kernel Stein discrepancy of this kernel (arXiv 2606.17603): by the
+        Gegenbauer equation E[½((t² − 1) φ''(t) + (D − 1) t φ'(t))] = ½ Σ_l b_l λ_l E P_l(t).
+        Raises ValueError where Σ_l b_l λ_l is infinite (`distance`).
+        """
+        parts = tuple((factor, function.stein(self.dim)) for factor, function in self.parts)
+        return RotationInvariantKernel(parts, self.dim)
+
+    def normalised(self) -> RotationInvariantKernel:
+        """φ/φ(1). Of a heat kernel also where φ(1) itself overflows."""
+        match self.parts:
+            case ((_, Heat() as function),):
+                return _single(function.normalised(self.dim), self.dim)
+        return self * (1 / self.value_at_one)
+
+    def unit_mmd(self) -> RotationInvariantKernel:
+        """φ/(φ(1) − b_0), whose MMD² to the uniform distribution is 1 for a collapsed batch."""
+        kernel = self.normalised()
+        return kernel * (1 / (kernel.value_at_one - kernel.constant))
+
     def __add__(self, other: RotationInvariantKernel) -> RotationInvariantKernel:
         if not isinstance(other, RotationInvariantKernel):
             return NotImplemented
@@ -94,7 +127,7 @@ class RotationInvariantKernel:
         if not isinstance(factor, (int, float)):
             return NotImplemented
         _check(0 <= factor < math.inf, f"a kernel's factor must be finite and at least 0, not {factor!r}")
-        return RotationInvariantKernel(tuple((factor * c, function) for c, function in self.parts), self.dim)
+        return RotationInvariantKernel(tuple(function.scaled(factor * c) for c, function in self.parts), self.dim)
 
     __rmul__ = __mul__
 
@@ -162,25 +195,45 @@ def heat(tau: float, dim: int) -> RotationInvariantKernel:
     return _single(Heat(float(tau)), dim)
 
 
-MAKERS: dict[str, Callable[..., RotationInvariantKernel]] = {
-    maker.__name__: maker for maker in (legendre, rbf, exponential, quadratic, polynomial, distance, heat)
+def bandlimited(degree: int, dim: int) -> RotationInvariantKernel:
+    """φ(t) = Σ_{l≤L} dim(l, D) P_l(D; t), every harmonic up to degree L alike; `degree` is L ≥ 1.
+
+    At D = 256 and L = 2 degree 2 carries 99 % of φ(1) − b_0.
+    """
+    whole = isinstance(degree, int) and not isinstance(degree, bool) and degree >= 1
+    _check(whole, f"the degree of a bandlimited kernel must be a whole number of at least 1, not {degree!r}")
+    logs = log_harmonic_dimensions(degree, check_dimension(dim))
+    _check(logs[-1] < LARGEST_LOG, f"degree {degree} has more harmonics in dimension {dim} than a number can hold")
+    return _single(Series(tuple(np.exp(logs).tolist())), dim)
+
+
+def induced(dim: int) -> RotationInvariantKernel:
+    """φ(t) = ₁F₁(½; D/2; −(1 − t)), the kernel induced by slicing; see `functions.Induced`."""
+    return _single(Induced(), dim)
+
+
+Makers = Mapping[str, Callable[..., RotationInvariantKernel]]
+MAKERS: Makers = {
+    maker.__name__: maker
+    for maker in (legendre, rbf, exponential, quadratic, polynomial, distance, heat, bandlimited, induced)
 }
 
 
-def make_kernel(name: str, dim: int, **params: object) -> RotationInvariantKernel:
+def make_kernel(name: str, dim: int, makers: Makers = MAKERS, **params: object) -> RotationInvariantKernel:
     """The kernel of that name. Raises ValueError on an unknown name, or on a wrong, missing or unknown parameter."""
-    if name not in MAKERS:
-        raise ValueError(f"unknown kernel {name!r}: there is {', '.join(MAKERS)}")
+    if name not in makers:
+        raise ValueError(f"unknown kernel {name!r}: there is {', '.join(makers)}")
     try:
-        inspect.signature(MAKERS[name]).bind(dim=dim, **params)
+        inspect.signature(makers[name]).bind(dim=dim, **params)
     except TypeError as error:
-        raise ValueError(f"kernel {name!r}: {error}; its parameters are {', '.join(kernel_parameters(name))}") from None
-    return MAKERS[name](dim=dim, **params)
+        told = ", ".join(kernel_parameters(name, makers)) or "none"
+        raise ValueError(f"kernel {name!r}: {error}; its parameters are {told}") from None
+    return makers[name](dim=dim, **params)
 
 
-def kernel_parameters(name: str) -> tuple[str, ...]:
+def kernel_parameters(name: str, makers: Makers = MAKERS) -> tuple[str, ...]:
     """Names of the parameters a maker takes beside the dimension."""
-    return tuple(key for key in inspect.signature(MAKERS[name]).parameters if key != "dim")
+    return tuple(key for key in inspect.signature(makers[name]).parameters if key != "dim")
 
 
 def _single(function: ZonalFunction, dim: int) -> RotationInvariantKernel:

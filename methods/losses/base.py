@@ -1,14 +1,16 @@
 """What a loss takes and returns, and how a closed-form gradient is handed to autograd."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..engine.matmul import working_dtype
+from ..pairing import Pairing, common_weight
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Loss:
 
     value: scalar, float32 (float64 for float64 embeddings), differentiable once with respect to the views.
     terms: the named, weighted parts whose sum is the value; scalars, detached.
-    form: how it was computed: "primal" (D x D), "dual" (N x N, by tiles) or "rowwise" (by tiles, a sum a row).
+    form: how it was computed: "primal" (D x D), "dual" (N x N, by tiles), "rowwise" (by tiles, a sum a row) or "sliced"
+        (N x directions, in blocks).
     """
 
     value: Tensor
@@ -38,9 +41,23 @@ def check_views(views: Sequence[Tensor]) -> None:
         raise ValueError(f"embeddings must be floating-point with D >= 2, not {first.dtype} with D = {first.shape[1]}")
 
 
-def alignment_textbook(views: Sequence[Tensor]) -> Tensor:
-    """mean_i ‖x_i^a − x_i^b‖², averaged over pairs of views: what most losses have in common."""
-    return torch.stack([(a_ND - b_ND).square().sum(1).mean() for a_ND, b_ND in combinations(views, 2)]).mean()
+def alignment_textbook(views: Sequence[Tensor], pairing: Pairing) -> Tensor:
+    """Σ_{a<b} w_ab mean_i ‖x_i^a − x_i^b‖², which most losses have in common: by default averaged over pairs."""
+    return sum_textbook(w * (views[a] - views[b]).square().sum(1).mean() for (a, b), w in pairing.weights.items())
+
+
+def sum_textbook(scalars: Iterable[Tensor]) -> Tensor:
+    """Their sum."""
+    return torch.stack(list(scalars)).sum()
+
+
+def weighted_sum(values: Tensor, weights: Iterable[float]) -> Tensor:
+    """Σ_p w_p Σ values_p, p along the first axis."""
+    common, others = common_weight(dict(enumerate(weights)))
+    total = common * values.sum()
+    for index, more in others.items():
+        total = total + more * values[index].sum()
+    return total
 
 
 def wants_gradient(views: Sequence[Tensor]) -> bool:

@@ -5,9 +5,10 @@ exp((z_i^a·z_j^b − 1)/τ) over all views b of all other images j ≠ i (the n
 most 1, so that subtracting 1 is the shift that keeps the sum of exponentials from overflowing.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import combinations
 
 import torch
 import torch.distributed as dist
@@ -17,85 +18,102 @@ from torch import Tensor
 from ..engine.forms import choose_form
 from ..engine.pairs import row_sums
 from ..kernels.kernel import quadratic, rbf
-from .base import Loss, check_views
+from ..pairing import Pair, Pairing
+from .base import Loss, check_views, sum_textbook, weighted_sum
 from .sphere import kernel_measure, sphere_loss
 
 SMALLEST_TEMPERATURE = 0.02  # exp(−1/τ) must stay within float32
 
 
-def simclr_textbook(views: Sequence[Tensor], *, temperature: float) -> Tensor:
+def simclr_textbook(views: Sequence[Tensor], *, temperature: float, pairing: Pairing | None = None) -> Tensor:
     """NT-Xent (Chen et al. 2020): −log e^{t_ab/τ} / Σ e^{t/τ} over all other rows, averaged over positive pairs a, b.
 
-    t = z·z' over all rows of all views; a cross-entropy, every other row a class.
+    t = z·z' over all rows of all views; a cross-entropy, every other row a class. With a pairing the average is
+    over aligned pairs, weighted, and the classes of a row are the views of its image that are aligned with it and the
+    regularised views of other images.
     """
-    logits_MM = _logits_textbook(views, temperature)
-    targets = _positives_textbook(views)
-    return torch.stack([F.cross_entropy(logits_MM, target_M) for target_M in targets]).mean()
+    return _info_nce_textbook(views, temperature, pairing, further=True)
 
 
-def simclr_sfrik_textbook(views: Sequence[Tensor], *, temperature: float) -> Tensor:
+def simclr_sfrik_textbook(views: Sequence[Tensor], *, temperature: float, pairing: Pairing | None = None) -> Tensor:
     """The same with the further views of the image left out of the denominator: of two views there are none."""
-    logits_MM, targets = _logits_textbook(views, temperature), _positives_textbook(views)
+    return _info_nce_textbook(views, temperature, pairing, further=False)
+
+
+def _info_nce_textbook(
+    views: Sequence[Tensor], temperature: float, pairing: Pairing | None, *, further: bool
+) -> Tensor:
+    pairing = Pairing.of(pairing, len(views))
+    z_VND = torch.stack([F.normalize(view) for view in views])
+    images_N = torch.arange(len(views[0]), device=views[0].device)
     losses = []
-    for target_M in targets:
-        classes_MM = logits_MM
-        for further_M in targets:
-            if further_M is not target_M:
-                classes_MM = classes_MM.scatter(1, further_M[:, None], -torch.inf)
-        losses.append(F.cross_entropy(classes_MM, target_M))
-    return torch.stack(losses).mean()
+    for (a, b), weight in _ordered(pairing.aligned).items():
+        logits_NVN = torch.einsum("nd,vmd->nvm", z_VND[a], z_VND) / temperature
+        positives = {c for aligned in pairing.aligned if a in aligned for c in aligned if c != a} if further else {b}
+        classes_NVN = torch.zeros_like(logits_NVN, dtype=torch.bool)
+        classes_NVN[:, list(pairing.regularised)] = True
+        for view in range(len(views)):
+            classes_NVN[images_N, view, images_N] = view in positives
+        logits_NM = logits_NVN.masked_fill(~classes_NVN, -torch.inf).flatten(1)
+        losses.append(weight * F.cross_entropy(logits_NM, b * len(images_N) + images_N))
+    return sum_textbook(losses)
 
 
-def _logits_textbook(views: Sequence[Tensor], temperature: float) -> Tensor:
-    """z_i·z_j/τ over all rows of all views, −∞ of a row with itself."""
-    z_MD = torch.cat([F.normalize(view) for view in views])
-    return (z_MD @ z_MD.T / temperature).fill_diagonal_(-torch.inf)
-
-
-def _positives_textbook(views: Sequence[Tensor]) -> list[Tensor]:
-    """For each row the row of its image one, two, … V − 1 views before."""
-    count = len(views[0])
-    rows_M = torch.arange(len(views) * count, device=views[0].device)
-    return [rows_M.roll(shift * count) for shift in range(1, len(views))]
-
-
-def spectral_textbook(views: Sequence[Tensor], *, reg_weight: float) -> Tensor:
+def spectral_textbook(views: Sequence[Tensor], *, reg_weight: float, pairing: Pairing | None = None) -> Tensor:
     """Spectral contrastive loss on the sphere (HaoChen et al. 2021), averaged over pairs of views a ≠ b:
 
     −2 mean_i z_i^a·z_i^b + reg_weight · mean_{i≠j} (z_i^a·z_j^b)²
+
+    With a pairing: the first over aligned pairs, weighted, the second over pairs of which one view is regularised.
     """
-    losses = []
-    for a_ND, b_ND in combinations([F.normalize(view) for view in views], 2):
-        t_NN = a_ND @ b_ND.T
-        others = ~torch.eye(len(t_NN), dtype=torch.bool, device=t_NN.device)
-        losses.append(-2 * t_NN.diagonal().mean() + reg_weight * t_NN[others].square().mean())
-    return torch.stack(losses).mean()
+    pairing, z = Pairing.of(pairing, len(views)), [F.normalize(view) for view in views]
+    others_NN = ~torch.eye(len(z[0]), dtype=torch.bool, device=z[0].device)
+    positives = sum_textbook(w * (z[a] * z[b]).sum(1).mean() for (a, b), w in pairing.aligned.items())
+    contrasts = torch.stack([(z[a] @ z[b].T)[others_NN].square().mean() for a, b in pairing.contrasted])
+    return -2 * positives + reg_weight * contrasts.mean()
 
 
 def simclr(
-    views: Sequence[Tensor], *, temperature: float = 0.1, form: str = "auto", group: dist.ProcessGroup | None = None
+    views: Sequence[Tensor],
+    *,
+    temperature: float = 0.1,
+    pairing: Pairing | None = None,
+    form: str = "auto",
+    group: dist.ProcessGroup | None = None,
 ) -> Loss:
     """NT-Xent as in `simclr_textbook`.
 
-    With V > 2 views every other view of the image is a positive in turn and all stay in the denominator. `temperature`
-    is τ ≥ 0.02. Terms: `alignment` = mean (1 − t_ab)/τ, `contrast` = mean log Σ e^{(t−1)/τ}; their sum is the loss.
+    With V > 2 views every other view of the image is a positive in turn and all stay in the denominator; a `pairing`
+    says which are positives (the aligned pairs) and whose views of other images are negatives (the regularised).
+    `temperature` is τ ≥ 0.02. Terms: `alignment` = mean (1 − t_ab)/τ, `contrast` = mean log Σ e^{(t−1)/τ}; their sum is
+    the loss.
     """
-    return _info_nce(views, temperature, form, group, further=True)
+    return _info_nce(views, temperature, pairing, form, group, further=True)
 
 
 def simclr_sfrik(
-    views: Sequence[Tensor], *, temperature: float = 0.15, form: str = "auto", group: dist.ProcessGroup | None = None
+    views: Sequence[Tensor],
+    *,
+    temperature: float = 0.15,
+    pairing: Pairing | None = None,
+    form: str = "auto",
+    group: dist.ProcessGroup | None = None,
 ) -> Loss:
     """InfoNCE as in the SFRIK repository: the denominator holds the one positive and the views of other images only.
 
     Equal to `simclr` for two views (where the published code uses it); with more, the image's further views are no
-    negatives of each other. Terms and `temperature` as for `simclr`.
+    negatives of each other. Terms, `pairing` and `temperature` as for `simclr`.
     """
-    return _info_nce(views, temperature, form, group, further=False)
+    return _info_nce(views, temperature, pairing, form, group, further=False)
 
 
 def spectral(
-    views: Sequence[Tensor], *, reg_weight: float = 1.0, form: str = "auto", group: dist.ProcessGroup | None = None
+    views: Sequence[Tensor],
+    *,
+    reg_weight: float = 1.0,
+    pairing: Pairing | None = None,
+    form: str = "auto",
+    group: dist.ProcessGroup | None = None,
 ) -> Loss:
     """Spectral contrastive loss as in `spectral_textbook`.
 
@@ -103,38 +121,65 @@ def spectral(
     Terms: `alignment` = mean_i ‖z_i^a − z_i^b‖² − 2, `contrast`.
     """
     check_views(views)
-    form, measure = kernel_measure(views, quadratic(views[0].shape[1]), form, group, across=True)
+    pairing = Pairing.of(pairing, len(views))
+    kernel = quadratic(views[0].shape[1])
+    form, measure = kernel_measure(views, kernel, pairing, form, group, across=True)
+    aligned, contrasted = _ordered(pairing.aligned), _ordered(dict.fromkeys(pairing.contrasted, 1.0))
 
     def outer(delta_VVN: Tensor, sums: Tensor) -> dict[str, Tensor]:
-        positives = 1 - _of_positives(delta_VVN) / 2
-        square = (sums.sum() - positives.square().sum()) / (positives.numel() * (delta_VVN.shape[2] - 1))
-        return {"alignment": -2 * positives.mean(), "contrast": reg_weight * square}
+        positives_ON, same_images_ON = (
+            torch.stack([1 - delta_VVN[pair] / 2 for pair in pairs]) for pairs in (aligned, contrasted)
+        )
+        square = (sums.sum() - same_images_ON.square().sum()) / (same_images_ON.numel() * (delta_VVN.shape[2] - 1))
+        similarity = weighted_sum(positives_ON, aligned.values()) / positives_ON.shape[1]
+        return {"alignment": -2 * similarity, "contrast": reg_weight * square}
 
-    return sphere_loss(views, outer, measure, form, group)
+    return sphere_loss(views, outer, {*pairing.aligned, *pairing.contrasted}, measure, form, group)
 
 
 def _info_nce(
-    views: Sequence[Tensor], temperature: float, form: str, group: dist.ProcessGroup | None, *, further: bool
+    views: Sequence[Tensor],
+    temperature: float,
+    pairing: Pairing | None,
+    form: str,
+    group: dist.ProcessGroup | None,
+    *,
+    further: bool,
 ) -> Loss:
-    """Mean over images and the P = V − 1 positives of each row of log(denominator) − logit.
+    """Weighted mean over ordered aligned pairs of views, and mean over images, of log(denominator) − logit.
 
-    further: whether the denominator holds the image's further views, or but the one positive beside the negatives.
+    further: whether the denominator holds all views of the image that are aligned with the row, or but the one positive
+    beside the negatives.
     """
     check_views(views)
     if not temperature >= SMALLEST_TEMPERATURE:
         raise ValueError(f"the temperature must be at least {SMALLEST_TEMPERATURE}, not {temperature!r}")
+    pairing = Pairing.of(pairing, len(views))
     kernel = rbf(1 / (2 * temperature), views[0].shape[1])  # exp((t − 1)/τ)
     form = choose_form(form, {"rowwise": 0.0})
+    ordered = _ordered(pairing.aligned)
+
+    def mean(values_ON: Tensor) -> Tensor:
+        return weighted_sum(values_ON, ordered.values()) / values_ON.shape[1]
 
     def outer(delta_VVN: Tensor, negatives_VN: Tensor) -> dict[str, Tensor]:
-        logits_VPN = -_of_positives(delta_VVN) / (2 * temperature)  # (t − 1)/τ
-        positives_VPN = logits_VPN.exp().sum(1, keepdim=True) if further else logits_VPN.exp()
-        return {"alignment": -logits_VPN.mean(), "contrast": (negatives_VN[:, None] + positives_VPN).log().mean()}
+        logits_ON = torch.stack([delta_VVN[pair] for pair in ordered]) / (-2 * temperature)  # (t − 1)/τ
+        positives_ON = logits_ON.exp()
+        if further:
+            by_row = {
+                a: torch.stack([p for p, (c, _) in zip(positives_ON, ordered, strict=True) if c == a]).sum(0)
+                for a, _ in ordered
+            }
+            positives_ON = torch.stack([by_row[a] for a, _ in ordered])
+        negatives_ON = torch.stack([negatives_VN[a] for a, _ in ordered])
+        denominators_ON = (negatives_ON + positives_ON).log()
+        return {"alignment": -mean(logits_ON), "contrast": mean(denominators_ON)}
 
-    return sphere_loss(views, outer, partial(row_sums, kernel=kernel), form, group)
+    measure = partial(row_sums, kernel=kernel, negatives=set(pairing.regularised))
+    return sphere_loss(views, outer, pairing.aligned, measure, form, group)
 
 
-def _of_positives(delta_VVN: Tensor) -> Tensor:
-    """What belongs to two different views, for each view one after the other, (V, V − 1, N)."""
-    count = len(delta_VVN)
-    return torch.stack([torch.stack([delta_VVN[a, b] for b in range(count) if b != a]) for a in range(count)])
+def _ordered(weights: Mapping[Pair, float]) -> dict[Pair, float]:
+    """The weights of pairs a, b and b, a, half each."""
+    both = {pair: weight / 2 for (a, b), weight in weights.items() for pair in ((a, b), (b, a))}
+    return dict(sorted(both.items()))

@@ -3,9 +3,9 @@
 Both work on the embeddings as they come, not on the sphere.
 """
 
-import math
+from __future__ import annotations
+
 from collections.abc import Sequence
-from itertools import combinations
 
 import torch
 import torch.distributed as dist
@@ -13,28 +13,45 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..engine import covariance
+from ..engine.alignment import add_alignment_
 from ..engine.forms import choose_form, correlation_costs, covariance_costs
-from ..engine.matmul import closed_form, inner
+from ..engine.matmul import closed_form
 from ..engine.rows import CentredBatch
-from ..engine.tiles import row_blocks
-from .base import Loss, alignment_textbook, assemble, check_views, terms_and_gradients, wants_gradient
+from ..pairing import Pairing
+from .base import (
+    Loss,
+    alignment_textbook,
+    assemble,
+    check_views,
+    sum_textbook,
+    terms_and_gradients,
+    wants_gradient,
+    weighted_sum,
+)
 
 VARIANCE_EPSILON = 1e-4  # inside the square root of VICReg's standard deviation
 VICREG_SIM = 25.0  # the published coefficient of the mean over N and D
 
 
 def vicreg_textbook(
-    views: Sequence[Tensor], *, align_weight: float, variance_weight: float, covariance_weight: float
+    views: Sequence[Tensor],
+    *,
+    align_weight: float,
+    variance_weight: float,
+    covariance_weight: float,
+    pairing: Pairing | None = None,
 ) -> Tensor:
     """VICReg (Bardes et al. 2022), Var and Cov over the rows of a view x^v, dividing by N − 1.
 
     align_weight · mean_i ‖x_i^1 − x_i^2‖² + variance_weight · mean_v mean_d relu(1 − √(Var_d + 1e-4))
       + covariance_weight · Σ_v Σ_{d≠d'} Cov_{dd'}² / D       (for V views 2/V times the sum)
+
+    With a pairing the first is its alignment, and v runs over the regularised views.
     """
-    count, dim = views[0].shape
-    alignment, hinges, covariances = alignment_textbook(views), [], []
-    for view in views:
-        x_ND = view - view.mean(0)
+    (count, dim), pairing = views[0].shape, Pairing.of(pairing, len(views))
+    alignment, hinges, covariances = alignment_textbook(views, pairing), [], []
+    for view in pairing.regularised:
+        x_ND = views[view] - views[view].mean(0)
         hinges.append(F.relu(1 - (x_ND.var(0) + VARIANCE_EPSILON).sqrt()).mean())
         cov_DD = x_ND.T @ x_ND / (count - 1)
         covariances.append(_off_diagonal(cov_DD).square().sum() / dim)
@@ -42,17 +59,20 @@ def vicreg_textbook(
     return align_weight * alignment + spread
 
 
-def barlow_twins_textbook(views: Sequence[Tensor], *, off_diagonal_weight: float) -> Tensor:
-    """Barlow Twins (Zbontar et al. 2021): Σ_d (1 − R_dd)² + λ Σ_{d≠d'} R_{dd'}², averaged over pairs of views.
+def barlow_twins_textbook(
+    views: Sequence[Tensor], *, off_diagonal_weight: float, pairing: Pairing | None = None
+) -> Tensor:
+    """Barlow Twins (Zbontar et al. 2021): Σ_d (1 − R_dd)² + λ Σ_{d≠d'} R_{dd'}², averaged over aligned pairs of views.
 
     R = AᵀB/N, A and B the two views standardised over the batch as by BatchNorm.
     """
-    losses = []
-    for a_ND, b_ND in combinations([F.batch_norm(view, None, None, training=True) for view in views], 2):
-        r_DD = a_ND.T @ b_ND / len(a_ND)
+    losses, pairing = [], Pairing.of(pairing, len(views))
+    standardised = [F.batch_norm(view, None, None, training=True) for view in views]
+    for (a, b), weight in pairing.aligned.items():
+        r_DD = standardised[a].T @ standardised[b] / len(views[0])
         off_diagonal = off_diagonal_weight * _off_diagonal(r_DD).square().sum()
-        losses.append((1 - r_DD.diagonal()).square().sum() + off_diagonal)
-    return torch.stack(losses).mean()
+        losses.append(weight * ((1 - r_DD.diagonal()).square().sum() + off_diagonal))
+    return sum_textbook(losses)
 
 
 def _off_diagonal(matrix_DD: Tensor) -> Tensor:
@@ -67,20 +87,23 @@ def vicreg(
     align_weight: float | None = None,
     variance_weight: float = 25.0,
     covariance_weight: float = 1.0,
+    pairing: Pairing | None = None,
     form: str = "auto",
     group: dist.ProcessGroup | None = None,
 ) -> Loss:
     """VICReg as in `vicreg_textbook`, N the rows of all ranks.
 
     `align_weight` sums over coordinates; by default 25/D, the published 25 of the mean over coordinates.
+    `pairing` says which views are aligned and which spread out (regularised); None: all pairs, all.
     Terms: `alignment`, `variance`, `covariance`.
     """
     check_views(views)
     align_weight = VICREG_SIM / views[0].shape[1] if align_weight is None else align_weight
-    wanted, batch = wants_gradient(views), CentredBatch.of(views, group)
+    pairing = Pairing.of(pairing, len(views))
+    wanted, batch = wants_gradient(views), CentredBatch.of([views[view] for view in pairing.regularised], group)
     form = choose_form(form, covariance_costs(batch.count, batch.width, batch.group.world_size))
     square_sum_of = covariance.dual_covariance if form == "dual" else covariance.primal_covariance
-    share = 2 * covariance_weight / (len(views) * batch.width)  # what a view's Σ Cov² weighs
+    share = 2 * covariance_weight / (len(batch.views) * batch.width)  # what a view's Σ Cov² weighs
 
     def of_variances(variances_VD: Tensor) -> dict[str, Tensor]:
         hinge = torch.relu(1 - (variances_VD + VARIANCE_EPSILON).sqrt()).mean()
@@ -88,17 +111,20 @@ def vicreg(
         return {"variance": variance_weight * hinge, "covariance": -share * variances_VD.square().sum()}
 
     with closed_form(views[0]):
-        gradients = batch.buffers() if wanted else None
+        gradients = [torch.empty_like(view, dtype=batch.dtype) for view in views] if wanted else None
         variances_VD = batch.square_deviations / (batch.count - 1)
         terms, (by_variances_VD,) = terms_and_gradients(of_variances, variances_VD)
         by_variances_VD = by_variances_VD.to(batch.dtype)
-        for view in batch.indices:
-            square_sum, write_gradient_ = square_sum_of(batch, view)
+        for index, view in enumerate(pairing.regularised):
+            square_sum, write_gradient_ = square_sum_of(batch, index)
             terms["covariance"] = terms["covariance"] + share * square_sum
             if gradients is not None:
                 scale = batch.group.world_size / (batch.count - 1)
-                write_gradient_(gradients[view], 4 * share * scale, 2 * scale * by_variances_VD[view])
-        terms = {"alignment": _alignment(batch, align_weight, gradients), **terms}
+                write_gradient_(gradients[view], 4 * share * scale, 2 * scale * by_variances_VD[index])
+        if gradients is not None:
+            for view in set(range(len(views))).difference(pairing.regularised):
+                gradients[view].zero_()
+        terms = {"alignment": add_alignment_(gradients, views, pairing, batch.group, align_weight), **terms}
     return assemble(views, terms, gradients, form)
 
 
@@ -106,44 +132,35 @@ def barlow_twins(
     views: Sequence[Tensor],
     *,
     off_diagonal_weight: float = 0.0051,
+    pairing: Pairing | None = None,
     form: str = "auto",
     group: dist.ProcessGroup | None = None,
 ) -> Loss:
-    """Barlow Twins as in `barlow_twins_textbook`, N the rows of all ranks. Terms: `on_diagonal`, `off_diagonal`."""
+    """Barlow Twins as in `barlow_twins_textbook`, N the rows of all ranks. Terms: `on_diagonal`, `off_diagonal`.
+
+    `pairing` says which pairs of views are aligned and how much each weighs; None: all alike.
+    """
     check_views(views)
+    weights = Pairing.of(pairing, len(views)).aligned
     wanted, batch = wants_gradient(views), CentredBatch.of(views, group)
     form = choose_form(form, correlation_costs(batch.count, batch.width, batch.group.world_size))
     correlate = covariance.dual_correlation if form == "dual" else covariance.primal_correlation
-    share = off_diagonal_weight / math.comb(len(views), 2)  # what a pair's Σ R² weighs
 
     def of_diagonals(diagonals_PD: Tensor) -> dict[str, Tensor]:
-        on_diagonal = (1 - diagonals_PD).square().sum() / len(diagonals_PD)
-        # The diagonal, which is to be taken out of Σ_{dd'} R².
-        return {"on_diagonal": on_diagonal, "off_diagonal": -share * diagonals_PD.square().sum()}
+        # The diagonal of R is to be taken out of Σ_{dd'} R².
+        off_diagonal = -off_diagonal_weight * weighted_sum(diagonals_PD.square(), weights.values())
+        return {
+            "on_diagonal": weighted_sum((1 - diagonals_PD).square(), weights.values()),
+            "off_diagonal": off_diagonal,
+        }
 
     with closed_form(views[0]):
-        square_sum, diagonals_PD, write_gradient_ = correlate(covariance.StandardisedBatch(batch))
+        square_sum, diagonals_PD, write_gradient_ = correlate(covariance.StandardisedBatch(batch, weights))
         terms, (by_diagonals_PD,) = terms_and_gradients(of_diagonals, diagonals_PD)
         by_diagonals_PD = by_diagonals_PD.to(batch.dtype)
-        terms["off_diagonal"] = terms["off_diagonal"] + share * square_sum
+        terms["off_diagonal"] = terms["off_diagonal"] + off_diagonal_weight * square_sum
         gradients = batch.buffers() if wanted else None
         if gradients is not None:
             world = batch.group.world_size
-            write_gradient_(gradients, share * world, by_diagonals_PD * world)
+            write_gradient_(gradients, off_diagonal_weight * world, by_diagonals_PD * world)
     return assemble(views, terms, gradients, form)
-
-
-def _alignment(batch: CentredBatch, weight: float, gradients: list[Tensor] | None) -> Tensor:
-    """weight · mean_i ‖x_i^a − x_i^b‖², averaged over pairs of views; its gradient is added."""
-    count = len(batch.views)
-    scale = 4 * weight / (batch.count * (count - 1)) * batch.group.world_size
-    total = batch.means.new_zeros((), dtype=torch.float64)
-    for rows in row_blocks(batch.views[0]):
-        blocks = [view[rows].to(batch.dtype) for view in batch.views]
-        middle = torch.stack(blocks).mean(0) if count > 2 else (blocks[0] + blocks[1]).div_(2)
-        for view, block in enumerate(blocks):
-            deviation = block - middle
-            total += inner(deviation, deviation)
-            if gradients is not None:
-                gradients[view][rows].add_(deviation, alpha=scale)
-    return batch.group.all_reduce_(total) * (2 * weight / (batch.count * (count - 1)))

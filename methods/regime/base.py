@@ -36,6 +36,11 @@ class Solution:
     ridge: float
 
 
+def _of_the_solution(name: str, doc: str) -> Any:
+    """A fitted attribute, solved for when it is asked for."""
+    return property(lambda self: getattr(self._solution(), name), doc=doc)
+
+
 @dataclass(eq=False, repr=False)  # its fields are the parameters scikit-learn finds, subclasses add theirs
 class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators z(x) = W φ(x) of a fixed kernel; see a subclass for its loss."""
@@ -94,15 +99,10 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         solution = self._solution()
         return self._source, self._readout_Pd, solution.components @ solution.offset
 
-    @property
-    def eigenvalues_(self) -> np.ndarray:
-        """Eigenvalues of the directions kept, decreasing (d,)."""
-        return self._solution().eigenvalues
-
-    @property
-    def components_(self) -> np.ndarray:
-        """W (d, p), in the coordinates of the features."""
-        return self._solution().components
+    eigenvalues_ = _of_the_solution("eigenvalues", "Eigenvalues of the directions kept, decreasing (d,).")
+    components_ = _of_the_solution("components", "W (d, p), in the coordinates of the features.")
+    loss_ = _of_the_solution("loss", "The objective, ridge term included, on the training rows: before the extension.")
+    ridge_ = _of_the_solution("ridge", "λ of the objective: ``ridge`` times the smallest λ at which z = 0 is optimal.")
 
     @property
     def dual_coef_(self) -> np.ndarray:
@@ -123,16 +123,6 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
         return len(self.components_)
 
     _n_features_out = rank_
-
-    @property
-    def loss_(self) -> float:
-        """The objective, ridge term included, that the training rows reach (before the extension ridge)."""
-        return self._solution().loss
-
-    @property
-    def ridge_(self) -> float:
-        """λ of the objective: ``ridge`` times the smallest λ at which z = 0 is optimal."""
-        return self._solution().ridge
 
     def _checked(self, X: Any, groups: Any, graph: Any, **accepted: Any) -> tuple[np.ndarray, sp.csr_array]:
         """Return the rows and the target after checking them and the parameters."""
@@ -200,8 +190,9 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
             raise ValueError(f"basis={self.basis!r} is unknown: give one of {known}, or an array of landmarks")
 
     def _check_rank(self, rank: int) -> None:
+        """Raise where there is no direction to embed; warn where there are fewer than were asked for."""
         if rank == 0:
-            raise self._nothing_to_embed()
+            raise ValueError(f"{type(self).__name__} has no direction to embed: the rows or the target are constant")
         if self.n_components is not None and rank < self.n_components:
             warnings.warn(
                 f"n_components={self.n_components} is beyond the rank of the solution: {rank} directions lower "
@@ -209,9 +200,6 @@ class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
                 RankWarning,
                 stacklevel=2,
             )
-
-    def _nothing_to_embed(self) -> ValueError:
-        return ValueError(f"{type(self).__name__} has no direction to embed: the rows or the target are constant")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "base_kernel_")

@@ -11,9 +11,8 @@ for p kernel values and one thin product a row, not for a triangular solve.
 Landmarks by RPCholesky: Chen, Epperly, Tropp, Webber, *Randomly pivoted Cholesky*, 2022 (arXiv 2207.06503).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.linalg import lapack, solve_triangular
@@ -38,7 +37,7 @@ class Landmarks:
     rows: np.ndarray | None
 
     @classmethod
-    def of(cls, kernel: KernelLike, X_ND: np.ndarray, numbers_P: np.ndarray) -> Landmarks:
+    def of(cls, kernel: KernelLike, X_ND: np.ndarray, numbers_P: np.ndarray) -> Self:
         return cls(kernel, numbers_P, None if kernel == "precomputed" else X_ND[numbers_P])
 
     def raw(self, X_ND: np.ndarray) -> np.ndarray:
@@ -72,7 +71,7 @@ class FourierFeatures:
     frequencies: np.ndarray
 
     @property
-    def source(self) -> FourierFeatures:
+    def source(self) -> Self:
         return self
 
     def raw(self, X_ND: np.ndarray) -> np.ndarray:

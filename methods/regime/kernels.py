@@ -5,11 +5,9 @@ parameters (``base_kernel__gamma`` in a grid search) come from scikit-learn for 
 kernel takes from the data (a bandwidth left at None) and returns a kernel whose values no longer depend on it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -32,7 +30,7 @@ def centre(X_ND: np.ndarray) -> np.ndarray:
 class Kernel(BaseEstimator):
     """A positive definite k(x, y), of which subclasses give the ``matrix``."""
 
-    def bind(self, X_ND: np.ndarray) -> Kernel:
+    def bind(self, X_ND: np.ndarray) -> Self:
         """Return this kernel with every data-dependent parameter fixed from the rows of ``X_ND``."""
         return self
 
@@ -50,7 +48,7 @@ class _Bandwidth(Kernel):
 
     gamma: float | None = None
 
-    def bind(self, X_ND: np.ndarray) -> Kernel:
+    def bind(self, X_ND: np.ndarray) -> Self:
         if self.gamma is not None:
             return self
         variance = X_ND.var()

@@ -12,20 +12,37 @@ import warnings
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
+from numbers import Real
 from operator import add
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import solve_triangular
-from sklearn.utils import gen_batches
+from sklearn.utils import check_scalar, gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .base import ROWS, KernelSSL, Solution, extend
-from .eigen import Pairs, break_ties, fix_signs, generalised_pairs, largest_eigenvalue, target_eigenpairs
+from .eigen import (
+    Pairs,
+    break_ties,
+    fix_signs,
+    generalised_pairs,
+    largest_eigenvalue,
+    symmetric_pairs,
+    target_eigenpairs,
+)
 from .features import Features
-from .graphs import component_chunks
+from .graphs import (
+    adjacency,
+    check_symmetric_graph,
+    component_chunks,
+    degrees,
+    laplacian,
+    normalised_adjacency,
+    smallest_clique,
+)
 from .kernels import resolve_kernel
 
 PANEL = 512
@@ -44,21 +61,21 @@ class Sums:
     norm_bound: float
 
     @classmethod
-    def of(cls, phi_NP: np.ndarray, B_NN: sp.csr_array) -> Sums:
+    def of(cls, phi_NP: np.ndarray, B_NN: sp.csr_array) -> Self:
         """Return those of one batch."""
-        row_sums_N = np.asarray(B_NN.sum(axis=1)).ravel()
+        row_sums_N = degrees(B_NN)
         return cls(
             count=len(phi_NP),
             feature_sum=phi_NP.sum(axis=0),
             target_sum=phi_NP.T @ row_sums_N,
             target_total=float(row_sums_N.sum()),
             target_square=float((B_NN.data**2).sum()),
-            norm_bound=float(np.asarray(abs(B_NN).sum(axis=1)).max(initial=0.0)),
+            norm_bound=float(degrees(abs(B_NN)).max(initial=0.0)),
         )
 
-    def __add__(self, other: Sums) -> Sums:
+    def __add__(self, other: Self) -> Self:
         total = {name: value + vars(other)[name] for name, value in vars(self).items()}
-        return Sums(**total | {"norm_bound": max(self.norm_bound, other.norm_bound)})
+        return type(self)(**total | {"norm_bound": max(self.norm_bound, other.norm_bound)})
 
     @property
     def mean(self) -> np.ndarray:
@@ -67,27 +84,23 @@ class Sums:
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """All of them, float64."""
+class Statistics(Sums):
+    """All of them, float64: with ΦᵀΦ and ΦᵀBΦ."""
 
-    sums: Sums
     gram: np.ndarray
     target: np.ndarray
 
     @classmethod
-    def of(cls, phi_NP: np.ndarray, B_NN: sp.csr_array) -> Statistics:
-        """Return those of one batch."""
-        return cls(Sums.of(phi_NP, B_NN), phi_NP.T @ phi_NP, quadratic_form(phi_NP, B_NN))
-
-    def __add__(self, other: Statistics) -> Statistics:
-        return Statistics(self.sums + other.sums, self.gram + other.gram, self.target + other.target)
+    def of(cls, phi_NP: np.ndarray, B_NN: sp.csr_array) -> Self:
+        sums = vars(Sums.of(phi_NP, B_NN))
+        return cls(**sums, gram=phi_NP.T @ phi_NP, target=quadratic_form(phi_NP, B_NN))
 
     def centre(self) -> None:
         """Turn ΦᵀΦ into ΦᵀCnΦ and ΦᵀBΦ into ΦᵀCnBCnΦ, Cn = I − 11ᵀ/N, in their own memory."""
-        mean_P, sums = self.sums.mean, self.sums
-        add_outer(self.gram, sums.feature_sum, -mean_P)
-        add_outer(self.target, mean_P, sums.target_total * mean_P - sums.target_sum)
-        add_outer(self.target, sums.target_sum, -mean_P)
+        mean_P = self.mean
+        add_outer(self.gram, self.feature_sum, -mean_P)
+        add_outer(self.target, mean_P, self.target_total * mean_P - self.target_sum)
+        add_outer(self.target, self.target_sum, -mean_P)
 
 
 def add_outer(A_PP: np.ndarray, a_P: np.ndarray, b_P: np.ndarray) -> None:
@@ -122,6 +135,7 @@ class QuadraticSSL(KernelSSL):
     # that of ``target_eigenpairs``, the same for every kernel of full rank.
     _sees_mean: ClassVar[bool] = False
     _kernel_free: ClassVar[bool] = True
+    _target_bound: ClassVar[float | None] = None  # on the target's eigenvalues, where one is known before the data
 
     @available_if(_can_stream)
     def partial_fit(self, X: Any, y: Any = None, groups: Any = None, graph: Any = None) -> Self:
@@ -157,12 +171,8 @@ class QuadraticSSL(KernelSSL):
 
     def _directions(self, statistics: Statistics, ridge: float) -> Pairs:
         """Return (μ, U) of the loss's eigenproblem at ridge λ, μ decreasing; may overwrite the statistics' matrices."""
-        bound = self._bound(statistics.sums)
+        bound = self._target_bound or statistics.norm_bound
         return generalised_pairs(statistics.gram, statistics.target, ridge, bound, self.n_components)
-
-    def _bound(self, sums: Sums) -> float:
-        """Return a bound on the eigenvalues of the target."""
-        return sums.norm_bound
 
     def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
         """Return the factors by which the directions U become the rows of W."""
@@ -219,14 +229,14 @@ class QuadraticSSL(KernelSSL):
     def _solve(self, statistics: Statistics) -> Solution:
         """Solve from statistics, whose matrices are spent."""
         gram_PP = statistics.gram.copy() if self.extension_ridge > 0 else None
-        rounding = np.finfo(float).eps * float(np.trace(statistics.gram)) * statistics.sums.norm_bound
+        rounding = np.finfo(float).eps * float(np.trace(statistics.gram)) * statistics.norm_bound
         if self._centred:
             statistics.centre()
         critical = self._critical_ridge(statistics)
         if critical <= 10 * rounding:
-            raise self._nothing_to_embed()
+            self._check_rank(0)
         ridge = self.ridge * critical
-        return self._assemble(*self._directions(statistics, ridge), ridge, statistics.sums, gram_PP)
+        return self._assemble(*self._directions(statistics, ridge), ridge, statistics, gram_PP)
 
     def _assemble(
         self, mu_d: np.ndarray, U_Pd: np.ndarray, ridge: float, sums: Sums, gram_PP: np.ndarray | None
@@ -238,3 +248,92 @@ class QuadraticSSL(KernelSSL):
             add_outer(gram_PP, sums.count * offset_P, -offset_P)
             W_dP = extend(W_dP, gram_PP, self.extension_ridge)
         return Solution(mu_d, W_dP, offset_P, self._objective(mu_d, ridge, sums), ridge)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class KernelSpectral(QuadraticSSL):
+    """Spectral contrastive loss (HaoChen et al., NeurIPS 2021; [K]): min ‖ZZᵀ − T‖²_F + λ‖W‖²_F.
+
+    ``target``: T = I + A ("adjacency"), D^−½(I + A)D^−½ with D the degrees of I + A ("normalised"), or the graph given
+    to ``fit`` itself ("graph": symmetric, of any sign, with any diagonal).
+    Without ridge and on the exact basis the induced kernel is k*(x, x') = k_x K⁻¹ T₊ K⁻¹ k_x'ᵀ, and on cliques
+    z(x) = k_x K⁻¹ Y with Y the image identity. ``eigenvalues_``: μ, the eigenvalues of the in-sample ZZᵀ.
+    """
+
+    target: str = "adjacency"
+    _sees_mean = True
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.target not in ("adjacency", "normalised", "graph"):
+            raise ValueError(f"target={self.target!r} is unknown: give adjacency, normalised or graph")
+
+    def _target(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
+        if self.target == "graph":
+            if graph is None or groups is not None:
+                raise ValueError("target='graph' takes the target matrix from fit's graph, and no groups")
+            return check_symmetric_graph(graph, n_rows)
+        T_NN = sp.csr_array(sp.eye_array(n_rows) + adjacency(n_rows, groups, graph))
+        return T_NN if self.target == "adjacency" else normalised_adjacency(T_NN)
+
+    def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
+        return sums.target_square - float(mu_d @ mu_d)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class KernelVICReg(QuadraticSSL):
+    """The VICReg variant of [K]: min ‖ZᵀCnZ − I‖²_F + β tr ZᵀLZ + λ‖W‖²_F, Cn = I − 11ᵀ/N, L = D_A − A.
+
+    Without ridge and on the exact basis the induced kernel is k*(x, x') = k_x K⁻¹ (Cn − (β/2)L)₊ K⁻¹ k_x'ᵀ. On cliques
+    of m views and β ≥ 2/m that is the contrastive kernel divided by m, centred: a warning says so. The loss does not
+    see a constant added to z: this z is centred on the training rows, while among all with the same loss the one of
+    smallest norm, found with ``center`` and in the limit of a small ridge, is not before its mean is taken off.
+    ``eigenvalues_``: μ = 1 − ν/2, those of the in-sample CnZZᵀCn.
+    """
+
+    beta: float = 0.1
+    _target_bound = 1.0
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_scalar(self.beta, "beta", Real, min_val=0.0)
+
+    def _target(self, n_rows: int, groups: Any, graph: Any) -> sp.csr_array:
+        """I − (β/2)L, which centring turns into Cn − (β/2)L."""
+        A_NN = adjacency(n_rows, groups, graph)
+        clique = smallest_clique(A_NN)
+        if clique is not None and self.beta >= 2 / clique:
+            warnings.warn(
+                f"beta={self.beta:g} is at least 2/m on cliques of m={clique} views, where the VICReg variant and the "
+                "spectral contrastive loss coincide (exactly so without ridge on the exact basis): use beta < 2/m",
+                stacklevel=4,
+            )
+        return sp.csr_array(sp.eye_array(n_rows) - (self.beta / 2) * laplacian(A_NN))
+
+    def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
+        return (self.n_components or len(mu_d)) - float(mu_d @ mu_d)
+
+
+class KernelBarlowTwins(QuadraticSSL):
+    """Barlow Twins without its normalisation: min ‖WΓWᵀ − I‖²_F + λ‖W‖²_F, Γ = ΦᵀCnACnΦ/ΣA [K].
+
+    Γ is the cross-covariance of related rows; a row without relations is its own. The rows of W are √((1 − λ/2μ)/μ) u
+    for the eigenpairs μ > λ/2 of Γ. ``eigenvalues_``: μ.
+    """
+
+    _kernel_free = False
+
+    def _critical_ridge(self, statistics: Statistics) -> float:
+        return 2 * largest_eigenvalue(statistics.target) / statistics.target_total
+
+    def _directions(self, statistics: Statistics, ridge: float) -> Pairs:
+        total = statistics.target_total
+        mu_d, U_Pd = symmetric_pairs(statistics.target, ridge / 2 * total, self.n_components)
+        return mu_d / total, U_Pd
+
+    def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
+        return np.sqrt((1 - ridge / (2 * mu_d)) / mu_d)
+
+    def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
+        missing = (self.n_components or len(mu_d)) - len(mu_d)
+        return missing + float((ridge / mu_d - (ridge / mu_d) ** 2 / 4).sum())

@@ -7,12 +7,10 @@ normalised here. f is convex and bounded below, and f + λ tr H has a minimiser 
 images drive the scale of z to infinity).
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -37,7 +35,7 @@ class InfoNCE:
     weight: sp.csr_array
 
     @classmethod
-    def of(cls, phi_NP: np.ndarray, A_NN: sp.csr_array) -> InfoNCE:
+    def of(cls, phi_NP: np.ndarray, A_NN: sp.csr_array) -> Self:
         return cls(phi_NP, sp.csr_array(A_NN / A_NN.sum()))
 
     @property
@@ -240,7 +238,7 @@ class KernelSimCLR(KernelSSL):
         loss = InfoNCE.of(phi_NP - offset_P, target_NN)
         critical = largest_eigenvalue(loss.ascent_at_zero())
         if critical <= 10 * np.finfo(float).eps * np.vdot(phi_NP, phi_NP):
-            raise self._nothing_to_embed()
+            self._check_rank(0)
         ridge = self.ridge * critical
         if self.n_components is None:
             found = minimise_convex(loss, ridge, self.tol, self.max_iter)

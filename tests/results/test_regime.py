@@ -150,13 +150,6 @@ def test_the_kernels_picture_by_neighbourhood(make_record: Make, write_runs: Wri
     assert [axis.images[0].get_array().mean() for axis in panels] == pytest.approx([0, 0.02, 0.05, 0.4], abs=1e-3)
 
 
-@pytest.mark.parametrize("change", [{"edge": None}, {"base": "none"}, {"points": [[0.0], [1.0, 1.0]]}])
-def test_details_that_hold_no_picture(change: dict[str, Any]) -> None:
-    assert regime.picture(_picture(0.5)) is not None
-    assert regime.picture(_picture(0.5) | change) is None
-    assert regime.picture({}) is None
-
-
 def test_the_figures_are_written_with_the_others(tmp_path: Path, make_record: Make, write_runs: Write) -> None:
     records = [_kernel(make_record, "kernel_a", 0.6), make_record("vicreg", 64)]
     collection, _ = _drawn(records, write_runs)

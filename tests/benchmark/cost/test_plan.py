@@ -13,7 +13,7 @@ import torch
 from benchmark.cost.plan import largest_dimension, plan
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
-from benchmark.probes.knn import SIMILARITIES, weighted_knn
+from benchmark.probes.classifiers import SIMILARITIES, weighted_knn
 from benchmark.probes.subject import Features
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process

@@ -208,7 +208,7 @@ def test_what_is_saved_is_what_was_fitted(
     assert made.is_kept(tmp_path)
     loaded = made.load(tmp_path, some, CPU)
     assert np.array_equal(loaded.map.transform(rows_ND), expected)
-    queries = loaded.extract(data.test, lambda *_: torch.empty(0))
+    queries = loaded.extract(data.test)
     assert queries.dtype == torch.float64
     assert np.array_equal(queries[:30].numpy(), loaded.map.transform(plain_rows(data.test))[:30])
 
@@ -238,13 +238,13 @@ def test_labelled_views_are_learned_from_and_images_measured(suite_file: Path, d
     made.make(data, job(tmp_path))
     loaded = made.load(tmp_path, data, CPU)
     assert isinstance(loaded, FrozenKernel)
-    bank = loaded.bank(data.labelled, lambda *_: torch.empty(0))
+    bank = loaded.bank(data.labelled)
     assert loaded.views == 4
     assert len(bank) == 4 * len(data.labelled)
     views, image_N = rows_of(data.labelled, made.regime, made.seed)
     assert image_N.tolist() == [number for number in range(len(data.labelled)) for _ in range(4)]
     assert torch.equal(bank, torch.from_numpy(loaded.map.transform(views)))
-    assert len(loaded.extract(data.test, lambda *_: torch.empty(0))) == len(data.test)
+    assert len(loaded.extract(data.test)) == len(data.test)
 
 
 @pytest.mark.parametrize("method", ["kernel_spectral", "base_kernel"])
@@ -256,8 +256,8 @@ def test_one_row_an_image_is_learned_from_elsewhere(
     loaded = made.load(tmp_path, data, CPU)
     assert loaded.views == 1
     assert loaded.epochs == (0 if method == "base_kernel" else 1)
-    bank = loaded.bank(data.labelled, lambda *_: torch.empty(0))
-    assert torch.equal(bank, loaded.extract(data.labelled, lambda *_: torch.empty(0)))
+    bank = loaded.bank(data.labelled)
+    assert torch.equal(bank, loaded.extract(data.labelled))
 
 
 def test_arrays_that_are_gone_or_damaged_are_one_sentence(suite_file: Path, data: DataSet, tmp_path: Path) -> None:

@@ -73,16 +73,13 @@ def data_of(network: Network) -> DataSet:
     return load(network.data, Path("nowhere"))  # type: ignore[attr-defined]
 
 
-def features(loaded: Any, images: ImageSet) -> Tensor:
-    def batches(images: ImageSet, input: Input, module: nn.Module, feature_dim: int) -> Tensor:
-        parts = torch.arange(len(images)).split(50)
-        made = plain_batches(images, parts, image_size=input.image_size, mean=input.mean, std=input.std)
-        found = torch.cat([module(x_NCHW) for x_NCHW in made])
-        assert found.shape == (len(images), feature_dim)
-        return found
-
+def features(loaded: FrozenModule, images: ImageSet) -> Tensor:
+    parts, input = torch.arange(len(images)).split(50), loaded.input
     with frozen([loaded.module]):
-        return loaded.extract(images, batches)
+        made = plain_batches(images, parts, image_size=input.image_size, mean=input.mean, std=input.std)
+        found = torch.cat([loaded.module(x_NCHW) for x_NCHW in made])
+    assert found.shape == (len(images), loaded.feature_dim)
+    return found
 
 
 @pytest.mark.parametrize("method", method_names())

@@ -71,3 +71,19 @@ def test_in_fp16_a_step_that_overflows_is_skipped_and_the_scale_is_part_of_the_s
     step.scaler.update(1.0)
     step(views)
     assert not all(torch.equal(param, old) for param, old in zip(step.encoder.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("method", ["sigreg", "susreg", "visreg"])
+def test_a_loss_draws_by_the_seed_and_the_steps_number_alone(method: str) -> None:
+    views = tuple(torch.randn(SHAPE, generator=torch.Generator().manual_seed(view)) for view in range(2))
+    first = TrainingStep(_network(f"method={method}"), 1, Process(torch.device("cpu")))
+    again = TrainingStep(_network(f"method={method}"), 1, Process(torch.device("cpu")))
+    other = TrainingStep(_network(f"method={method}", "seed=1"), 1, Process(torch.device("cpu")))
+    other.encoder = first.encoder
+    other.views = first.views
+    state = torch.get_rng_state()
+    losses = [first.forward(views, number).value.item() for number in (0, 1, 2)]
+    assert len(set(losses)) == 3
+    assert again.forward(views, 2).value.item() == losses[2], "whatever was drawn before"
+    assert other.forward(views, 2).value.item() != losses[2]
+    assert torch.equal(torch.get_rng_state(), state)

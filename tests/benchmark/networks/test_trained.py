@@ -73,11 +73,12 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+# A loss that draws does so by the number of the step.
+@pytest.mark.parametrize("changed", [{}, {"precision": "fp16"}, {"method": "sigreg", "loss": {}}], ids=str)
 def test_a_training_taken_up_twice_in_mid_epoch_is_the_undisturbed_one(
-    data: DataSet, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
+    data: DataSet, tmp_path: Path, changed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = network(precision)
+    made = network(**changed)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     made.make(data, job(whole))
     monkeypatch.setattr("benchmark.networks.trained.Pretraining", Stopping)

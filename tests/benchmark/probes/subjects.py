@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from benchmark.data import DataSet, ImageSet, PixelImages
-from benchmark.networks.base import Batches, Frozen, FrozenModule, Input
-from benchmark.probes.subject import Features, Kept, Subject
+from benchmark.data import DataSet, PixelImages
+from benchmark.networks.base import Frozen, FrozenModule, Input
+from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Execution
@@ -29,9 +29,6 @@ class Given(Frozen):
     def __init__(self, views: int = 1) -> None:
         self.views = views
 
-    def extract(self, images: ImageSet, batches: Batches) -> Tensor:
-        raise AssertionError("features are given")
-
 
 def make_subject(network: Frozen, data: DataSet, folder: Path, **changed: Any) -> Subject:
     """A subject on one process, in batches of 16; ``changed`` replaces fields, ``seconds`` are between checkpoints."""
@@ -46,8 +43,7 @@ def make_subject(network: Frozen, data: DataSet, folder: Path, **changed: Any) -
         **changed,
     }
     scratch = folder / "measuring"
-    kept = Kept(scratch / "own", given["process"], seconds)
-    return Subject(network=network, data=data, folder=scratch / "data", kept=kept, **given)
+    return Subject(network=network, data=data, folder=scratch / "data", own=scratch / "own", **given)
 
 
 def of_features(bank: Features, queries: Features, folder: Path, *, views: int = 1, classes: int = CLASSES) -> Subject:

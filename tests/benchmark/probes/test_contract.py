@@ -21,7 +21,7 @@ from benchmark.networks.base import WEIGHTS_NAME, Input, Job, Network, keep_back
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Measurement, Probe, probes, register
 from benchmark.probes.linear import Cached, Crops, Linear, initial_head
-from benchmark.probes.subject import Features, Kept
+from benchmark.probes.subject import Features
 from benchmark.running.stages import _subject, measure
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import fork_rng
@@ -319,7 +319,7 @@ def classifiers(job: Job) -> dict[str, torch.Tensor]:
     for batch_size in (24, 23):
         for batches in (Crops, Cached):
             subject = _subject(encoder(), measurement_of("linear"), data_of, job)
-            subject = replace(subject, kept=Kept(subject.folder / "none", job.process, math.inf))
+            subject = replace(subject, own=subject.folder / f"{batches.__name__} {batch_size}")
             head = initial_head(encoder().build(1).feature_dim, 10, job.process.device)
             Linear(linear_epochs=3).train(head, batches(subject, batch_size), subject)
             found[f"{batches.__name__} {batch_size}"] = head.weight.detach()

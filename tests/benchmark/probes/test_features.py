@@ -77,7 +77,7 @@ def test_frozen_restores_the_mode_even_after_an_error(training: bool) -> None:
 def test_all_probes_of_a_subject_share_features_but_not_of_another_resize(tmp_path: Path) -> None:
     counting = Counting()
     subject = of_pixels(tmp_path, counting)
-    again = replace(subject, kept=subject.kept)
+    again = replace(subject, own=tmp_path / "another")
     assert subject.bank() is again.bank()
     assert counting.images == 48
     again.bank("bilinear")

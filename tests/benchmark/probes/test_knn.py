@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.probes import knn
-from benchmark.probes.knn import KNN, nearest, weighted_knn
+from benchmark.probes import classifiers
+from benchmark.probes.classifiers import KNN, nearest, weighted_knn
 from benchmark.probes.subject import Features
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.memory import PeakMemory
@@ -73,7 +73,7 @@ def test_only_the_direction_of_features_counts() -> None:
 def test_chunks_do_not_change_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, queries = random_features(40, 0), random_features(33, 1)
     whole = weighted_knn(bank, queries, ks=(3, 9), temperature=0.07, classes=CLASSES, check=unasked)
-    monkeypatch.setattr(knn, "SIMILARITIES", 200)  # five queries at once
+    monkeypatch.setattr(classifiers, "SIMILARITIES", 200)  # five queries at once
     assert weighted_knn(bank, queries, ks=(3, 9), temperature=0.07, classes=CLASSES, check=unasked) == whole
 
 
@@ -97,7 +97,7 @@ def test_a_constant_bank_has_no_direction_and_no_nan() -> None:
 
 def test_somebody_is_looked_for_after_every_tile(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, queries, looked = random_features(40, 0), random_features(33, 1), []
-    monkeypatch.setattr(knn, "SIMILARITIES", 200)
+    monkeypatch.setattr(classifiers, "SIMILARITIES", 200)
     weighted_knn(bank, queries, ks=(3,), temperature=0.07, classes=CLASSES, check=lambda: looked.append(1))
     assert len(looked) == 7
 
@@ -115,7 +115,7 @@ def test_a_bank_of_200_000_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> Non
     bank = Features(torch.randn(200_000, 512, generator=draws), torch.arange(200_000) % 10)
     queries = Features(bank.x[:24] + 0.1, bank.labels[:24])
     tile = 2**21  # ten queries at once
-    monkeypatch.setattr(knn, "SIMILARITIES", tile)
+    monkeypatch.setattr(classifiers, "SIMILARITIES", tile)
     with PeakMemory(bank.x, queries.x, bank.labels, queries.labels) as memory:
         found = weighted_knn(bank, queries, ks=(20, 200), temperature=0.07, classes=10, check=unasked)
     assert found[20] > 0.9
@@ -127,7 +127,7 @@ def test_a_bank_of_200_000_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_bank_of_imagenets_size_is_compared_in_bounded_tiles() -> None:
     images, features, k = 1_281_167, 2048, 200
     bank, norms_M = torch.empty(images, features, device="meta"), torch.empty(images, device="meta")
-    rows = knn.SIMILARITIES // images
+    rows = classifiers.SIMILARITIES // images
     tile, norms_N = torch.empty(rows, features, device="meta"), torch.empty(rows, device="meta")
     with PeakMemory(bank, norms_M, tile, norms_N) as memory:
         cosines_NK, nearest_NK = nearest(tile, norms_N, bank, norms_M, k)

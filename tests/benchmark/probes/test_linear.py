@@ -115,7 +115,7 @@ def test_it_goes_on_from_the_very_step_at_which_it_was_stopped(tmp_path: Path, l
     )
     with pytest.raises(AllStopped):
         weights_after(lambda head: probe.train(head, Cached(stopped, 16), stopped))
-    newest = checkpoints.newest_whole(stopped.kept.folder)
+    newest = checkpoints.newest_whole(stopped.own)
     assert newest is not None
     assert newest.name.startswith(f"step-{looks:09d}-")
     looked = AskedAfter()
@@ -129,7 +129,7 @@ def test_a_checkpoint_is_due_by_time_and_none_is_written_before(tmp_path: Path) 
     for seconds, expected in ((0.0, ["step-000000011", "step-000000012"]), (1e9, [])):
         subject = before_features(features(), tmp_path / str(seconds), seconds=seconds)
         probe.train(linear.initial_head(6, 3, CPU), Cached(subject, 16), subject)
-        assert [path.name[:14] for path in sorted(subject.kept.folder.glob("*"))] == expected
+        assert [path.name[:14] for path in sorted(subject.own.glob("*"))] == expected
 
 
 def test_a_disk_that_is_full_at_a_stop_is_a_warning_and_the_stop_is_heard(

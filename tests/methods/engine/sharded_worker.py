@@ -14,17 +14,22 @@ import torch._dynamo  # DistributedDataParallel imports it on first use
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from methods import registry
+from methods import Pairing, registry
+from tests.methods.small import small
 
 PROCESSES, ROWS, INPUTS, WIDTH = 4, 5, 4, 7  # rows a rank
-VIEWS = {2: 2, 3: 3, 4: 2}  # of a group of so many ranks
+# (ranks of the group, views, how they are paired)
+BATCHES = [
+    *((2, 2, None), (3, 3, None), (4, 2, None)),
+    *((2, 4, Pairing.swav(2, 2)), (3, 3, Pairing.obow(2, "original"))),
+]
 TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
 CASES = [(name, form) for name in registry.names() for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
 
 
-def batch(world):
+def batch(world, views):
     generator = torch.Generator().manual_seed(3)
-    return list(torch.randn(VIEWS[world], world * ROWS, INPUTS, generator=generator, dtype=torch.float64))
+    return list(torch.randn(views, world * ROWS, INPUTS, generator=generator, dtype=torch.float64))
 
 
 def linear():
@@ -32,27 +37,26 @@ def linear():
     return torch.nn.Linear(INPUTS, WIDTH, dtype=torch.float64)
 
 
-def run(model, name, form, inputs, group=None):
+def run(model, name, inputs, **options):
     """Loss of the views with its terms, and the gradient of the layer's parameters, in one vector."""
-    method = registry.get(name)
     model.zero_grad()
     views = model(torch.cat(inputs)).chunk(len(inputs))
-    loss = method(views, form=form, group=group)
+    loss = small(name)(views, **options)
     loss.value.backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     return torch.cat([torch.stack([loss.value.detach(), *loss.terms.values()]), gradient])
 
 
-def differences(rank, world, group):
+def differences(rank, group, world, views, pairing):
     """Relative difference of the shared from the single computation, a case."""
-    inputs, own = batch(world), slice(rank * ROWS, (rank + 1) * ROWS)
+    inputs, own = batch(world, views), slice(rank * ROWS, (rank + 1) * ROWS)
     shared_inputs = [view[own] for view in inputs]
     alone, shared = linear(), DistributedDataParallel(linear(), process_group=group)
     found = {}
     for name, form in CASES:
-        expected = run(alone, name, form, inputs)
-        got = run(shared, name, form, shared_inputs, group)
-        found[f"{name} {form} {world}"] = ((got - expected).norm() / expected.norm()).item()
+        expected = run(alone, name, inputs, form=form, pairing=pairing)
+        got = run(shared, name, shared_inputs, form=form, pairing=pairing, group=group)
+        found[f"{name} {form} {views} views {world}"] = ((got - expected).norm() / expected.norm()).item()
     return found
 
 
@@ -73,10 +77,10 @@ def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=PROCESSES)
     found = {}
-    for world in VIEWS:
+    for world, *paired_views in BATCHES:
         group = dist.new_group(list(range(world)))
         if rank < world:
-            found |= differences(rank, world, group)
+            found |= differences(rank, group, world, *paired_views)
     (folder / f"{rank}.json").write_text(json.dumps({"differences": found, "uneven": uneven(rank)}))
     dist.destroy_process_group()
 

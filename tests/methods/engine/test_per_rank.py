@@ -28,11 +28,11 @@ def group() -> Iterator[dist.ProcessGroup | None]:
 
 
 class _Moved(TorchDispatchMode):
-    """Bytes that collectives hand to this rank: of a gather the gathered, of a reduction the reduced."""
+    """Bytes that collectives hand to this rank: of a gather the gathered, of a reduction the reduced, of a swap all."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gathered = self.reduced = 0
+        self.gathered = self.reduced = self.swapped = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func.namespace == "c10d":
@@ -41,6 +41,8 @@ class _Moved(TorchDispatchMode):
                 self.gathered += max(sizes)
             elif "allreduce" in func.name():
                 self.reduced += sum(sizes)
+            elif "alltoall" in func.name():
+                self.swapped += max(sizes)
         return func(*args, **(kwargs or {}))
 
 
@@ -78,6 +80,22 @@ def test_each_rank_does_its_share_and_gathers_once(
     else:
         assert moved.gathered == pytest.approx(2 * 4 * COUNT * DIM, rel=0.02)
         assert moved.reduced < 0.2 * moved.gathered
+
+
+@pytest.mark.parametrize(("method", "slices"), [("sigreg", 1024), ("susreg", 1024), ("visreg", 4096)])
+def test_sliced_tests_gather_no_embedding(method: str, slices: int, group: dist.ProcessGroup | None) -> None:
+    counted, moved = _counted(method, "auto", COUNT // WORLD, group)
+    # Of a row by a direction two products of size D; of the sines two with 5 by 7 sums, and of these, a direction, two
+    # with the 2 · 17 of its knots.
+    sines, knots = (0, 0) if method == "visreg" else (4 * 5 * 7, 4 * 5 * 7 * 2 * 17)
+    assert counted == pytest.approx(2 * slices * (COUNT // WORLD * (4 * DIM + sines) + knots), rel=0.02)
+    assert moved.gathered <= 2 * 2 * COUNT * 8  # the distances of aligned views
+    if method == "visreg":  # the projections of this rank's rows, there and back
+        assert moved.swapped == 2 * 2 * (COUNT // WORLD) * slices * 4
+        assert moved.reduced < 0.5 * moved.swapped
+    else:
+        assert moved.swapped == 0
+        assert moved.reduced == pytest.approx(2 * slices * 5 * 7 * 8, rel=0.02)
 
 
 def test_the_backward_pass_moves_nothing(group: dist.ProcessGroup | None) -> None:

@@ -6,15 +6,18 @@ import math
 import mpmath
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods.kernels.kernel import (
     MAKERS,
+    bandlimited,
     distance,
     exponential,
     heat,
+    induced,
     legendre,
     make_kernel,
     polynomial,
@@ -69,6 +72,13 @@ def distance_coefficient(degree, dim, p, ceiling):
     return term + (mpmath.mpf(ceiling) if degree == 0 else 0)
 
 
+def induced_power(power, dim):
+    """a_k of ₁F₁(½; D/2; −(1 − t)) = Σ a_k t^k, by its k-th derivative at 0 and Kummer's transformation."""
+    half = mpmath.mpf(dim) / 2
+    leading = mpmath.rf(mpmath.mpf(1) / 2, power) / mpmath.rf(half, power) / mpmath.factorial(power)
+    return leading * mpmath.hyp1f1(power + mpmath.mpf(1) / 2, half + power, -1)
+
+
 def reference_coefficients(dim):
     """(kernel, its coefficients from mpmath) for every member of the family."""
     ceiling, time = 2.5, 1.5 / dim
@@ -85,6 +95,9 @@ def reference_coefficients(dim):
     yield distance(1.0, dim, ceiling), [distance_coefficient(k, dim, 1, ceiling) for k in DEGREES]
     yield heat(time, dim), [mpmath.exp(-mpmath.mpf(time) * k * (k + dim - 2)) * harmonics(k, dim) for k in DEGREES]
     yield legendre([1.0, 40.0, 40.0], dim), [mpmath.mpf(b) for b in [0, 1, 40, 40] + [0] * 17]
+    yield bandlimited(2, dim), [harmonics(k, dim) if k <= 2 else mpmath.mpf(0) for k in DEGREES]
+    powers = [induced_power(k, dim) for k in range(60)]
+    yield induced(dim), [sum(a * power_coefficient(k, dim, n) for n, a in enumerate(powers) if n >= k) for k in DEGREES]
 
 
 @pytest.mark.parametrize("dim", DIMENSIONS)
@@ -122,7 +135,10 @@ FAMILY = {
     "polynomial": {"coefficients": [0.5, 0.0, 1.0, 0.25]},
     "distance": {"p": 1.0},
     "heat": {"tau": 0.05},
+    "bandlimited": {"degree": 2},
+    "induced": {},
 }
+SMOOTH = [name for name in MAKERS if name != "distance"]  # whose slope at 1 is finite
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -144,6 +160,62 @@ def test_value_is_the_sum_of_its_legendre_series(name):
     t = torch.linspace(-0.9, 0.6, 31, dtype=torch.float64)
     tolerance = 2e-3 if name == "distance" else 1e-9  # its coefficients decay slowly
     torch.testing.assert_close(kernel.truncate(60)(t), kernel(t), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dim", [3, 12, 256, 8192, 32768])
+def test_the_induced_kernel_is_the_mean_over_slices(dim):
+    """∫ exp(−(1 − t) a²) ρ_D(a) da with 64 Gauss nodes, its derivative, and ₁F₁."""
+    t = np.linspace(-1, 1, 9)
+    nodes, quadrature = scipy.special.roots_gegenbauer(64, (dim - 2) / 2)
+    slices = np.exp(-np.outer(1 - t, nodes**2)) * quadrature / quadrature.sum()
+    value, derivative = induced(dim).value_and_derivative(torch.tensor(t))
+    np.testing.assert_allclose(value, slices.sum(1), rtol=1e-13)
+    np.testing.assert_allclose(derivative, slices @ nodes**2, rtol=1e-12)
+    exact = [float(mpmath.hyp1f1(0.5, mpmath.mpf(dim) / 2, c - 1)) for c in t]
+    np.testing.assert_allclose(value, exact, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("dim", [2, 3, 64])
+def test_the_stein_transform_is_that_of_the_gegenbauer_equation(name, dim):
+    kernel = make_kernel(name, dim, **FAMILY[name])
+    stein, step = kernel.stein(), 1e-5
+    t = torch.linspace(-0.99, 0.99, 41, dtype=torch.float64)
+    curvature = (kernel.derivative(t + step) - kernel.derivative(t - step)) / (2 * step)
+    expected = ((t**2 - 1) * curvature + (dim - 1) * t * kernel.derivative(t)) / 2
+    scale = stein.value_at_one
+    torch.testing.assert_close(stein(t) / scale, expected / scale, rtol=1e-7, atol=1e-9)
+    slope = (stein(t + step) - stein(t - step)) / (2 * step)
+    torch.testing.assert_close(stein.derivative(t) / scale, slope / scale, rtol=1e-7, atol=1e-8)
+    degrees = np.arange(21.0)
+    halves = kernel.coefficients(20) * degrees * (degrees + dim - 2) / 2
+    np.testing.assert_allclose(stein.coefficients(20), halves, rtol=1e-10, atol=1e-15 * scale)
+    at_one = (dim - 1) / 2 * kernel.derivative(torch.ones(1, dtype=torch.float64)).item()
+    assert stein.value_at_one == pytest.approx(at_one, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_normalised_kernels(name):
+    kernel, t = make_kernel(name, 16, **FAMILY[name]), torch.linspace(-1, 1, 21, dtype=torch.float64)
+    normalised, unit = kernel.normalised(), kernel.unit_mmd()
+    assert normalised.value_at_one == pytest.approx(1)
+    torch.testing.assert_close(normalised(t) * kernel.value_at_one, kernel(t))
+    assert unit.value_at_one - unit.constant == pytest.approx(1)
+    torch.testing.assert_close(unit(t) * (kernel.value_at_one - kernel.constant), kernel(t))
+
+
+def test_a_heat_kernel_is_normalised_where_its_value_at_one_overflows():
+    dim = 8192
+    kernel = heat(2 / dim, dim)
+    with pytest.raises(ValueError, match="too small"):
+        _ = kernel.value_at_one
+    normalised = kernel.normalised()
+    assert normalised.value_at_one == pytest.approx(1)
+    logs = [mpmath.log(harmonics(k, dim)) - mpmath.mpf(2) / dim * k * (k + dim - 2) for k in range(2000)]
+    total = mpmath.log(mpmath.fsum(mpmath.exp(log) for log in logs))
+    for degree in (0, 500, 1000, 1100):
+        exact = float(mpmath.exp(logs[degree] - total))
+        assert normalised.coefficients(1100)[degree] == pytest.approx(exact, rel=1e-9)
 
 
 def test_truncated_rbf_tends_to_rbf():
@@ -251,6 +323,10 @@ def test_kernels_are_values():
         (lambda: polynomial([0.0, 0.0, -1.0], 8), "not a positive definite"),
         (lambda: rbf(1.0, 8) + rbf(1.0, 9), "different dimensions"),
         (lambda: -1.0 * rbf(1.0, 8), "at least 0"),
+        (lambda: distance(1.0, 8).stein(), "Distance has no Stein transform"),
+        (lambda: bandlimited(0, 8), "whole number of at least 1, not 0"),
+        (lambda: bandlimited(1.5, 8), "whole number of at least 1, not 1.5"),
+        (lambda: bandlimited(500, 8192), "more harmonics in dimension 8192"),
     ],
 )
 def test_what_is_no_kernel_is_refused(make, message):

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from methods import auh, barlow_twins, registry, sfrik, simclr, spectral, vicreg
+from methods import auh, barlow_twins, registry, sfrik, simclr, spectral, vicreg, zonal_ksd
+from tests.methods.small import small
 
 
 def test_upstream_factors_scale_the_gradient(make_views):
@@ -21,7 +22,7 @@ def test_upstream_factors_scale_the_gradient(make_views):
 @pytest.mark.parametrize("name", registry.names())
 def test_second_derivatives_are_refused(name, make_views):
     batch = make_views(12, 6)
-    value = registry.get(name)(batch).value
+    value = small(name)(batch).value
     gradient, *_ = torch.autograd.grad(value, batch, create_graph=True)
     with pytest.raises(RuntimeError, match="no second derivatives"):
         gradient.square().sum().backward()
@@ -31,9 +32,9 @@ def test_second_derivatives_are_refused(name, make_views):
 def test_only_the_gradients_are_kept_for_backward(name, make_views):
     batch, kept = make_views(12, 6), []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        registry.get(name)(batch)
-    small = 3 * 12 * 4  # the few numbers an image that the outer function works on
-    assert sorted(tensor.numel() for tensor in kept if tensor.numel() > small) == []
+        small(name)(batch)
+    few = 3 * 12 * 4  # the few numbers an image that the outer function works on
+    assert sorted(tensor.numel() for tensor in kept if tensor.numel() > few) == []
     assert [tensor.shape for tensor in kept if tensor.shape == (12, 6)] == [(12, 6)] * 2
 
 
@@ -58,7 +59,7 @@ def test_runs_without_data(name):
         ([torch.randn(1, 3)] * 2, "at least 2 rows"),
     ],
 )
-@pytest.mark.parametrize("loss", [sfrik, auh, vicreg, barlow_twins, simclr, spectral])
+@pytest.mark.parametrize("loss", [sfrik, auh, vicreg, barlow_twins, simclr, spectral, zonal_ksd])
 def test_views_that_do_not_match_are_refused(loss, views, message):
     with pytest.raises(ValueError, match=message):
         loss(views)

@@ -5,6 +5,7 @@ import torch
 
 from methods import registry
 from methods.losses.regularisers import sfrik_textbook
+from tests.methods import small
 
 # Options other than the defaults, so that no weight is left out unseen.
 OPTIONS = {
@@ -17,6 +18,12 @@ OPTIONS = {
     "simclr": {"temperature": 0.2},
     "simclr_sfrik": {"temperature": 0.2},
     "spectral": {"reg_weight": 3.0},
+    "zonal_mmd": {"kernel": "bandlimited", "degree": 3, "weight": 0.4},
+    "zonal_ksd": {"t": 3.0, "weight": 0.4},
+    "zonal_kl": {"t": 3.0, "weight": 0.3},
+    "sigreg": {"weight": 0.3, "slices": 70, "knots": 6, "t_max": 4.0},
+    "susreg": {"weight": 0.3, "slices": 70, "knots": 40, "t_max": 4.0},
+    "visreg": {"weight": 0.3, "slices": 70, "centre_weight": 2.0, "scale_weight": 3.0, "shape_weight": 4.0},
 }
 TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
 CASES = [(name, form) for name in OPTIONS for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
@@ -28,7 +35,7 @@ CASES = [(name, form) for name in OPTIONS for form in (("primal", "dual") if nam
 def test_value_and_gradient_are_the_textbooks(
     name, form, count, width, views, options, make_views, assert_is_the_textbook
 ):
-    chosen = OPTIONS[name] if options == "others" else {}
+    chosen = small.OPTIONS.get(name, {}) | (OPTIONS[name] if options == "others" else {})
     assert_is_the_textbook(name, make_views(count, width, views), form=form, **chosen)
 
 

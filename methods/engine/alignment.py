@@ -1,0 +1,47 @@
+"""The alignment of views as they come, star by star (see `pairing`), with its gradient: in blocks of rows, O(V N D).
+
+On the sphere `sphere` does it, for there the same distances serve other terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..pairing import Pairing
+from .matmul import inner, working_dtype
+from .ranks import Group
+from .tiles import row_blocks
+
+
+def add_alignment_(
+    gradients: Sequence[Tensor] | None, views: Sequence[Tensor], pairing: Pairing, group: Group, weight: float
+) -> Tensor:
+    """weight · Σ_stars star.weight · mean_i Σ_{v in spokes} ‖x_i^v − middle_i‖², float64, over the rows of all ranks.
+
+    The middle is the mean of the hub. Its gradient by this rank's rows is added to `gradients`, times W.
+    """
+    dtype, count = working_dtype(views[0]), group.world_size * len(views[0])
+    total = torch.zeros((), dtype=torch.float64, device=views[0].device)
+    for rows in row_blocks(views[0]):
+        blocks = [view[rows].to(dtype) for view in views]
+        for star in pairing.stars:
+            hub = [blocks[view] for view in star.hub]
+            middle = torch.stack(hub).mean(0) if len(hub) != 2 else (hub[0] + hub[1]).div_(2)
+            share = float(star.weight)
+            scale = 2 * share * weight / count * group.world_size
+            # On the hub's views all spokes pull; where they are the hub itself, that sums to nothing.
+            pull = torch.zeros_like(middle) if set(star.hub) != set(star.spokes) else None
+            for view in star.spokes:
+                deviation = blocks[view] - middle
+                total.add_(inner(deviation, deviation), alpha=share)
+                if gradients is not None:
+                    gradients[view][rows].add_(deviation, alpha=scale)
+                    if pull is not None:
+                        pull += deviation
+            if gradients is not None and pull is not None:
+                for view in star.hub:
+                    gradients[view][rows].sub_(pull, alpha=scale / len(hub))
+    return group.all_reduce_(total) * (weight / count)
