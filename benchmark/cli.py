@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.output import spell_out
 from benchmark.runtime.paths import is_of_job, typed
 
 if TYPE_CHECKING:
@@ -64,6 +67,11 @@ runs_argument = click.argument("runs", nargs=-1, required=True, type=TypedPath()
 class Commands(click.Group):
     """Turns a user's error into one sentence and exit code 2, and lists commands in the order they are used."""
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        spell_out()
+        _check_own_packages()
+        return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         printed: set[str] = set()
 
@@ -88,10 +96,25 @@ class Commands(click.Group):
         return getattr(importlib.import_module(module), cmd_name) if module else super().get_command(ctx, cmd_name)
 
 
+def _check_own_packages() -> None:
+    """Raise :class:`click.UsageError` where Python would import another's package in place of one of ours."""
+    root = Path(__file__).resolve().parents[1]
+    for name in ("methods", "results", "slurm"):
+        spec = importlib.util.find_spec(name)
+        found = [*(spec.submodule_search_locations or [spec.origin or ""])] if spec else ["nothing"]
+        if root / name not in [Path(place).resolve() for place in found]:
+            raise click.UsageError(
+                f"{found[0]} would be imported for {name!r}, which is a package of spherebench: rename it, or take its "
+                "folder out of PYTHONPATH"
+            )
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="spherebench")
 def main() -> None:
     """Benchmark of self-supervised learning with kernel regularisers: from a suite file to comparison tables."""
+    # Figures are files: a notebook's shell names a backend that may not be there, and matplotlib would not start.
+    os.environ["MPLBACKEND"] = "agg"
 
 
 @main.command()
@@ -113,8 +136,10 @@ def run(
 def execute_and_report(suite: Suite, folder: Path, *, retry: bool, train: bool = True) -> None:
     """Run what is missing, then write tables and plots where they are not those of the records; exit 1 of a failure."""
     from results.record import NETWORK_NAME
-    from results.report import is_current, write
+    from results.report import check_writable, is_current, write
 
+    with damage_told():
+        check_writable(folder)
     finished = execute(suite, folder, retry=retry, train=train)
     if finished is None:
         return
@@ -123,13 +148,15 @@ def execute_and_report(suite: Suite, folder: Path, *, retry: bool, train: bool =
     if is_current(folder):
         click.echo(f"tables and plots in {folder} are up to date")
     else:
-        _echo_written(write(folder))
+        with damage_told():
+            echo_written(write(folder))
     raise SystemExit(0 if finished else 1)
 
 
-def _echo_written(paths: Iterable[Path]) -> None:
+def echo_written(paths: Iterable[Path], *, err: bool = False) -> None:
     for path in paths:
-        click.echo(f"wrote {path}")
+        if path.exists():  # a figure may have failed
+            click.echo(f"wrote {path}", err=err)
 
 
 @main.command()
@@ -148,10 +175,12 @@ def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: t
     file, overrides = read_suite(path), parse_overrides([*assignments, *download])
     candidates = tuning_suite(file, overrides, name=path.stem, where=path.name)
     folder = out or Path("runs") / candidates.name
-    if execute(candidates, folder, retry=False, quiet=format_ != "plain") is None:
-        return
     assert file.tune is not None
-    found = scores(candidates, file.tune, folder)
+    score = partial(scores, candidates, file.tune, folder)
+    # Also after each candidate: a metric that there is not, or twice, is told after the first and not after the last.
+    if execute(candidates, folder, retry=False, quiet=format_ != "plain", after_each=score) is None:
+        return
+    found = score()
     keys = dict.fromkeys(key for tried in file.tune.candidates.values() for key in tried)
     rows = [
         {
@@ -169,7 +198,7 @@ def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: t
         click.echo(f"wrote {written}")
 
 
-def execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False, train: bool = True) -> bool | None:
+def execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False, **options: Any) -> bool | None:
     """Run what is missing. True: everything is done; False: not everything; None: another process reports."""
     from benchmark.running.runner import execute_suite
     from benchmark.runtime.process import process
@@ -183,7 +212,7 @@ def execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False, tra
         for axes, reason in suite.skipped:
             say(f"skipped {', '.join(f'{axis}={value}' for axis, value in axes.items())}: {reason}")
         try:
-            finished = execute_suite(suite, folder, this, requests, retry=retry, report=say, train=train)
+            finished = execute_suite(suite, folder, this, requests, retry=retry, report=say, **options)
         except (Interrupted, KeyboardInterrupt):
             finished, requests.suite_must_end = False, True
     if finished is not None and requests.suite_must_end:
@@ -263,7 +292,7 @@ def plots(runs: tuple[Path, ...], out: Path | None) -> None:
     with damage_told():
         cells = _cost_cells(runs)
         written = cell_plots.write(cells, folder) if cells else write(collect(runs), folder)
-    _echo_written(written)
+    echo_written(written)
     if not written:
         click.echo("nothing to draw: the tables say what there is")
 

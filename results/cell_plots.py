@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
     style.use_style()
     losses, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in ("loss", "fit"))
     figures = {
-        "fit_over_rows": _over(fits, "batch_size", "fit"),
-        "over_embedding_dim": _over(losses, "embedding_dim", "loss"),
-        "over_batch_size": _over(losses, "batch_size", "loss"),
-        "tradeoff": _tradeoff(losses),
+        "fit_over_rows": partial(_over, fits, "batch_size", "fit"),
+        "over_embedding_dim": partial(_over, losses, "embedding_dim", "loss"),
+        "over_batch_size": partial(_over, losses, "batch_size", "loss"),
+        "tradeoff": partial(_tradeoff, losses),
     }
-    return [path for name, figure in figures.items() for path in style.save(figure, folder, name)]
+    return [path for name, draw in figures.items() for path in style.save(draw, folder, name)]
 
 
 def _points(cells: Sequence[CostCell]) -> pd.DataFrame:

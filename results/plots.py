@@ -37,7 +37,7 @@ def write(collection: Collection, folder: Path) -> list[Path]:
         closed_form = (summary.loc[summary["dataset"] == dataset, "kind"] == "kernel").any()
         for name, draw in (_KERNEL_FIGURES if closed_form else _FIGURES).items():
             file_name = name if len(datasets) == 1 else f"{own}_{name}"
-            paths += style.save(draw(collection, summary, dataset), folder, file_name)
+            paths += style.save(partial(draw, collection, summary, dataset), folder, file_name)
     return paths
 
 

@@ -1,5 +1,6 @@
 """Everything that a runs folder, or a cost sweep's, has to say, written into it: tables and figures."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +17,12 @@ _READ = (("md", "md"), ("latex", "tex"))
 
 
 def write(folder: Path) -> list[Path]:
-    """Write ``tables/``, then ``plots/``, under a runs folder; returns the files.
+    """Write ``tables/``, then ``plots/``, under a runs folder; returns the files, a figure that failed among them.
 
     ``accuracy`` and ``cost`` as Markdown and LaTeX for reading and as CSV in full precision, ``runs.csv`` with a row
     a network and metric, and every figure as PNG and PDF. Raises ``ValueError`` where the folder holds no record.
     """
+    (folder / _LIST).unlink(missing_ok=True)  # a kill from here on leaves what is not current
     collection = collect([folder])
     summary = summarise(collection)
     costs = summary["metric"].isin(COSTS)
@@ -33,7 +35,7 @@ def write(folder: Path) -> list[Path]:
     }
     paths = _write_tables(folder, {name: text for name, text in texts.items() if text.strip()})
     paths += plots.write(collection, folder / "plots")
-    # Written last, so that it is there only where everything else is.
+    # Written last: it is there only where everything else is, or has failed.
     write_atomically(folder / _LIST, "".join(f"{path.relative_to(folder)}\n" for path in paths).encode())
     return paths
 
@@ -43,6 +45,13 @@ def write_cells(folder: Path) -> list[Path]:
     cells = cell.cells_in(folder)
     texts = {f"cost.{suffix}": cell.render(cells, format) for format, suffix in (*_READ, ("csv", "csv"))}
     return [*_write_tables(folder, texts), *cell_plots.write(cells, folder / "plots")]
+
+
+def check_writable(folder: Path) -> None:
+    """Raise ``ValueError`` where :func:`write` could not write: cheap, before the hours that it comes after."""
+    for path in (folder / "tables", folder / "plots"):
+        if path.exists() and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
+            raise ValueError(f"{path}: must be a folder that can be written; tables and figures belong there")
 
 
 def _write_tables(folder: Path, texts: Mapping[str, str]) -> list[Path]:

@@ -1,7 +1,8 @@
 """How the figures look: legible in print, in grey and to colour-blind readers."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -69,18 +70,29 @@ class Look:
         return self.line(ecolor=(*self.color, 0.45), elinewidth=0.7, capsize=1.5, capthick=0.7)
 
 
-def save(figure: Figure | None, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PNG and PDF, the same bytes for the same figure; nothing where there is none."""
-    if figure is None:
-        return []
+def save(draw: Callable[[], Figure | None], folder: Path, name: str) -> list[Path]:
+    """Write what ``draw`` gives as PNG and PDF, the same bytes for the same figure; nothing where that is None.
+
+    A figure that fails is a warning, and no older one is left in its place; its paths are among those returned.
+    """
+    contents: dict[Path, bytes] = {}
+    try:
+        if (figure := draw()) is None:
+            return []
+        for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, metadata=metadata)
+            contents[folder / f"{name}.{kind}"] = content.getvalue()
+    except Exception as error:
+        warnings.warn(f"figure {folder / name} was not drawn: {type(error).__name__}: {error}", stacklevel=2)
+        contents = {folder / f"{name}.{kind}": b"" for kind in ("png", "pdf")}
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, metadata=metadata)
-        paths.append(folder / f"{name}.{kind}")
-        write_atomically(paths[-1], content.getvalue())
-    return paths
+    for path, drawn in contents.items():
+        if drawn:
+            write_atomically(path, drawn)
+        else:
+            path.unlink(missing_ok=True)
+    return [*contents]
 
 
 def cross(color: tuple[float, float, float]) -> dict[str, Any]:
@@ -89,7 +101,8 @@ def cross(color: tuple[float, float, float]) -> dict[str, Any]:
 
 
 def use_style() -> None:
-    """Set matplotlib and seaborn up for every figure of this project."""
+    """Set matplotlib and seaborn up for every figure of this project, whatever a user's ``matplotlibrc`` says."""
+    mpl.rcdefaults()
     sns.set_theme(context="paper", style="ticks", rc=_RC)
 
 

@@ -115,7 +115,7 @@ def _folder(runs: Path) -> Finding:
         with tempfile.NamedTemporaryFile(dir=runs) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        advice = "choose a folder with --out that can be written and locked (Lustre: mounted with flock)"
+        advice = "choose a folder with --out that can be written and locked, or go on with --set lock=false"
         return Finding("runs folder", False, f"{runs}: {error.strerror}", advice)
     free = shutil.disk_usage(runs).free / 2**30
     return Finding("runs folder", True, f"{runs.resolve()}, {free:.0f} GiB free")

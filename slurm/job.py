@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from benchmark.runtime.output import spell_out
 from benchmark.runtime.signals import STOP_SIGNALS, stop_requests
 from slurm.manifest import Submission
 from slurm.requeue import ASKED
@@ -22,6 +23,7 @@ def main(manifest: Path, indices: tuple[int, ...]) -> int:
     # and would be said to be killed.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    spell_out()
     with stop_requests() as requests:
         signal_seconds = Submission.read(manifest).profile.signal_seconds
         # By then it must be gone by itself, so that its last act is in time.

@@ -103,7 +103,7 @@ class Submission(Frozen):
         try:
             return cls.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise UserError(f"damaged manifest {path}: {first_line(error)}") from error
+            raise UserError(f"manifest {path}: is damaged, or of another version: {first_line(error)}") from error
 
     def run_folder(self, index: int) -> Path:
         return Path(self.runs) / self.entries[index].id

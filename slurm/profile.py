@@ -141,7 +141,9 @@ def profile_paths() -> dict[str, Path]:
 
 
 def _own() -> Path:
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "spherebench" / "profiles"
+    # Who has neither HOME nor an entry in passwd has none there: pathlib would raise, and the text stays as it is.
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    return Path(home) / "spherebench" / "profiles"
 
 
 def load_profile(name_or_path: str, assignments: Sequence[str] = ()) -> Profile:

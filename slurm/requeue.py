@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.output import spell_out
 from benchmark.runtime.provenance import job_id, now
 from results.record import MeasurementRecord, NetworkRecord, Provenance, measurement_path, network_path
 from slurm import queue
@@ -172,6 +173,7 @@ def write_failure(submission: Submission, index: int, name: str, message: str) -
 
 
 if __name__ == "__main__":
+    spell_out()
     try:
         main(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
     except (UserError, ValueError, OSError) as error:

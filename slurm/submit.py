@@ -33,7 +33,7 @@ from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
 from slurm.profile import Profile, Resources, overridden
 from slurm.send import script, send
 from slurm.status import chosen
-from slurm.survey import FAILED, LIVE, UNFINISHED, UNKNOWN, Standing, survey
+from slurm.survey import FAILED, LIVE, OTHER_VERSION, UNFINISHED, UNKNOWN, Standing, survey
 
 # Where the controller does not tell its MaxArraySize, the first index of an array that it refuses: 1001 as Slurm comes.
 _ARRAY_SIZE = 1000
@@ -172,6 +172,8 @@ def _left_out(standing: Standing, state: RunState, retry: bool, force: bool) -> 
         return standing.state
     if standing.state == UNKNOWN and not force:
         return f"unknown: {standing.detail} (--force sends them all the same)"
+    if standing.state == OTHER_VERSION:
+        return OTHER_VERSION
     if standing.state == "damaged":
         return "" if retry else "damaged (spherebench retry brings it back)"
     if state.is_missing(retry):
@@ -201,7 +203,7 @@ def submit(
     except OSError as error:
         raise UserError(f"--out {runs}: cannot be written: {error.strerror}") from error
     # Two programs that submit to one folder take turns: the second sees what the first has queued.
-    with locked(lock, patience=_LOCK_PATIENCE_SECONDS):
+    with locked(lock, lock=suite.execution.lock, patience=_LOCK_PATIENCE_SECONDS):
         try:
             return _submit(suite, runs, profile, retry, force, hand_over)
         except UserError:

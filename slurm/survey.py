@@ -11,7 +11,15 @@ from pathlib import Path
 
 from benchmark.running import attempts
 from benchmark.runtime.errors import UserError
-from results.record import MEASUREMENTS_NAME, NETWORK_NAME, SUITE_NAME, MeasurementRecord, NetworkRecord, network_path
+from results.record import (
+    MEASUREMENTS_NAME,
+    NETWORK_NAME,
+    SUITE_NAME,
+    MeasurementRecord,
+    NetworkRecord,
+    OtherVersion,
+    network_path,
+)
 from slurm import queue
 from slurm.manifest import Submission, submissions
 
@@ -25,25 +33,27 @@ LIVE = ("pending", "running")
 UNKNOWN = "unknown"
 # Lines of a log that Slurm wrote, from node or login node, and what the job's last act says where all went well.
 _OF_SLURM = re.compile(r"(srun|slurmstepd(-[^:\s]+)?|requeue):")
+# A record is there that may be whole, and that this code cannot read: nothing is done about it.
+OTHER_VERSION = "of another version"
 
 
 @dataclass(frozen=True)
 class Records:
     """The records in a network's folder: its own, and those of its measurements by id; nothing is set aside.
 
-    ``damage`` says what is wrong with the first bad one.
+    ``bad`` is what is wrong with the first that cannot be read.
     """
 
     network: NetworkRecord | None
     measurements: dict[str, MeasurementRecord]
-    damage: str
+    bad: ValueError | None
 
     @classmethod
     def of(cls, folder: Path) -> Records:
         """Of a network's folder, which need not be there."""
         network: NetworkRecord | None = None
         measurements: dict[str, MeasurementRecord] = {}
-        damage: list[str] = []
+        bad: list[ValueError] = []
         for path in (network_path(folder), *sorted((folder / MEASUREMENTS_NAME).glob("*.json"))):
             try:
                 if path.name == NETWORK_NAME:
@@ -53,8 +63,8 @@ class Records:
             except FileNotFoundError:
                 continue
             except ValueError as error:
-                damage.append(str(error))
-        return cls(network, measurements, damage[0] if damage else "")
+                bad.append(error)
+        return cls(network, measurements, next(iter(bad), None))
 
     @property
     def is_made(self) -> bool:
@@ -62,7 +72,12 @@ class Records:
         return self.network is not None and self.network.status == "done"
 
     def missing(self, listed: Iterable[str]) -> list[str]:
-        """What did not end yet: the network (``NETWORK``), or what of ``listed`` is to be measured on it."""
+        """What did not end yet: the network (``NETWORK``), or what of ``listed`` is to be measured on it.
+
+        Nothing where a record is of another version of spherebench: what that has done is not known here.
+        """
+        if isinstance(self.bad, OtherVersion):
+            return []
         if self.network is None or self.network.status == "interrupted":
             return [NETWORK]
         found = self.measurements
@@ -254,12 +269,12 @@ def _standing(folder: Path, records: Records, ids: list[str], count: int, trail:
 def _state(folder: Path, records: Records, incomplete: bool, job: Job | None) -> tuple[str, str]:
     faults = records.faults()
     told = "; ".join(message for _, message in faults)
-    if not (incomplete or faults or records.damage):
+    if not (incomplete or faults or records.bad):
         return "done", ""
     if job and job.is_live:
         return ("running", told) if job.state in queue.RUNNING else ("pending", job.reason)
-    if records.damage:
-        return "damaged", records.damage
+    if records.bad:
+        return OTHER_VERSION if isinstance(records.bad, OtherVersion) else "damaged", str(records.bad)
     if not incomplete:
         return faults[0][0], told
     state, detail = _ended_without_record(folder, records, job)

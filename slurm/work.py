@@ -13,6 +13,7 @@ from benchmark.networks.base import Job
 from benchmark.running.folder import RETRIED, alone, state_of
 from benchmark.running.runner import Data, carry_out, check, data_loader, summary
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
+from benchmark.runtime.failures import NO_SPACE
 from benchmark.runtime.process import process, resolve_device
 from benchmark.runtime.provenance import job_id
 from benchmark.runtime.signals import Interrupted, Requests
@@ -21,7 +22,7 @@ from results.record import MeasurementRecord, NetworkRecord, measurement_path
 from slurm.doctor import gpu_fault
 from slurm.manifest import Submission
 from slurm.requeue import ASKED, DISK_FULL, fail, write_failure
-from slurm.survey import NETWORK
+from slurm.survey import NETWORK, Records
 
 # A node that went down may still run what was requeued elsewhere: Slurm ends that when the node is back.
 _LOCK_PATIENCE_SECONDS = 600.0
@@ -93,17 +94,23 @@ def _guarded(submission: Submission, index: int, cell: Cell, data: Data, job: Jo
         return ASKED
     except UserError as error:
         print(f"error: {error}", flush=True)
-        if isinstance(error, DiskFull):
-            return DISK_FULL
-        if job.process.is_main and state_of(cell.run, job.folder).network_missing():
-            write_failure(submission, index, NETWORK, str(error))
-        return 1
+        disk_full, this = isinstance(error, DiskFull), job.process
+        is_first = this.is_first_to_fail(NO_SPACE if disk_full else "failed", str(error))
+        # What is there, a record of another version say, is not written over.
+        if is_first and not disk_full and Records.of(job.folder).missing(()):
+            write_failure(submission, index, NETWORK, str(this.failures.first()))
+        code = DISK_FULL if disk_full else 1
+        if this.group is not None:
+            raise SystemExit(code) from error  # the others may be anywhere, and are told
+        this.failures.agreed()
+        return code
 
 
 def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
     several, stage, this = submission.profile.executor == "local", submission.stage, job.process
     patience = 0.0 if several else _LOCK_PATIENCE_SECONDS
-    with alone(job.folder, this, patience=patience, hurried=lambda: job.requests.suite_must_end) as mine:
+    hurried, lock = (lambda: job.requests.suite_must_end), job.execution.lock
+    with alone(job.folder, this, lock=lock, patience=patience, hurried=hurried) as mine:
         if not mine:
             print(f"{cell.run.id}  is being run by another program", flush=True)
             return 0 if several else ASKED

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from benchmark.cli import TypedPath, format_option, set_option
+from benchmark.cli import TypedPath, damage_told, echo_written, format_option, set_option
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     from benchmark.cost.sweep import cells, sweep
     from benchmark.runtime.process import resolve_device
     from results.cell import line, render
-    from results.report import write_cells
+    from results.report import check_writable, write_cells
 
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
@@ -71,10 +71,13 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, **asked: 
     chosen, skipped = cells(axes, {**asked, "settings": assignments})
     for sentence in skipped:
         click.echo(f"skipped {sentence}", err=True)
+    if out:
+        with damage_told():
+            check_writable(out)
     found = sweep(chosen, out, lambda cell: click.echo(line(cell), err=True))
     click.echo(render(found, format_), nl=False)
-    for path in write_cells(out) if out else ():
-        click.echo(f"wrote {path}", err=True)
+    with damage_told():
+        echo_written(write_cells(out) if out else (), err=True)
     raise SystemExit(0 if all(cell.status == "done" for cell in found) else 1)
 
 

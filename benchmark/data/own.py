@@ -168,7 +168,10 @@ def _remembered(what: str, place: Path, files: Sequence[str], read: Callable[[],
             signature.update(f"\0{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode())
             changed_ns = max(changed_ns, found.st_ctime_ns)
     settled = time.time_ns() - changed_ns > SETTLED_NS
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no HOME, and no entry in passwd: nothing is remembered
+        return read()
     note = cache / "spherebench" / what / signature.hexdigest()
     with suppress(OSError, ValueError):
         return note.read_text(encoding="ascii")

@@ -1,5 +1,6 @@
 """The folder of a suite's runs: whose it is, who is at work in it, and of each run what there is and what is not."""
 
+import errno
 import fcntl
 import json
 import time
@@ -12,7 +13,7 @@ from typing import IO, Any, TypeVar
 
 from benchmark.probes.base import Measurement
 from benchmark.runtime.checkpoints import DamagedFile
-from benchmark.runtime.errors import UserError
+from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import Suite
 from benchmark.suite.run import Run
@@ -66,9 +67,10 @@ def claim_folder(suite: Suite, folder: Path) -> None:
     """Make ``folder`` this suite's, and list what shall be measured. Raises :class:`UserError` where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock", patience=60.0):
+        with locked(folder / ".lock", lock=suite.execution.lock, patience=60.0):
             note = read_suite_note(folder) or {}
             content = {
+                **note,  # another version may know more
                 "suite": suite.name,
                 "digest": suite.digest,
                 "protocol": suite.protocol,
@@ -105,9 +107,9 @@ def listed_measurements(note: Mapping[str, Any], folder: Path, network: str) -> 
 
 
 def read_record(kind: type[R], path: Path) -> R | None:
-    """A record, or None. A damaged one is set aside as ``*.damaged``, with a warning.
+    """A record, or None. A torn one, which is no JSON, is set aside as ``*.damaged``, with a warning.
 
-    Raises :class:`UserError` for one of another version, which may be whole.
+    Raises :class:`UserError` for one that may be whole: of another version, or changed by hand.
     """
     if not path.exists():
         return None
@@ -116,6 +118,8 @@ def read_record(kind: type[R], path: Path) -> R | None:
     except OtherVersion as error:
         raise UserError(f"{error}; choose another folder with --out") from error
     except ValueError as error:
+        if not isinstance(error.__cause__, json.JSONDecodeError | UnicodeDecodeError):
+            raise UserError(f"{error}; put it right, remove it, or choose another folder with --out") from error
         aside = path.with_name(f"{path.name}.damaged")
         path.rename(aside)
         warnings.warn(f"{error}; set aside as {aside.name}", DamagedFile, stacklevel=2)
@@ -168,25 +172,38 @@ def state_of(run: Run, folder: Path) -> RunState:
 
 @contextmanager
 def alone(
-    folder: Path, process: Process, *, patience: float = 0.0, hurried: Callable[[], bool] = lambda: False
+    folder: Path,
+    process: Process,
+    *,
+    lock: bool,
+    patience: float = 0.0,
+    hurried: Callable[[], bool] = lambda: False,
 ) -> Iterator[bool]:
     """Hold the lock of a network's folder, where no other program does: no two programs work in one.
 
-    Wait ``patience`` seconds for the other program to end, or until ``hurried`` says not to.
+    Wait ``patience`` seconds for the other program to end, or until ``hurried`` says not to. ``lock`` as in
+    :class:`benchmark.runtime.spec.Execution`. Raises :class:`UserError` where the folder cannot be written or locked.
     """
     if not process.is_main:
         yield process.broadcast(False)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
-        yield process.broadcast(_lock(lock, patience, hurried))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        with full_disk_told(folder):
+            if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+            raise
+    with file:
+        yield process.broadcast(not lock or _lock(file, patience, hurried))
 
 
 @contextmanager
-def locked(path: Path, *, patience: float) -> Iterator[None]:
+def locked(path: Path, *, lock: bool, patience: float) -> Iterator[None]:
     """Hold a lock that is soon free. Raises :class:`UserError` where it is not within ``patience`` seconds."""
-    with path.open("a") as lock:
-        if not _lock(lock, patience):
+    with path.open("a") as file:
+        if lock and not _lock(file, patience):
             raise UserError(f"{path.parent}: another program has been writing to it for {patience:g} s")
         yield
 
@@ -194,9 +211,17 @@ def locked(path: Path, *, patience: float) -> Iterator[None]:
 def _lock(file: IO[str], patience: float, hurried: Callable[[], bool] = lambda: False) -> bool:
     until = time.monotonic() + patience
     while True:
-        with suppress(BlockingIOError):
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise UserError(
+                f"{file.name}: this file system gives no locks ({error.strerror}), as NFS without lockd and Lustre "
+                "without -o flock; choose another folder with --out, or go on with --set lock=false where no other "
+                "program works in this one"
+            ) from error
         if time.monotonic() >= until or hurried():
             return False
         time.sleep(min(0.2, max(0.0, until - time.monotonic())))

@@ -50,11 +50,20 @@ def data_loader(execution: Execution, requests: Requests, report: Say) -> Data:
 
 
 def execute_suite(
-    suite: Suite, folder: Path, process: Process, requests: Requests, *, retry: bool, report: Say, train: bool = True
+    suite: Suite,
+    folder: Path,
+    process: Process,
+    requests: Requests,
+    *,
+    retry: bool,
+    report: Say,
+    train: bool = True,
+    after_each: Callable[[], object] = lambda: None,
 ) -> bool | None:
     """Run what is missing of ``suite``, one run after the other, and tell ``report`` of each.
 
-    ``train`` false: measure what is there, and leave out networks that are not.
+    ``train`` false: measure what is there, and leave out networks that are not. ``after_each`` is called by the main
+    process once a run is done: what it raises ends the suite before the hours of the others.
 
     Returns whether everything is done; None on the processes that do not write. Raises :class:`UserError` before
     anything is written where data are missing, a batch does not fit them, or the folder is another suite's.
@@ -77,6 +86,7 @@ def execute_suite(
     if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
         less = "(--set keep=backbone or keep=none: less)"
         report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
+    process.barrier()  # nothing is written unless the data of all processes are fine
     if process.is_main:
         claim_folder(suite, folder)
     left: set[str] = set()
@@ -86,12 +96,14 @@ def execute_suite(
             break
         job = Job(folder / cell.run.id, process, requests, suite.execution)
         told = f"{cell.run.id}  is another program's; left to it"
-        with alone(job.folder, process) as mine:
+        with alone(job.folder, process, lock=suite.execution.lock) as mine:
             if mine:
                 told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
             else:
                 left.add(cell.run.id)
         report(f"[{place}/{len(cells)}] {told}")
+        if process.is_main:
+            after_each()
     if not process.is_main:
         return None
     states = [state_of(cell.run, folder / cell.run.id) for cell in suite.cells]

@@ -25,7 +25,8 @@ from benchmark.running import attempts
 from benchmark.running.attempts import SCRATCH_NAME
 from benchmark.running.folder import read_record
 from benchmark.runtime import checkpoints
-from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
+from benchmark.runtime.errors import DiskFull, UserError, full_disk_told, in_one_line
+from benchmark.runtime.failures import NO_SPACE
 from benchmark.runtime.memory import is_out_of_memory
 from benchmark.runtime.process import is_lost_peer
 from benchmark.runtime.provenance import now, provenance
@@ -52,24 +53,20 @@ STOPPED: Outcome = ("interrupted", "stopped; what it had is saved")
 
 
 def _failure(error: Exception) -> Outcome:
-    return "out-of-memory" if is_out_of_memory(error) else "failed", _in_one_line(error)
-
-
-def _in_one_line(error: Exception) -> str:
-    """``RuntimeError: what it said last``; of an error that is meant to be read, just that."""
-    if isinstance(error, UserError):
-        return str(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    return "out-of-memory" if is_out_of_memory(error) else "failed", in_one_line(error)
 
 
 def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
-    """Train or fit the network of ``cell`` to its record; all but a full disk ends in one."""
+    """Train or fit the network of ``cell`` to its record; all but a full disk, and a process that dies, ends in one.
+
+    A failure ends all processes: the others may wait for this one where only its end tells them.
+    """
     started, network, process = now(), cell.run.network, job.process
+    process.barrier()  # none has failed before it came here, and left a record of that
     if process.is_main:
         _set_aside(job.folder)  # and only then may any process fail, and say so in the folder
     process.barrier()
-    made, (status, message) = Made(), DONE
+    made, (status, message), writes = Made(), DONE, process.is_main
     try:
         made = network.make(data, job)
     except Diverged as error:
@@ -79,11 +76,13 @@ def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
     except DiskFull:
         raise
     except Exception as error:
-        if is_lost_peer(error) and not (job.folder / ERROR_NAME).exists():
-            # Another process died without a word, of a kill or with its node: no failure of the network, which the next
-            # attempt goes on with.
-            raise SystemExit(f"process {process.rank}: another process has ended: {_in_one_line(error)}") from error
-        status, message = _first_failure(job.folder, error)
+        if is_lost_peer(error):
+            raise
+        status, message = _failure(error)
+        writes = process.is_first_to_fail(status, message)
+        if writes:
+            told = f"{status}: {message}\n\n{''.join(traceback.format_exception(error))}"
+            (job.folder / ERROR_NAME).write_text(told, encoding="utf-8")
     gc.collect()  # what training held is let go before anything is measured
     record = NetworkRecord(
         id=network.id,
@@ -97,14 +96,15 @@ def make(cell: Cell, suite: str, data: DataSet, job: Job) -> NetworkRecord:
         cost=_with_loss(made.cost, network, job) if status == "done" else made.cost,
         provenance=provenance(process, started, attempts.count(job.folder), attempts.lost_seconds(job.folder)),
     )
-    if process.is_main:
+    if writes:
         with full_disk_told(job.folder):
             record.write(network_path(job.folder))
-        if status == "done":
-            checkpoints.clear(job.folder / CHECKPOINTS)
-    if status in ("failed", "out-of-memory") and process.group is not None:
-        # The other processes wait for this one in a collective: only its end tells them.
-        raise SystemExit(f"process {process.rank} of {process.world_size}: {status}: {message}")
+    if status in ("failed", "out-of-memory"):
+        if process.group is not None:
+            raise SystemExit(f"process {process.rank} of {process.world_size}: {status}: {message}")
+        process.failures.agreed()
+    if process.is_main and status == "done":
+        checkpoints.clear(job.folder / CHECKPOINTS)
     process.barrier()
     return record
 
@@ -126,22 +126,6 @@ def _set_aside(folder: Path) -> None:
     path.replace(path.with_name(f"{path.name}.{record.status}"))
 
 
-def _first_failure(folder: Path, error: Exception) -> Outcome:
-    """Leave the traceback in the folder. Of several processes the first to fail is told of.
-
-    The others fail as well, once they find its connections closed.
-    """
-    path, (status, message) = folder / ERROR_NAME, _failure(error)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(f"{status}: {message}\n\n{''.join(traceback.format_exception(error))}")
-    except FileExistsError:
-        first, colon, told = path.read_text(encoding="utf-8").partition("\n\n")[0].partition(": ")
-        if colon:
-            return "out-of-memory" if first == "out-of-memory" else "failed", told
-    return status, message
-
-
 def _with_loss(cost: Cost, network: Network, job: Job) -> Cost:
     """With what the loss costs alone. The network is there: nothing that fails here may cost it."""
     if not isinstance(network, Trained) or not job.process.is_main:
@@ -149,7 +133,7 @@ def _with_loss(cost: Cost, network: Network, job: Job) -> Cost:
     try:
         seconds, peak_bytes = losses.measure(network, job.process.device)
     except Exception as error:
-        warnings.warn(f"{network.id}: the cost of its loss was not measured: {_in_one_line(error)}", stacklevel=2)
+        warnings.warn(f"{network.id}: the cost of its loss was not measured: {in_one_line(error)}", stacklevel=2)
         return cost
     return cost.model_copy(update={"loss_seconds": seconds, "peak_bytes_loss": peak_bytes})
 
@@ -183,10 +167,25 @@ def _measured(
     if process.is_main:
         with full_disk_told(job.folder):
             attempts.measuring(job.folder, measurement.id)
-    found, error, level = Found(), None, GO_ON
-    on_cuda = process.device.type == "cuda"
+    found, level, on_cuda = Found(), GO_ON, process.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(process.device)
+
+    def ended(status: Status, message: str = "", found: Found = found) -> MeasurementRecord:
+        peak_bytes = torch.cuda.max_memory_allocated(process.device) if on_cuda else None
+        return MeasurementRecord(
+            id=measurement.id,
+            network=network.id,
+            probe=measurement.probe.name,
+            status=status,
+            message=message,
+            settings=measurement.settings(),
+            metrics=tuple(found.metrics),
+            details=found.details,
+            cost=MeasurementCost(seconds=time.perf_counter() - began, peak_bytes=peak_bytes),
+            provenance=provenance(process, started, attempts.count(job.folder), 0.0),
+        )
+
     try:
         if subject is None:
             subject = _subject(network, measurement, load, job)
@@ -198,35 +197,37 @@ def _measured(
         level = FAILED
     except Interrupted:
         level = process.all_reduce_max(STOP)
-    except Exception as caught:
-        error, level = caught, process.all_reduce_max(FAILED)
-    status, message = _agreed(level, error, job)
-    if status != "done":
-        found = Found()
-    peak_bytes = torch.cuda.max_memory_allocated(process.device) if on_cuda else None
-    record = MeasurementRecord(
-        id=measurement.id,
-        network=network.id,
-        probe=measurement.probe.name,
-        status=status,
-        message=message,
-        settings=measurement.settings(),
-        metrics=tuple(found.metrics),
-        details=found.details,
-        cost=MeasurementCost(seconds=time.perf_counter() - began, peak_bytes=peak_bytes),
-        provenance=provenance(process, started, attempts.count(job.folder), 0.0),
-    )
+    except Exception as error:
+        if is_lost_peer(error):
+            raise
+        if isinstance(error, DiskFull):
+            process.is_first_to_fail(NO_SPACE, str(error))
+        else:
+            status, message = _failure(error)
+            if process.is_first_to_fail(status, message):  # before it waits for others, who may not come
+                _write(ended(status, str(process.failures.first())), error, job)
+        level = process.all_reduce_max(FAILED)
+    if level == FAILED:
+        failure = process.failures.agreed()
+        if failure.status == NO_SPACE:
+            raise DiskFull(failure.message)
+        return ended("out-of-memory" if failure.status == "out-of-memory" else "failed", str(failure)), subject
+    record = ended("done", found=found) if level == GO_ON else ended(*STOPPED)
     if process.is_main:
-        path = measurement_path(job.folder, measurement.id)
-        with full_disk_told(job.folder):
-            record.write(path)
-        # The traceback of a failure lies beside the records, and none of an earlier attempt.
-        path.with_suffix(".txt").unlink(missing_ok=True)
-        if error is not None:
-            path.with_suffix(".txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    if status == "done" and subject is not None and process.is_main:
-        shutil.rmtree(subject.folder / measurement.id, ignore_errors=True)
+        _write(record, None, job)
+        if level == GO_ON and subject is not None:
+            shutil.rmtree(subject.folder / measurement.id, ignore_errors=True)
     return record, subject
+
+
+def _write(record: MeasurementRecord, error: Exception | None, job: Job) -> None:
+    """Beside the record of a failure lies its traceback, and none of an earlier attempt."""
+    path = measurement_path(job.folder, record.id)
+    with full_disk_told(job.folder):
+        record.write(path)
+    path.with_suffix(".txt").unlink(missing_ok=True)
+    if error is not None:
+        path.with_suffix(".txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
 
 
 def _subject(network: Network, measurement: Measurement, load: Callable[[DataSpec], DataSet], job: Job) -> Subject:
@@ -268,18 +269,3 @@ def check(data: DataSet, split: Split) -> None:
             f"evaluation.split tune: {data.name} has no image of class {name} in it; data.tune_fraction must be large "
             f"enough for one of its {count}"
         )
-
-
-def _agreed(level: int, error: Exception | None, job: Job) -> Outcome:
-    """What became of it, the same on every process: the first cause, whichever process had it."""
-    if level == GO_ON:
-        return DONE
-    if level == STOP:
-        return STOPPED
-    own = None if error is None else (*_failure(error), isinstance(error, DiskFull))
-    causes = ((rank, *cause) for rank, cause in enumerate(job.process.all_gather(own)) if cause is not None)
-    rank, status, message, disk_full = next(causes)
-    if disk_full:
-        raise DiskFull(message)
-    where = f"process {rank} of {job.process.world_size}: " if job.process.world_size > 1 else ""
-    return status, f"{where}{message}"

@@ -26,3 +26,11 @@ def full_disk_told(folder: Path) -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DiskFull(f"{folder}: no space left on the disk; what was saved before is whole") from error
         raise
+
+
+def in_one_line(error: BaseException) -> str:
+    """``RuntimeError: what it said last``; of an error that is meant to be read, just that."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

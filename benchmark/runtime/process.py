@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -13,7 +13,8 @@ import torch.distributed as dist
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from benchmark.runtime.errors import UserError
+from benchmark.runtime.errors import UserError, in_one_line
+from benchmark.runtime.failures import Failure, Failures
 
 # What processes tell each other goes through gloo, between CPUs: through NCCL the host would wait for the GPU at every
 # step, and a GPU for its turn while another process solves a problem alone.
@@ -33,6 +34,7 @@ class Process:
     rank: int = 0
     world_size: int = 1
     group: dist.ProcessGroup | None = None
+    failures: Failures = field(default_factory=Failures)
 
     @property
     def is_main(self) -> bool:
@@ -53,6 +55,11 @@ class Process:
         if self.group is not None:
             dist.broadcast_object_list(box, src=0, group=self.group, device=torch.device("cpu"))
         return cast("T", box[0])
+
+    def is_first_to_fail(self, status: str, message: str) -> bool:
+        """Tell the others of a failure, past every collective: of several processes the first is told of."""
+        own = Failure(status, message, self.rank, self.world_size)
+        return self.failures.tell(own) == own
 
     def all_gather(self, value: T) -> list[T]:
         """Every process's ``value`` in the order of ranks, on all of them."""
@@ -106,11 +113,27 @@ def process(device_name: str) -> Iterator[Process]:
     if world_size == 1:
         yield Process(device)
         return
-    dist.init_process_group(_BACKENDS[device.type], timeout=_PATIENCE)
-    try:
-        yield Process(device, dist.get_rank(), world_size, dist.group.WORLD)
-    finally:
-        dist.destroy_process_group()
+    store, rank, _ = next(dist.rendezvous("env://", timeout=_PATIENCE))
+    group_store = dist.PrefixStore("group", store)
+    dist.init_process_group(
+        _BACKENDS[device.type], store=group_store, rank=rank, world_size=world_size, timeout=_PATIENCE
+    )
+    this = Process(device, rank, world_size, dist.group.WORLD, Failures(store))
+    with this.failures.watched():
+        try:
+            yield this
+        except BaseException as error:
+            if not is_lost_peer(error):
+                this.is_first_to_fail("failed", in_one_line(error))
+                raise
+            # Another process died, of a failure that it told of, or without a word, of a kill or with its node.
+            cause: object = None
+            with suppress(dist.DistError):
+                cause = this.failures.first()
+            cause = cause or f"the end of another: {in_one_line(error)}"
+            raise SystemExit(f"process {rank} of {world_size}: ended by {cause}") from error
+        finally:
+            dist.destroy_process_group()
 
 
 def one_thread() -> AbstractContextManager[Any]:

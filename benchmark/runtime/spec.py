@@ -35,6 +35,7 @@ class Execution(Spec):
     keep: Keep = Field("encoder", description="of a trained network's weights; none: until all is measured")
     data_root: str = Field("data", description="where torchvision's data sets lie, and weights/ of the suites' rows")
     download: bool = False
+    lock: bool = Field(True, description="no two programs in one folder; false: on a file system that gives no locks")
 
     @property
     def weights_root(self) -> Path:

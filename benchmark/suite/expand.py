@@ -16,7 +16,7 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from benchmark.data import DataSpec
 from benchmark.data.datasets import split_sources
@@ -40,6 +40,7 @@ from benchmark.suite.config import (
     validated,
 )
 from benchmark.suite.run import Run, check_keys, check_not_filled_in, compose, evaluation_schema, of_weights
+from results.record import Metric, matches
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -60,6 +61,12 @@ class Tuning(Spec):
     candidates: dict[str, dict[str, list[Any]]] = Field(
         min_length=1, description="method -> key -> values; their product is tried"
     )
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_request(cls, metric: str) -> str:
+        matches(Metric(metric="", protocol={}, value=0.0), metric)  # raises where it is of no such form
+        return metric
 
 
 class WeightsRow(Spec):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from results import plots
 from results.collect import collect
 from results.report import is_current, write
 from results.runs import LeftOut, read_runs
@@ -74,3 +75,42 @@ def test_a_network_that_nothing_was_measured_on_yet_is_reported_without_a_fall(
     record = read_runs([reference])[0].network.model_copy(update={"status": status})
     record.write(tmp_path / record.id / "network.json")
     assert tmp_path / "tables" / "runs.csv" in write(tmp_path)
+
+
+def test_killed_while_it_writes_a_report_is_not_current(
+    make_record: Callable[..., Any], write_runs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_runs([make_record(status="diverged")])  # of which there are tables, and no figure
+    write(folder)
+    assert is_current(folder)
+    make_record().write(folder / make_record().id)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write(folder)
+    assert not is_current(folder), "the tables are there, the figures are not"
+    write(folder)
+    assert is_current(folder)
+
+
+def test_a_figure_that_fails_is_a_warning_and_is_tried_again(
+    make_record: Callable[..., Any], write_runs: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_runs([make_record()])
+    paths = write(folder)
+    kinds = ("png", "pdf")
+    with monkeypatch.context() as patch:
+        patch.setitem(plots._FIGURES, "accuracy", lambda *_: 1 / 0)
+        with pytest.warns(UserWarning, match=r"figure .*plots/accuracy was not drawn: ZeroDivisionError"):
+            assert write(folder) == paths
+    assert not any((folder / "plots" / f"accuracy.{kind}").exists() for kind in kinds), (
+        "an older one is no figure of it"
+    )
+    assert all((folder / "plots" / f"tradeoff.{kind}").exists() for kind in kinds)
+    assert not is_current(folder)
+    write(folder)
+    assert is_current(folder)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +18,10 @@ import torch
 from click.testing import CliRunner, Result
 
 from benchmark.cli import main
+from benchmark.data import DataSet, DataSpec
 from benchmark.running import attempts
+from benchmark.runtime.errors import UserError
+from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from results.record import (
     MEASUREMENTS_NAME,
@@ -24,12 +32,14 @@ from results.record import (
     network_path,
 )
 from slurm import requeue
+from slurm import work as work_module
 from slurm.manifest import Part, Submission, submissions
 from slurm.queue import accounted
-from slurm.requeue import ASKED, fruitless_ends, has_saved, in_words
+from slurm.requeue import ASKED, FRUITLESS, fruitless_ends, has_saved, in_words
 from slurm.status import UNDER_WAY, duration, exit_code, row
 from slurm.survey import Records, is_alive, last_line, survey
 from slurm.work import _port, work
+from tests.benchmark import ranks
 from tests.slurm.cluster import wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
 
@@ -288,7 +298,23 @@ def test_a_damaged_manifest_is_one_sentence(suite: Path, tmp_path: Path) -> None
     for command in (("status",), ("submit", suite, "--cluster", "local", "--out")):
         done = call(*command, tmp_path / "out")
         assert done.exit_code == 2
-        assert "manifest.json: Invalid JSON" in done.output
+        assert "manifest.json: is damaged, or of another version: Invalid JSON" in done.output
+
+
+def test_a_file_system_without_locks_is_one_sentence_and_there_is_a_way_to_go_on(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    given = ("submit", suite, "--cluster", "debug", "--out", tmp_path / "out")
+    done = call(*given)
+    assert done.exit_code == 2
+    assert "--set lock=false" in " ".join(done.output.split())
+    assert not list((tmp_path / "out").rglob("*.json"))
+    assert call(*given, "--set", "lock=false").exit_code == 0
+    assert {standing.state for standing in survey(tmp_path / "out").values()} == {"done"}
 
 
 def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,6 +346,28 @@ def change(folder: Path, measurement: str | None = None, **values: str) -> None:
     else:
         (path,) = (folder / MEASUREMENTS_NAME).glob(f"{measurement}-*.json")
         MeasurementRecord.read(path).model_copy(update=values).write(path)
+
+
+@pytest.mark.parametrize("name", [NETWORK_NAME, f"{MEASUREMENTS_NAME}/knn-*.json"])
+def test_a_record_of_a_newer_version_is_left_alone(
+    brief: Submission, suite: Path, name: str, slurm_called: list[tuple[str, ...]]
+) -> None:
+    (path,) = brief.run_folder(0).glob(name)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "more": 1}))
+    before = path.read_bytes()
+    done = call("status", brief.runs)
+    assert done.exit_code == 1
+    assert "of another version" in done.output
+    assert "is of a newer version of spherebench" in " ".join(done.output.split())
+    assert call("retry", brief.runs).output == "nothing to bring back\n"
+    submitted = call("submit", suite, "--cluster", "debug", "--out", brief.runs)
+    assert "1 of another version" in " ".join(submitted.output.split()).replace(": ", " ")
+    requests = Requests()
+    assert work(brief.path, (0,), requests) == 1, "as a job that was queued before"
+    for _ in range(FRUITLESS):
+        requeue.main(brief.path, 1)
+    assert path.read_bytes() == before
+    assert ("scontrol", "requeue", "7") not in slurm_called
 
 
 def test_an_attempt_has_saved_where_a_record_of_its_own_says_so(brief: Submission) -> None:
@@ -398,6 +446,25 @@ def test_a_measurement_that_ends_its_process_again_and_again_is_given_up_alone(
     standing = survey(Path(brief.runs))[folder.name]
     assert standing.state == "failed"
     assert standing.detail.count("failed: ended 3 times") == 2
+
+
+def _lacks_its_data(this: Process, manifest: Path) -> None:
+    """The job of one run on two processes, of which the second, on another node say, does not see the data."""
+
+    def load(spec: DataSpec) -> DataSet:
+        raise UserError(f"{spec.source}: is not on this node")
+
+    work_module.process = lambda device: nullcontext(this)  # type: ignore[assignment]
+    if this.rank == 1:
+        work_module.data_loader = lambda *_: load
+    work(manifest, (0,), Requests())
+
+
+def test_the_record_of_a_job_tells_of_the_process_that_failed(brief: Submission) -> None:
+    shutil.rmtree(brief.run_folder(0))
+    assert ranks.together(2, partial(_lacks_its_data, manifest=brief.path)) == [1, 1]
+    record = NetworkRecord.read(network_path(brief.run_folder(0)))
+    assert (record.status, record.message) == ("failed", "process 1 of 2: digits: is not on this node")
 
 
 def test_what_has_its_record_is_not_requeued(brief: Submission, slurm_called: list[tuple[str, ...]]) -> None:

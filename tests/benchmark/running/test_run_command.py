@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,17 +204,57 @@ def test_a_damaged_record_is_named_set_aside_and_made_again(tiny: Path, tmp_path
     assert {path: path.read_bytes() for path in weights} == weights
 
 
-def test_a_newer_record_is_not_called_damaged_and_stays(tiny: Path, tmp_path: Path, spherebench) -> None:
-    out = tmp_path / "runs"
-    spherebench("run", tiny, "--out", out)
-    newer = next(out.glob("vicreg*/measurements/knn-*.json"))
-    content = json.loads(newer.read_text())
-    newer.write_text(json.dumps({**content, "schema_version": 3, "more": 1}))
-    before = newer.read_bytes()
-    result = spherebench("run", tiny, "--out", out)
+@pytest.mark.parametrize("name", ["network.json", "measurements/knn-*.json"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"schema_version": 3, "more": 1}, "is of a newer version of spherebench; choose another folder"),
+        ({"more": 1}, "is of a newer version of spherebench; choose another folder"),
+        ({"status": "timed-out"}, "is of a newer version of spherebench; choose another folder"),
+        ({"provenance": {}}, "put it right, remove it, or choose another folder"),
+    ],
+)
+def test_a_record_that_may_be_whole_is_named_and_stays(
+    undisturbed: Path, tiny: Path, tmp_path: Path, spherebench, name: str, change: dict[str, object], told: str
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "runs")
+    newer = next(out.glob(f"vicreg*/{name}"))
+    newer.write_text(json.dumps({**json.loads(newer.read_text()), **change}))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for more in ((), ("--retry", "failed")):
+        result = spherebench("run", tiny, "--out", out, *more)
+        assert result.exit_code == 2
+        output = " ".join(result.output.split())
+        assert str(newer) in output
+        assert told in output
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_note_of_a_newer_version_keeps_what_only_that_knows(
+    undisturbed: Path, tiny: Path, tmp_path: Path, spherebench
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "runs")
+    note = json.loads((out / "suite.json").read_text())
+    (out / "suite.json").write_text(json.dumps({**note, "more": 1}))
+    assert spherebench("run", tiny, "--out", out).exit_code == 0
+    assert json.loads((out / "suite.json").read_text()) == {**note, "more": 1}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_one_sentence_and_there_is_a_way_to_go_on(
+    tiny: Path, tmp_path: Path, spherebench, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    one = ("--out", tmp_path / "runs", "--set", "epochs=1", "--set", "method=sfrik_l2")
+    result = spherebench("run", tiny, *one)
     assert result.exit_code == 2
-    assert "newer version" in " ".join(result.output.split())
-    assert newer.read_bytes() == before
+    output = " ".join(result.output.split())
+    assert f"this file system gives no locks ({os.strerror(number)})" in output
+    assert "--set lock=false" in output
+    assert spherebench("run", tiny, *one, "--set", "lock=false").exit_code == 0
 
 
 def test_a_folder_of_other_settings_is_refused_and_left_alone(tiny: Path, tmp_path: Path, spherebench) -> None:
@@ -343,3 +386,43 @@ def test_what_a_suites_weights_take_is_told_before_it_starts(
     assert told not in spherebench("run", tiny, "--out", tmp_path / "again").output
     monkeypatch.setattr(runner, "TOLD_BYTES", 0.8 * sum(sizes))
     assert told in spherebench("run", tiny, "--out", tmp_path / "more").output
+
+
+def test_a_notebooks_shell_and_a_users_matplotlibrc_change_no_figure(
+    undisturbed: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(undisturbed, tmp_path / "runs")
+    shutil.rmtree(out / "plots")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: GTK4Agg\nfont.size: 30\n")
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    command = [sys.executable, "-m", "benchmark", "run", tiny, "--out", out]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    drawn = {path.name: path.read_bytes() for path in (out / "plots").iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in (undisturbed / "plots").iterdir()}
+
+
+@pytest.mark.parametrize("name", ["tables", "plots"])
+def test_where_no_tables_can_be_written_nothing_is_trained(tiny: Path, tmp_path: Path, spherebench, name: str) -> None:
+    out = tmp_path / "runs"
+    out.mkdir()
+    (out / name).write_text("a file of the user's")
+    result = spherebench("run", tiny, "--out", out)
+    assert result.exit_code == 2
+    assert f"{out / name}: must be a folder that can be written" in " ".join(result.output.split())
+    assert [path.name for path in out.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("metric", "trained", "told"),
+    [("knn_top1[k", 0, "asks for no metric"), ("knn_top5", 1, "must name a metric of"), ("knn_top1", 1, "2 metrics")],
+)
+def test_a_metric_to_tune_by_that_is_none_is_told_before_the_hours(
+    tiny: Path, tmp_path: Path, spherebench, metric: str, trained: int, told: str
+) -> None:
+    text = tiny.read_text().replace("metric: knn_top1", f"metric: '{metric}'")
+    tiny.write_text(text.replace("knn_k: [5]", "knn_k: [5, 7]"))
+    result = spherebench("tune", tiny, "--out", tmp_path / "tuned")
+    assert result.exit_code == 2, result.output
+    assert told in " ".join(result.output.split())
+    assert len(list((tmp_path / "tuned").glob("*/network.json"))) == trained
