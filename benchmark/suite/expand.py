@@ -209,6 +209,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     identify = cache(DataSpec.identified)  # once a data set: a folder's digest takes a look at all its files
     cells: list[Cell] = []
     skipped: list[tuple[dict[str, Any], str]] = []
+    unmeasured: list[str] = []
     asked = [(axes, file.skip) for axes in product(grid)]
     asked += [(axes, []) for axes in _baseline_axes(file.baselines, grid)]
     for axes, skips in asked:
@@ -222,10 +223,10 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         if run.measurements:
             cells.append(Cell(run, axes))
         else:
+            unmeasured.append(run.network.method)
             skipped.append((axes, f"none of evaluation.probes is for {run.network.method}"))
-    if not cells:
-        reasons = "; ".join(dict.fromkeys(reason for _, reason in skipped))
-        raise UserError(f"{where}: nothing is left of the grid: {reasons}")
+    if unmeasured and not cells:
+        raise UserError(f"{where}: evaluation.probes: none is for {', '.join(dict.fromkeys(unmeasured))}")
     for row in file.weights:  # measured as the suite's own networks are, on the suite's data
         path = execution.weights_root / typed(row.file, f"{where}: weights")
         if not path.exists():

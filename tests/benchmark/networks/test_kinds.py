@@ -115,7 +115,7 @@ def test_a_kind_has_no_field_of_another(method: str) -> None:
 OTHER = {
     "data__tune_fraction": 0.2,
     "data__limit": 65,
-    "embedding_dim": 32,
+    "embedding_dim": 18,
     "batch_size": 16,
     "epochs": 3,
     "augmentation": "simclr",

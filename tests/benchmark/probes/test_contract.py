@@ -56,7 +56,7 @@ def encoder() -> Network:
         "augmentation": "grey",
         "backbone": {"name": "small_cnn", "width": 4},
         "projector": {"hidden": 16},
-        "optimizer": {"name": "adamw", "base_lr": 1e-3},
+        "optimizer": {"name": "adamw", "base_lr": 1e-3, "warmup_epochs": 3},
     }
     return compose(settings, lambda data: data).network
 

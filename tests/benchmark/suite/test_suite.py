@@ -145,7 +145,7 @@ def test_what_no_probe_is_for_is_left_out_with_a_reason_and_refused_where_nothin
     suite = load_suite(str(tiny), ["evaluation.probes=linear"])
     assert {cell.run.network.method for cell in suite.cells} == {"sfrik_l2", "vicreg", "untrained"}
     assert suite.skipped[-1] == ({"method": "raw_pixels"}, "none of evaluation.probes is for raw_pixels")
-    with pytest.raises(UserError, match=r"nothing is left of the grid: none of evaluation\.probes is for sfrik_l2"):
+    with pytest.raises(UserError, match=r"evaluation\.probes: none is for sfrik_l2, vicreg, raw_pixels"):
         load_suite(str(tiny), ["evaluation.probes=spectrum"])
 
 
