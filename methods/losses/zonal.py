@@ -25,7 +25,6 @@ from functools import partial
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from scipy.special import roots_gegenbauer
 from torch import Tensor
 
 from ..engine.forms import choose_form
@@ -143,6 +142,8 @@ def _phi_textbook(name: str, dim: int, t: float, degree: int, s: float) -> tuple
     if name == "rbf":
         return lambda c: (-2 * s * (1 - c)).exp(), rbf(s, dim).constant
     if name == "induced":
+        from scipy.special import roots_gegenbauer  # half a second, which a job without this form does without
+
         nodes, quadrature = roots_gegenbauer(64, (dim - 2) / 2)
 
         def mean_over_slices(c: Tensor) -> Tensor:

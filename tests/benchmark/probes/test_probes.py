@@ -200,7 +200,9 @@ def test_few_labels_on_the_embedding_see_it_and_not_the_features(data: DataSet, 
 
 def test_what_the_data_cannot_give_is_left_out(data: DataSet, tmp_path: Path) -> None:
     options: dict[str, Any] = {"knn_k": (48, 49), "labels_per_class": (16, 17)}
-    metrics = evaluate(small_network(), data, tmp_path, ("knn", "fewshot"), **options)
+    with pytest.warns(UserWarning, match=r"evaluation\.\w+: \[\d+\] left out above") as told:
+        metrics = evaluate(small_network(), data, tmp_path, ("knn", "fewshot"), **options)
+    assert len(told) == 2
     assert [metric.protocol.get("k", metric.protocol.get("labels_per_class")) for metric in metrics] == [48, 16]
 
 
