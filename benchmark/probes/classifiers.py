@@ -21,7 +21,7 @@ from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import generator
-from results.record import Metric
+from results.record import DRAWS, Metric
 
 Rows = NDArray[np.int64]
 
@@ -194,7 +194,7 @@ class _FewLabels(Probe):
                 asked = list(self.labels_per_class)
                 raise UserError(f"evaluation.labels_per_class: is {asked}, the smallest class has {smallest} images")
             tail = {"draws": self.draws, "probe": self.classifier.format(**dict(self)), **place}
-            metrics = []
+            metrics, by_draw = [], {}
             for labels in shots:
                 values = [
                     self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
@@ -202,7 +202,8 @@ class _FewLabels(Probe):
                 ]
                 told = {"value": statistics.mean(values), "sd": statistics.stdev(values) if self.draws > 1 else 0.0}
                 metrics.append(Metric(metric="fewshot_top1", protocol={"labels_per_class": labels, **tail}, **told))
-        return Found(metrics)
+                by_draw[metrics[-1].name] = values
+        return Found(metrics, {DRAWS: by_draw})
 
 
 @register
