@@ -1,16 +1,18 @@
-"""Paired differences between methods: of each to one that is named.
+"""Paired differences between methods: of each to one that is named, and which are not told from the best.
 
 Networks of one seed saw the same draws, and so did few-label probes of any network: differences are taken seed by seed
 and draw by draw. What has no seed, pixels, is the same for every seed; what has no dimension is compared at every one.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from results.inference import Floats, Paired, paired_tests
+from results.inference import LEVEL, Floats, Paired, paired_tests
+from results.summary import is_reference
 
 _TABLE = ["dataset", "metric", "key"]
 
@@ -21,6 +23,19 @@ class Difference(NamedTuple):
     row: pd.Series
     base: pd.Series
     paired: Paired | None
+
+
+class Best(NamedTuple):
+    """Of one table the rows, by their index, that are best of their column, and those that no test tells from them.
+
+    ``unsure`` are the columns, embedding dimensions, in which no test tells any from the best, of ``columns``.
+    """
+
+    best: frozenset[Any]
+    untold: frozenset[Any]
+    unsure: tuple[Any, ...]
+    columns: int
+    tests: tuple[Paired, ...]
 
 
 class Differences(NamedTuple):
@@ -90,3 +105,35 @@ def _paired_values(own: Mapping[Any, Floats], base: Mapping[Any, Floats]) -> Flo
     if len({len(values) for pair in pairs for values in pair}) > 1:
         return np.array([[left.mean() - right.mean()] for left, right in pairs])
     return np.array([left - right for left, right in pairs])
+
+
+def best(table: pd.DataFrame) -> Best | None:
+    """The best of each embedding dimension of a table, references apart, and what no test tells from it.
+
+    The best of a column is compared with every other method there, two-sided, Holm-corrected over the table. The best
+    is chosen by the figures that test it. Still the method that truly is best of a column keeps its mark with at least
+    95 %: to lose it, one of its own comparisons must go wrong, and with m methods there are m − 1 of them, whichever of
+    the others comes out best (Gupta, Technometrics 7, 1965, and Hsu, Annals of Statistics 9, 1981, on sets that hold
+    the best).
+    ``None`` where no column has two methods.
+    """
+    methods = table[~is_reference(table) & (table["n"] > 0)]
+    columns = [own for _, own in methods.groupby("embedding_dim", dropna=False) if own["label"].nunique() > 1]
+    if not columns:
+        return None
+    bests = [own.iloc[int(own["mean"].argmax())] for own in columns]
+    pairs = [
+        (row, top) for own, top in zip(columns, bests, strict=True) for _, row in own.drop(index=top.name).iterrows()
+    ]
+    differences = _differences(pairs)
+    told = {item.row.name for item in differences if item.paired and item.paired.p_holm <= LEVEL}
+    ties = {item.row.name for item in differences if math.isclose(item.row["mean"], item.base["mean"])}
+    unsure = [own for own in columns if not told & {*own.index}]
+    untold = {item.row.name for item in differences} - told - ties - {name for own in unsure for name in own.index}
+    return Best(
+        frozenset({top.name for top in bests} | ties),
+        frozenset(untold),
+        tuple(own["embedding_dim"].iloc[0] for own in unsure),
+        len(columns),
+        tuple(item.paired for item in differences if item.paired),
+    )

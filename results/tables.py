@@ -8,8 +8,8 @@ import pandas as pd
 
 from results.collect import PROTOCOL, SUBJECT, Collection, protocol_text, short_source
 from results.formats import MIB, NOT_RUN, Table, for_programs, format_table, join
-from results.inference import Paired, fewest_flipped
-from results.paired import Difference, Differences, against
+from results.inference import LEVEL, Paired, fewest_flipped
+from results.paired import Best, Difference, Differences, against, best
 from results.summary import COSTS, is_reference, metric_title, over_draws, protocol_columns, select, summarise
 
 # The cost table's columns: heading -> (metric, factor from seconds and bytes).
@@ -69,6 +69,10 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
     common = {name: mode for name in SUBJECT if (mode := _most_common(table[name])) is not None}
     headings = [_dimension(dim) for dim in table["embedding_dim"]]
     table = table.assign(heading=headings, cell=[_outcome(row, n) for _, row in table.iterrows()])
+    found_best = best(table) if unit == "fraction" else None
+    if found_best:
+        table.loc[[*found_best.best], "cell"] += " *"
+        table.loc[[*found_best.untold], "cell"] += " †"
     headings = table.sort_values("embedding_dim", na_position="first")["heading"].unique().tolist()
     rows: list[dict[Any, Any]] = []
     for label, own in table.groupby("label", sort=False):
@@ -86,7 +90,7 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
     note += "; without ±: the same for all seeds." if ((table["n"] > 1) & (table["half_width"] == 0)).any() else "."
     note += f" {NOT_RUN}: not run." if any(NOT_RUN in row.values() for row in rows) else ""
     protocol = ", ".join(filter(None, [key, protocol_text(common)]))
-    notes = [note, *of_draws]
+    notes = [note, *of_draws, *_legend(found_best)]
     return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, notes)
 
 
@@ -111,6 +115,20 @@ def _interval_over_draws(table: pd.DataFrame) -> tuple[bool, list[str]]:
     return any(kept), notes
 
 
+def _legend(found: Best | None) -> list[str]:
+    """What the marks of an accuracy table say, and where nothing could be told."""
+    if found is None:
+        return []
+    if all(test.n < 2 for test in found.tests):
+        return ["*: best of its column; one seed is too few to test whether any other is as good."]
+    marks = "*: best of its column" + ("; †: no test tells it from the best" if found.untold else "")
+    legend = f"{marks} ({_tests_text(found.tests)}, at the {100 * LEVEL:.0f} % level)."
+    if found.unsure:
+        where = "Here" if len(found.unsure) == found.columns else f"At {', '.join(map(_dimension, found.unsure))}"
+        legend += f" {where} no test tells the best from any other: these seeds are too few."
+    return [legend]
+
+
 def _tests_text(tests: Sequence[Paired]) -> str:
     """What tests were made: ``two-sided exact sign-flip over n=10 seeds; Holm-corrected over the table's 15 tests``."""
     made = [test for test in tests if test.test]
@@ -124,7 +142,8 @@ def _tests_text(tests: Sequence[Paired]) -> str:
         if kind == "sign-flip":
             text = f"exact {text}" + (" where all differ by the same" if counts[0] < needed else "")
         kinds.append(text)
-    return f"two-sided {', '.join(kinds)}; Holm-corrected over the table's {len(made)} tests"
+    count = f"{len(made)} test{'s' if len(made) > 1 else ''}"
+    return f"two-sided {', '.join(kinds)}; Holm-corrected over the table's {count}"
 
 
 def _difference_table(differences: Differences) -> Table:

@@ -13,7 +13,7 @@ from results.collect import collect
 from results.inference import crossed_mean
 from results.record import Metric
 from results.summary import half_width, summarise
-from results.tables import render
+from results.tables import accuracy, render
 
 Make = Callable[..., Any]
 Write = Callable[..., Path]
@@ -103,7 +103,7 @@ def test_table_says_the_tests_and_the_correction(collected: Collect) -> None:
     text = render(collection, "md", method="auh")
     assert "difference to AUH; C=1.0, split=test**" in text
     assert "-9.7 ± 3.8" in text
-    assert "paired t over n=3 seeds (the sign-flip test needs 6); Holm-corrected over the table's 1 test" in text
+    assert "paired t over n=3 seeds (the sign-flip test needs 6); Holm-corrected over the table's 1 test." in text
 
 
 def test_csv_carries_the_figures(collected: Collect) -> None:
@@ -146,3 +146,49 @@ def test_intervals_of_few_labels_are_over_draws_where_the_records_hold_them(
     assert said in render(collection, "md")
     assert said in render(collection, "md", method="auh")
     assert "by_draw" not in collection.tidy()
+
+
+def _cells(collection: Any) -> dict[str, list[str]]:
+    (table,) = accuracy(summarise(collection))
+    return {row["Method"]: [row[name] for name in row if name.startswith("D=")] for row in table.rows}
+
+
+def test_the_best_is_marked_and_what_no_test_tells_from_it(collected: Collect) -> None:
+    spread = 0.01 * np.array([-1, 0, 1, 0.5, -0.5])
+    near, far = 0.895 + spread[::-1], 0.7 + 1.01 * spread
+    collection = collected(("auh", 64, 0.9 + spread), ("vicreg", 64, near), ("simclr", 64, far), ("simclr", 256, far))
+    cells = _cells(collection)
+    assert (cells["AUH"][0][-2:], cells["VICReg"][0][-2:]) == (" *", " †")
+    assert cells["SimCLR"] == ["70.0 ± 1.0", "70.0 ± 1.0"]  # told from the best; alone in its column
+    (table,) = accuracy(summarise(collection))
+    assert table.notes[-1] == (
+        "*: best of its column; †: no test tells it from the best (two-sided paired t over n=5 seeds (the sign-flip"
+        " test needs 7); Holm-corrected over the table's 2 tests, at the 5 % level)."
+    )
+
+
+def test_where_nothing_is_told_apart_that_is_said_and_the_best_alone_is_marked(collected: Collect) -> None:
+    collection = collected(("auh", 64, [0.9, 0.8]), ("vicreg", 64, [0.8, 0.85]), ("simclr", 64, [0.7, 0.82]))
+    marked = [name for name, (cell,) in _cells(collection).items() if cell[-1] in "*†"]
+    assert marked == ["AUH"]
+    (table,) = accuracy(summarise(collection))
+    assert table.notes[-1].endswith("Here no test tells the best from any other: these seeds are too few.")
+
+
+def test_one_seed_is_not_tested(collected: Collect) -> None:
+    (table,) = accuracy(summarise(collected(("auh", 64, [0.9]), ("vicreg", 64, [0.8]))))
+    assert table.notes[-1] == "*: best of its column; one seed is too few to test whether any other is as good."
+    assert table.rows[0]["D=64"] == "90.0 *"
+
+
+def test_equal_methods_are_both_best(collected: Collect) -> None:
+    cells = _cells(collected(("auh", 64, [0.9]), ("vicreg", 64, [0.9])))
+    assert cells == {"AUH": ["90.0 *"], "VICReg": ["90.0 *"]}
+
+
+def test_references_are_not_marked_and_other_units_have_no_best(digits: Path) -> None:
+    summary = summarise(collect([digits]))
+    *_, pixels, untrained = accuracy(summary)[0].rows
+    assert not {*"*†"} & {*pixels["no D"], *untrained["no D"]}
+    (rank, *_) = accuracy(summary, "rankme")
+    assert not any("*" in note for note in rank.notes)
