@@ -267,7 +267,8 @@ def datasets(format_: str) -> None:
 @runs_argument
 @format_option
 @click.option("--metric", help="Show this metric instead of the headline ones; `all` shows every one.")
-def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
+@click.option("--against", metavar="METHOD", help="Show every method's paired difference to METHOD, tested, instead.")
+def tables(runs: tuple[Path, ...], format_: str, metric: str | None, against: str | None) -> None:
     """Print accuracy and cost tables of the runs folders RUNS, or the table of a cost sweep's folder."""
     from results import cell
     from results.collect import collect
@@ -275,7 +276,9 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None) -> None:
 
     with damage_told():
         cells = _cost_cells(runs)
-        text = cell.render(cells, format_) if cells else render(collect(runs), format_, metric)
+        if cells and against:
+            raise ValueError("--against compares accuracies, and a cost sweep has none")
+        text = cell.render(cells, format_) if cells else render(collect(runs), format_, metric, against)
     click.echo(text, nl=False)
 
 

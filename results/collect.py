@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.record import MeasurementRecord
+from results.record import DRAWS, MeasurementRecord
 from results.runs import Records, read_runs
 
 # What a metric was measured on. The rest of a protocol says how it was measured; that decides what is comparable.
@@ -33,9 +33,10 @@ class Collection:
     ``cost.*`` and ``provenance.*``, and its ``configuration`` (the settings without the seed).
     ``measurements`` has one row a network and measurement: ``id`` (the network's), ``measurement, probe, status,
     message`` and ``options`` (its settings but for the data).
-    ``metrics`` has one row a network and metric: ``id, measurement, probe, options, metric, value, unit, sd``; the
-    protocol, as text (``protocol``) and a column a key (``protocol.k``); ``key``, the part of it that makes figures
-    comparable; and of what it was measured on what is no part of the key (``features``, ``epoch``).
+    ``metrics`` has one row a network and metric: ``id, measurement, probe, options, metric, value, unit, sd``; its
+    values on each draw where the record holds them (``by_draw``); the protocol, as text (``protocol``) and a column a
+    key (``protocol.k``); ``key``, the part of it that makes figures comparable; and of what it was measured on what is
+    no part of the key (``features``, ``epoch``).
     In all three, ``dataset`` names the data set that figures are grouped by: data of one's own are one data set where
     their content is the same, wherever they lie, and two where it is not.
     ``axes`` names the suites' axes, all of them columns of ``runs``.
@@ -49,7 +50,7 @@ class Collection:
 
     def tidy(self) -> pd.DataFrame:
         """One row a network and metric with everything known of it; a network without metrics keeps one row."""
-        measured = self.metrics.drop(columns=["options", "dataset", "data.source", "key", *SUBJECT])
+        measured = self.metrics.drop(columns=["options", "dataset", "data.source", "key", "by_draw", *SUBJECT])
         return measured.merge(self.runs.drop(columns="configuration"), on="id", how="right")
 
     def details(self, probe: str) -> dict[str, dict[str, Any]]:
@@ -92,7 +93,10 @@ def collect(places: Iterable[Path]) -> Collection:
         measurements.append(row | {"status": record.status, "message": record.message})
         if record.status == "done":
             given = row | {"settings": options}
-            figures += [given | dict(metric) | {"protocol": {**metric.protocol}} for metric in record.metrics]
+            by_draw = record.details.get(DRAWS, {})
+            for metric in record.metrics:
+                own = dict(metric) | {"protocol": {**metric.protocol}, "by_draw": by_draw.get(metric.name)}
+                figures.append(given | own)
     return Collection(
         runs,
         pd.DataFrame(measurements, columns=[*_MEASUREMENT, "status", "message"], dtype=object),
@@ -205,9 +209,9 @@ def _metrics(figures: Sequence[dict[str, Any]]) -> pd.DataFrame:
             row |= {"protocol": protocol_text(protocol), "key": protocol_text(key)}
             row |= {name: protocol.get(name) for name in SUBJECT if name not in key}
             row |= {PROTOCOL + name: value for name, value in protocol.items()}
-            rows.append(row | {name: figure[name] for name in ("value", "unit", "sd")})
+            rows.append(row | {name: figure[name] for name in ("value", "unit", "sd", "by_draw")})
     first = [*_MEASUREMENT, "metric", "protocol", "key", *SUBJECT]
-    columns = dict.fromkeys([*first, *(name for row in rows for name in row), "value", "unit", "sd"])
+    columns = dict.fromkeys([*first, *(name for row in rows for name in row), "value", "unit", "sd", "by_draw"])
     return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"value": float, "sd": float})
 
 

@@ -21,6 +21,7 @@ _LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
         "–": "--",
+        "†": r"\dag{}",
     }
 )
 
@@ -60,7 +61,7 @@ def format_table(rows: Sequence[Mapping[Any, Any]], format: str, *, title: str =
     ]
     # Right where a column reads as numbers: most cells that are not empty start with a digit, a sign or a dash.
     filled = [[cell for cell in column if cell] for column in zip(*texts, strict=True)]
-    numbers = [sum(cell[0] in "0123456789-–" for cell in column) for column in filled]
+    numbers = [sum(cell[0] in "0123456789-–+<" for cell in column) for column in filled]
     alignment = ["right" if 2 * n > len(column) else "left" for n, column in zip(numbers, filled, strict=True)]
     if format == "latex":
         return _latex(columns, texts, alignment, title, notes)

@@ -21,6 +21,8 @@ METRICS_NAME = "metrics.jsonl"
 PROGRESS_NAME = ".progress.json"
 # Beside the networks: whose runs these are, and what is listed to be measured.
 SUITE_NAME = "suite.json"
+# In a measurement's details: by the metric's name, its values on each draw, the same label sets for every network.
+DRAWS = "draws"
 # A folder that holds a packed file of this name, and no records, is read as the folder that was packed.
 PACKED_NAME = "records.jsonl"
 

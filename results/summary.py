@@ -4,13 +4,15 @@ A configuration is a network without its seed. Networks are averaged within one 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # scipy.stats says the same and takes a second longer to import
 
 from results.collect import BASE_KERNELS, PROTOCOL, REFERENCES, SUBJECT, Collection, protocol_text, short_source
+from results.inference import Floats, crossed_mean
 
 # Metrics of the main table where none is asked for; of kNN one k, chosen here and not by its result.
 HEADLINE = ("linear_top1", "logistic_top1", "knn_top1", "fewshot_top1")
@@ -52,9 +54,10 @@ def summarise(collection: Collection) -> pd.DataFrame:
     """The summary of a collection, in the order of rows and columns that tables and plots share.
 
     Columns: ``dataset, metric, key, protocol, unit`` and the protocol's keys (``protocol.k``); ``mean, low, high,
-    half_width, n`` over the seeds that were measured (no interval for n = 1); ``runs`` (how many there are),
-    ``failures`` (what became of the others, in words, e.g. ``diverged 1/2``); ``label`` (the method's row name) and the
-    configuration's own columns.
+    half_width, n`` over the seeds that were measured (no interval for n = 1), and over draws where the records hold
+    them (:func:`results.inference.crossed_mean`); ``by_seed``, the values on each draw, or their mean alone, by seed
+    (``None`` where a network has none); ``runs`` (how many there are), ``failures`` (what became of the others, in
+    words, e.g. ``diverged 1/2``); ``label`` (the method's row name) and the configuration's own columns.
     """
     measured, costs = _measured(collection), _costs(collection)
     columns = list(dict.fromkeys([*measured, *costs]))  # of networks that measured nothing too
@@ -66,6 +69,10 @@ def summarise(collection: Collection) -> pd.DataFrame:
     stats = said.join(stats).reset_index()
     stats["protocol"] = stats["protocol"].fillna(stats["key"])
     stats["half_width"] = half_width(stats["sd"].to_numpy(), stats["n"].to_numpy())
+    stats["by_seed"] = pd.Series(_by_seed(stats, values, collection.runs), dtype=object)
+    drawn = {row: np.array([*own.values()]) for row, own in stats["by_seed"].items() if over_draws(own)}
+    crossed = {row: float(crossed_mean(y_SD).half_width) for row, y_SD in drawn.items()}
+    stats["half_width"] = pd.Series(crossed, dtype=float).reindex(stats.index).fillna(stats["half_width"])
     stats["low"], stats["high"] = stats["mean"] - stats["half_width"], stats["mean"] + stats["half_width"]
     own = configurations(collection).drop(columns="data.source").rename(columns={"dataset": "made_of"})
     table = stats.merge(own, on="configuration", how="left")
@@ -73,6 +80,22 @@ def summarise(collection: Collection) -> pd.DataFrame:
     abroad = (table["made_of"] != table["dataset"]) & (table["kind"] != "weights")
     table["label"] = table["label"].mask(abroad, table["label"] + ", trained on " + table["made_of"].map(short_source))
     return _ordered(table[(table["n"] > 0) | (table["failures"] != "")])
+
+
+def _by_seed(stats: pd.DataFrame, values: pd.DataFrame, runs: pd.DataFrame) -> list[dict[Any, Floats]]:
+    """Of each row of ``stats`` its finite values by seed: on each draw, or where no draws were kept, the mean alone."""
+    seeds = {name: None if pd.isna(seed) else seed for name, seed in runs[["id", "seed"]].to_numpy()}
+    finite = values[values["value"].notna()]
+    found: dict[tuple[str, ...], dict[Any, Floats]] = defaultdict(dict)
+    for name, value, by_draw, *group in finite[["id", "value", "by_draw", *_GROUP]].to_numpy():
+        found[tuple(group)][seeds[name]] = np.array(by_draw if isinstance(by_draw, list) else [value], dtype=float)
+    return [found[tuple(group)] for group in stats[_GROUP].to_numpy()]
+
+
+def over_draws(by_seed: Mapping[Any, Floats]) -> bool:
+    """Whether every network's values on the same number of draws, more than one, are known."""
+    counts = {len(values) for values in by_seed.values()}
+    return len(counts) == 1 and max(counts) > 1
 
 
 def half_width(sd: np.ndarray | float, n: np.ndarray | int) -> np.ndarray:

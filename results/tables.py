@@ -1,13 +1,16 @@
 """Comparison tables: accuracy by method and embedding dimension, cost, and what did not finish."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from results.collect import PROTOCOL, SUBJECT, Collection, protocol_text, short_source
 from results.formats import MIB, NOT_RUN, Table, for_programs, format_table, join
-from results.summary import COSTS, is_reference, metric_title, protocol_columns, select, summarise
+from results.inference import LEVEL, Paired, fewest_flipped
+from results.paired import Best, Difference, Differences, against, best
+from results.summary import COSTS, is_reference, metric_title, over_draws, protocol_columns, select, summarise
 
 # The cost table's columns: heading -> (metric, factor from seconds and bytes).
 _COST_COLUMNS = {
@@ -18,18 +21,25 @@ _COST_COLUMNS = {
     "Loss peak (MiB)": ("peak_bytes_loss", 1 / MIB),
     "Training (s)": ("train_seconds", 1.0),
 }
+_NO_DRAWS = "The records do not hold the figures of single draws:"
 _FIGURES = ["metric", "protocol", "unit", "mean", "low", "high", "half_width", "n", "runs", "failures", "seeds"]
 
 
-def render(collection: Collection, format: str = "plain", metric: str | None = None) -> str:
+def render(collection: Collection, format: str = "plain", metric: str | None = None, method: str | None = None) -> str:
     """Every table of a collection as one text.
 
     ``plain``, ``md`` and ``latex``: accuracy tables of the headline metrics (or of ``metric``: a name, or ``all``),
     the cost tables and what did not finish. ``csv`` and ``json``: one table in full precision with a row a
     configuration, metric and protocol, all metrics and costs unless ``metric`` names one.
-    Raises ``ValueError`` for an unknown format or metric.
+    With ``method``, instead, the paired differences of every other method to it, a row a method and dimension.
+    Raises ``ValueError`` for an unknown format, metric or method.
     """
     programs, summary = for_programs(format), summarise(collection)
+    if method is not None:
+        tables = against(select(summary, metric or ("all" if programs else None)), method)
+        if programs:
+            return format_table([_full_difference(item) for own in tables for item in own.found], format)
+        return join([_difference_table(own) for own in tables], format)
     if programs:
         return format_table(figures(collection, summary if metric is None else select(summary, metric)), format)
     return join(accuracy(summary, metric) + cost(summary) + unfinished(collection), format)
@@ -57,8 +67,12 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
     # The number of seeds that most cells have is said once, below the table.
     n = int(table.loc[table["n"] > 0, "n"].mode().max()) if table["n"].any() else 0
     common = {name: mode for name in SUBJECT if (mode := _most_common(table[name])) is not None}
-    headings = ["no D" if pd.isna(dim) else f"D={dim}" for dim in table["embedding_dim"]]
+    headings = [_dimension(dim) for dim in table["embedding_dim"]]
     table = table.assign(heading=headings, cell=[_outcome(row, n) for _, row in table.iterrows()])
+    found_best = best(table) if unit == "fraction" else None
+    if found_best:
+        table.loc[[*found_best.best], "cell"] += " *"
+        table.loc[[*found_best.untold], "cell"] += " †"
     headings = table.sort_values("embedding_dim", na_position="first")["heading"].unique().tolist()
     rows: list[dict[Any, Any]] = []
     for label, own in table.groupby("label", sort=False):
@@ -69,12 +83,104 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
         found = own.groupby("heading")["cell"].agg("; ".join).to_dict()
         absent = {name: "" if name == "no D" or "no D" in found else NOT_RUN for name in headings}
         rows.append({"Method": f"{label} ({other})" if other else label, **absent, **found})
-    note = f"Mean ± 95 % t-interval over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
+    drawn, of_draws = _interval_over_draws(table)
+    interval = "interval" if drawn else "t-interval"
+    note = f"Mean ± 95 % {interval} over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
     note += ", where no other n is given"
     note += "; without ±: the same for all seeds." if ((table["n"] > 1) & (table["half_width"] == 0)).any() else "."
     note += f" {NOT_RUN}: not run." if any(NOT_RUN in row.values() for row in rows) else ""
     protocol = ", ".join(filter(None, [key, protocol_text(common)]))
-    return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, [note])
+    notes = [note, *of_draws, *_legend(found_best)]
+    return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, notes)
+
+
+def _dimension(dim: Any) -> str:
+    return "no D" if pd.isna(dim) else f"D={dim}"
+
+
+def _interval_over_draws(table: pd.DataFrame) -> tuple[bool, list[str]]:
+    """Whether some interval of a table is over draws too, and what is to be said of intervals and draws."""
+    draws = pd.to_numeric(table[f"{PROTOCOL}draws"]) if f"{PROTOCOL}draws" in table else 0 * table["n"]
+    several = table[(draws > 1) & (table["n"] > 1)]
+    kept = [over_draws(own) for own in several["by_seed"]]
+    notes = []
+    if any(kept):
+        notes.append(
+            "Draws are the same label sets for every network: intervals are over seeds and draws, two crossed random"
+            " effects, the half-widths of both added in squares (Howe, JASA 69, 1974)."
+        )
+    if not all(kept):
+        where = "Some records do not hold the figures of single draws: there" if any(kept) else _NO_DRAWS
+        notes.append(f"{where} draws count as fixed, and intervals are over seeds, for these label sets only.")
+    return any(kept), notes
+
+
+def _legend(found: Best | None) -> list[str]:
+    """What the marks of an accuracy table say, and where nothing could be told."""
+    if found is None:
+        return []
+    if all(test.n < 2 for test in found.tests):
+        return ["*: best of its column; one seed is too few to test whether any other is as good."]
+    marks = "*: best of its column" + ("; †: no test tells it from the best" if found.untold else "")
+    legend = f"{marks} ({_tests_text(found.tests)}, at the {100 * LEVEL:.0f} % level)."
+    if found.unsure:
+        where = "Here" if len(found.unsure) == found.columns else f"At {', '.join(map(_dimension, found.unsure))}"
+        legend += f" {where} no test tells the best from any other: these seeds are too few."
+    return [legend]
+
+
+def _tests_text(tests: Sequence[Paired]) -> str:
+    """What tests were made: ``two-sided exact sign-flip over n=10 seeds; Holm-corrected over the table's 15 tests``."""
+    made = [test for test in tests if test.test]
+    needed = fewest_flipped(len(made))
+    kinds = []
+    for kind in dict.fromkeys(test.test for test in made):
+        counts = sorted({test.n for test in made if test.test == kind})
+        text = f"{kind} over n={counts[0]}{f' to {counts[-1]}' if len(counts) > 1 else ''} seeds"
+        if kind == "paired t" and counts[0] < needed:
+            text += f" (the sign-flip test needs {needed})"
+        if kind == "sign-flip":
+            text = f"exact {text}" + (" where all differ by the same" if counts[0] < needed else "")
+        kinds.append(text)
+    count = f"{len(made)} test{'s' if len(made) > 1 else ''}"
+    return f"two-sided {', '.join(kinds)}; Holm-corrected over the table's {count}"
+
+
+def _difference_table(differences: Differences) -> Table:
+    """One table of paired differences: a row a method and dimension."""
+    base = differences.found[0].base
+    rows = []
+    for row, own_base, paired in differences.found:
+        head = {"Method": row["label"], "D": _dimension(own_base["embedding_dim"]).removeprefix("D=")}
+        if paired is None:
+            rows.append(head | {"Difference": row["failures"] or own_base["failures"] or "no seed in common"})
+            continue
+        cell = figure(paired.difference, paired.high - paired.difference, row["unit"])
+        tested = {"p": _p_text(paired.p), "p (Holm)": _p_text(paired.p_holm), "Test": paired.test or NOT_RUN}
+        rows.append(head | {"Difference": f"+{cell}" if paired.difference > 0 else cell, **tested, "n": str(paired.n)})
+    both = pd.DataFrame([row for item in differences.found for row in (item.row, item.base)])
+    tests = [item.paired for item in differences.found if item.paired]
+    note = "Mean paired difference ± 95 % interval over n seeds; without ±: one seed, or the same for all."
+    note += f" p: {_tests_text(tests)}." if any(test.test for test in tests) else " One seed: no test."
+    if differences.without:
+        note += f" {base['label']} was not run at {', '.join(map(_dimension, differences.without))}."
+    unit, metric = row["unit"], row["metric"]
+    title = f"{short_source(row['dataset'])}: {metric_title(metric, unit)}, difference to {base['label']}; {row['key']}"
+    return Table(title, rows, [note, *_interval_over_draws(both)[1]])
+
+
+def _p_text(p: float) -> str:
+    return NOT_RUN if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _full_difference(item: Difference) -> dict[str, Any]:
+    """One paired difference in full precision, in the unit of its metric."""
+    row, base, paired = item
+    names = ("dataset", "method", "title", "label", "metric", "key", "unit")
+    head = {"data.source" if name == "dataset" else "protocol" if name == "key" else name: row[name] for name in names}
+    found = paired._asdict() if paired else dict.fromkeys(Paired._fields)
+    dim = base["embedding_dim"]
+    return head | {"embedding_dim": None if pd.isna(dim) else dim, "against": base["label"]} | found
 
 
 def _most_common(values: pd.Series) -> Any:

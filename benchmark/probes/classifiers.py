@@ -20,7 +20,7 @@ from benchmark.probes.base import Count, Found, Probe, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import generator
-from results.record import Metric
+from results.record import DRAWS, Metric
 
 Rows = NDArray[np.int64]
 
@@ -192,7 +192,7 @@ class _FewLabels(Probe):
             problem, views = Problem.of(bank, queries), subject.network.views
             labels_M = problem.bank_labels[::views]
             tail = {"draws": self.draws, "probe": self.classifier.format(**dict(self)), **place}
-            metrics = []
+            metrics, by_draw = [], {}
             for labels in self.measurable("labels_per_class", labels_M):
                 values = [
                     self.accuracy(problem, (images[:, None] * views + np.arange(views)).ravel())
@@ -200,7 +200,8 @@ class _FewLabels(Probe):
                 ]
                 told = {"value": statistics.mean(values), "sd": statistics.stdev(values) if self.draws > 1 else 0.0}
                 metrics.append(Metric(metric="fewshot_top1", protocol={"labels_per_class": labels, **tail}, **told))
-        return Found(metrics)
+                by_draw[metrics[-1].name] = values
+        return Found(metrics, {DRAWS: by_draw})
 
 
 @register

@@ -65,7 +65,7 @@ def test_cell_that_was_not_run_is_said_to_be_so(make_record: Make, write_runs: W
     records = [make_record("auh", 64), make_record("vicreg", 64), make_record("vicreg", 256)]
     table = accuracy(summarise(collect([write_runs(records)])))[0]
     assert table.rows[0]["D=256"] == "–"
-    assert table.notes == ["One seed (n=1), no interval, where no other n is given. –: not run."]
+    assert table.notes[0] == "One seed (n=1), no interval, where no other n is given. –: not run."
 
 
 def test_suite_of_failures_only_still_tells_what_happened(make_record: Make, write_runs: Write) -> None:

@@ -99,8 +99,10 @@ def test_few_labels_are_mean_and_deviation_over_draws(tmp_path: Path) -> None:
     subject = of_features(blobs(60, 0), blobs(40, 1), tmp_path)
     problem = Problem.of(subject.bank(), subject.queries())
     values = [problem.accuracy(1.0, rows) for rows in few_label_draws(problem.bank_labels, 2, 4)]
-    (found,) = FewShot(labels_per_class=(2,), draws=4).measure(subject).metrics
+    measured = FewShot(labels_per_class=(2,), draws=4).measure(subject)
+    (found,) = measured.metrics
     assert (found.value, found.sd) == (statistics.mean(values), statistics.stdev(values))
+    assert measured.details == {"draws": {found.name: values}}
     (one,) = FewShot(labels_per_class=(2,), draws=1).measure(subject).metrics
     assert (one.value, one.sd) == (values[0], 0.0)
 
