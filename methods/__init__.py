@@ -18,6 +18,7 @@ _HOMES = {
     "barlow_twins": "losses.infomax",
     "simclr": "losses.contrastive",
     "simclr_sfrik": "losses.contrastive",
+    "dcl": "losses.contrastive",
     "spectral": "losses.contrastive",
     "zonal_mmd": "losses.zonal",
     "zonal_ksd": "losses.zonal",

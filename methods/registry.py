@@ -141,6 +141,14 @@ _add(
     temperature=(0.15, "published code, SimCLR on 20 % ImageNet: simclr_temp 0.15"),
 )
 _add(
+    "dcl",
+    "DCL",
+    "Yeh et al., Decoupled contrastive learning, ECCV 2022 (arXiv 2110.06848)",
+    contrastive.dcl,
+    contrastive.dcl_textbook,
+    temperature=(0.1, "published: temperature 0.1"),
+)
+_add(
     "spectral",
     "Spectral contrastive",
     "HaoChen et al., Provable guarantees for self-supervised deep learning with spectral contrastive loss, "

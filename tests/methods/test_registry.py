@@ -90,7 +90,7 @@ def test_resolved_options_are_plain_and_final(name):
 def test_names_are_those_of_the_suite():
     assert set(registry.names()) == {
         *("sfrik_l1", "sfrik_l2", "sfrik_l3", "mmd", "auh", "vicreg"),
-        *("barlow_twins", "simclr", "simclr_sfrik", "spectral"),
+        *("barlow_twins", "simclr", "simclr_sfrik", "dcl", "spectral"),
         *("zonal_mmd", "zonal_ksd", "zonal_kl"),
         *("sigreg", "susreg", "visreg"),
     }

@@ -10,7 +10,7 @@ from methods.kernels.kernel import distance
 MANY = CPU_TILE + 76  # rows: more than a tile
 TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
 TILED = [(name, form) for name in TWO_FORMS for form in ("primal", "dual")]
-TILED += [(name, "auto") for name in ("sfrik_l3", "auh", "simclr", "simclr_sfrik")]
+TILED += [(name, "auto") for name in ("sfrik_l3", "auh", "simclr", "simclr_sfrik", "dcl")]
 
 
 @pytest.mark.parametrize(("name", "form"), TILED)

@@ -29,7 +29,7 @@ PAIRINGS = {
 }
 WITH_TEXTBOOK = [name for name in registry.names() if registry.get(name).textbook]
 TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
-WITH_POSITIVES = ("barlow_twins", "simclr", "simclr_sfrik", "spectral")
+WITH_POSITIVES = ("barlow_twins", "simclr", "simclr_sfrik", "dcl", "spectral")
 FORMS = [(name, form) for name in WITH_TEXTBOOK for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
 
 

@@ -17,6 +17,7 @@ OPTIONS = {
     "barlow_twins": {"off_diagonal_weight": 0.3},
     "simclr": {"temperature": 0.2},
     "simclr_sfrik": {"temperature": 0.2},
+    "dcl": {"temperature": 0.2},
     "spectral": {"reg_weight": 3.0},
     "zonal_mmd": {"kernel": "bandlimited", "degree": 3, "weight": 0.4},
     "zonal_ksd": {"t": 3.0, "weight": 0.4},
