@@ -26,6 +26,10 @@ _HOMES = {
     "sigreg": "losses.slices",
     "susreg": "losses.slices",
     "visreg": "losses.slices",
+    "frossl": "losses.spectra",
+    "wasserstein": "losses.spectra",
+    "vne": "losses.spectra",
+    "mmcr": "losses.spectra",
 }
 __all__ = [*_HOMES]
 

@@ -23,7 +23,7 @@ BATCHES = [
     *((2, 2, None), (3, 3, None), (4, 2, None)),
     *((2, 4, Pairing.swav(2, 2)), (3, 3, Pairing.obow(2, "original"))),
 ]
-TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr")
 CASES = [(name, form) for name in registry.names() for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
 
 
