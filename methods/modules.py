@@ -123,14 +123,18 @@ def class_name(method: str) -> str:
 
 def _module_class(method: Method) -> type[LossModule]:
     base = DrawingLossModule if method.draws else LossModule
+    settings = {"pairing": None, "form": "auto", "group": None, **({"seed": 0} if method.draws else {})}
+
+    def __init__(self: Any, **given: Any) -> None:  # noqa: N807
+        base.__init__(self, **given)
+
+    arguments = [Parameter("self", Parameter.POSITIONAL_ONLY)]
+    for name, value in {**method.defaults, **settings}.items():
+        arguments.append(Parameter(name, Parameter.KEYWORD_ONLY, default=value))
+    vars(__init__)["__signature__"] = Signature(arguments)
     options = [f"    {name}={value!r}: {method.origin[name]}" for name, value in method.defaults.items()]
     document = "\n".join([f"{method.title}: {method.source}.", "", *options, "", base.__doc__ or ""])
-    settings = {"pairing": None, "form": "auto", "group": None, **({"seed": 0} if method.draws else {})}
-    parameters = [
-        Parameter(name, Parameter.KEYWORD_ONLY, default=value)
-        for name, value in {**method.defaults, **settings}.items()
-    ]
-    members = {"method": method, "__doc__": document, "__module__": __name__, "__signature__": Signature(parameters)}
+    members = {"method": method, "__init__": __init__, "__doc__": document, "__module__": __name__}
     return type(class_name(method.name), (base,), members)
 
 

@@ -48,6 +48,7 @@ from .base import (
 from .sphere import alignment, sphere_loss
 
 VNE_ALIGN = 4.16  # published: log 64, of the batch's size there
+SMALLEST_SQUARE = 1e-30  # of W₂, whose root has no slope at 0
 
 
 def frossl_textbook(views: Sequence[Tensor], *, align_weight: float, pairing: Pairing | None = None) -> Tensor:
@@ -180,7 +181,7 @@ def wasserstein(
     form, measure = _spectral_measure(views, root, regularised, form, group, centred=True)
 
     def outer(delta_VVN: Tensor, roots_R: Tensor) -> dict[str, Tensor]:
-        distances_R = (2 - scale * roots_R).clamp_min(torch.finfo(views[0].dtype).tiny).sqrt()
+        distances_R = (2 - scale * roots_R).clamp_min(SMALLEST_SQUARE).sqrt()
         return {
             "alignment": align_weight * alignment(delta_VVN, pairing),
             "regulariser": reg_weight * distances_R.mean(),

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import inspect
 import pickle
 from dataclasses import replace
 
@@ -92,7 +93,7 @@ def test_a_module_tells_its_options_and_can_be_copied(make_views):
     copies = [copy.deepcopy(criterion), pickle.loads(pickle.dumps(criterion))]
     expected = criterion(*views)
     assert [one(*views) for one in copies] == [expected, expected]
-    assert "weight" in str(modules.SIGReg.__signature__)
+    assert list(inspect.signature(modules.SIGReg).parameters)[:2] == ["weight", "slices"]
 
 
 @pytest.mark.parametrize("name", DRAWING)
