@@ -18,6 +18,7 @@ _HOMES = {
     "barlow_twins": "losses.infomax",
     "simclr": "losses.contrastive",
     "simclr_sfrik": "losses.contrastive",
+    "dcl": "losses.contrastive",
     "spectral": "losses.contrastive",
     "zonal_mmd": "losses.zonal",
     "zonal_ksd": "losses.zonal",
@@ -25,6 +26,10 @@ _HOMES = {
     "sigreg": "losses.slices",
     "susreg": "losses.slices",
     "visreg": "losses.slices",
+    "frossl": "losses.spectra",
+    "wasserstein": "losses.spectra",
+    "vne": "losses.spectra",
+    "mmcr": "losses.spectra",
 }
 __all__ = [*_HOMES]
 

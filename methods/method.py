@@ -61,6 +61,18 @@ class Method:
         the alignment at once.
         """
         check_dimension(embedding_dim)
+        self.check(options)
+        resolved = {**self._defaults(options), **options}
+        if "align_weight" in options:
+            resolved.pop(SIM_COEFF, None)
+        elif SIM_COEFF in resolved:
+            resolved["align_weight"] = resolved.pop(SIM_COEFF) / embedding_dim
+        if "kernel" in resolved:
+            split_kernel(resolved, embedding_dim, self.kernels)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise ValueError as `resolve` where the options would not do at any D."""
         allowed = self.allowed(options)
         for name, value in options.items():
             if name not in allowed:
@@ -70,14 +82,6 @@ class Method:
             check_option(self.name, name, value)
         if SIM_COEFF in options and "align_weight" in options:
             raise ValueError(f"method {self.name!r}: give align_weight or {SIM_COEFF} (align_weight times D), not both")
-        resolved = {**self._defaults(options), **options}
-        if "align_weight" in options:
-            resolved.pop(SIM_COEFF, None)
-        elif SIM_COEFF in resolved:
-            resolved["align_weight"] = resolved.pop(SIM_COEFF) / embedding_dim
-        if "kernel" in resolved:
-            split_kernel(resolved, embedding_dim, self.kernels)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
 
     def __call__(
         self,

@@ -42,7 +42,7 @@ _PLAIN: Check = (
 _CHECKS: dict[str, Check] = {
     **dict.fromkeys(("align_weight", "published_sim_coeff", "reg_weight", "constant"), _WEIGHT),
     **dict.fromkeys(("variance_weight", "covariance_weight", "off_diagonal_weight"), _WEIGHT),
-    **dict.fromkeys(("centre_weight", "scale_weight", "shape_weight"), _WEIGHT),
+    **dict.fromkeys(("centre_weight", "scale_weight", "shape_weight", "entropy_weight"), _WEIGHT),
     "weight": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "slices": _whole_from(1),
     "knots": _whole_from(2),

@@ -139,6 +139,20 @@ class Pairing:
         return {pair: float(total[pair] / whole) for pair in sorted(total)}
 
     @cached_property
+    def taking_part(self) -> tuple[int, ...]:
+        """The views that are aligned or regularised."""
+        return tuple(sorted({*self.regularised, *(view for bundle in self.bundles for view in bundle)}))
+
+    @cached_property
+    def bundles(self) -> Mapping[tuple[int, ...], float]:
+        """The sets of views that a star brings together, hub and spokes, by weight; the weights sum to 1."""
+        total: defaultdict[tuple[int, ...], Fraction] = defaultdict(Fraction)
+        for star in self.stars:
+            total[tuple(sorted({*star.hub, *star.spokes}))] += star.weight
+        whole = sum(total.values())
+        return {views: float(total[views] / whole) for views in sorted(total)}
+
+    @cached_property
     def contrasted(self) -> tuple[Pair, ...]:
         """The pairs a < b of which one view at least is regularised."""
         assert self.views is not None

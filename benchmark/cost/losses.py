@@ -43,7 +43,10 @@ _PEER_LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "simclr": ("NTXentLoss", {"temperature": 0.1}),
     "vicreg": ("VICRegLoss", {}),
     "barlow_twins": ("BarlowTwinsLoss", {}),
+    "dcl": ("DCLLoss", {}),
+    "frossl": ("FroSSLLoss", {}),
 }
+_TAKES_A_LIST = ("frossl",)  # of views, where the others take each
 
 
 def draw_views(count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Views:
@@ -125,7 +128,8 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCal
         if method in _PEER_LOSSES and importlib.util.find_spec(PEER) is not None:
             name, own = _PEER_LOSSES[method]
             peer = getattr(importlib.import_module(f"{PEER}.loss"), name)
-            compared[PEER] = lambda views: Loss(peer(**own)(*views), {}, PEER)
+            given = (lambda views: (list(views),)) if method in _TAKES_A_LIST else tuple
+            compared[PEER] = lambda views: Loss(peer(**own)(*given(views)), {}, PEER)
     return {name: partial(LossCall, loss, views) for name, loss in compared.items()}
 
 

@@ -17,16 +17,24 @@ from .tiles import row_blocks
 
 
 def add_alignment_(
-    gradients: Sequence[Tensor] | None, views: Sequence[Tensor], pairing: Pairing, group: Group, weight: float
+    gradients: Sequence[Tensor] | None,
+    views: Sequence[Tensor],
+    pairing: Pairing,
+    group: Group,
+    weight: float,
+    scales_VD: Tensor | None = None,
 ) -> Tensor:
     """weight · Σ_stars star.weight · mean_i Σ_{v in spokes} ‖x_i^v − middle_i‖², float64, over the rows of all ranks.
 
-    The middle is the mean of the hub. Its gradient by this rank's rows is added to `gradients`, times W.
+    The middle is the mean of the hub. Its gradient by this rank's rows is added to `gradients`, times W. With scales
+    x is a view times its own, and the gradient is by x.
     """
     dtype, count = working_dtype(views[0]), group.world_size * len(views[0])
     total = torch.zeros((), dtype=torch.float64, device=views[0].device)
     for rows in row_blocks(views[0]):
         blocks = [view[rows].to(dtype) for view in views]
+        if scales_VD is not None:
+            blocks = [block * scale_D for block, scale_D in zip(blocks, scales_VD, strict=True)]
         for star in pairing.stars:
             hub = [blocks[view] for view in star.hub]
             middle = torch.stack(hub).mean(0) if len(hub) != 2 else (hub[0] + hub[1]).div_(2)

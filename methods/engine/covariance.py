@@ -1,6 +1,7 @@
 """VICReg's Σ Cov² of a view and Barlow Twins' Σ R² of two, with their gradients, primal or dual.
 
 With X centred (N x D) and H = X Xᵀ, exactly:  Σ_{dd'} Cov_{dd'}² = ‖H‖²_F/(N−1)², with gradient 4 H X/(N−1)².
+FroSSL takes the first of columns of unit length in place of centred ones.
 With A, B standardised and R = AᵀB/N, exactly:  Σ_{dd'} R_{dd'}² = ⟨A Aᵀ, B Bᵀ⟩_F/N², with gradient 2 B Bᵀ A/N² by A.
 Primal: Cov or R (D x D), over blocks of this rank's rows. Dual: the Gram matrices (N x N), over blocks of columns.
 Any number of views: sums run over views, and over pairs a < b with weights. `forms` counts the flop.
@@ -17,19 +18,19 @@ from torch import Tensor
 
 from ..pairing import Pair
 from .matmul import add_product_, as_operand, inner, product_
-from .rows import CentredBatch
+from .rows import Batch, CentredBatch
 
 STANDARD_EPSILON = 1e-5  # inside the square root of the batch standardisation, as in BatchNorm
 
 # Σ_{dd'} Cov² (float64), and write_(out_nD, α, β_D): out = X (α Cov + diag β) on this rank's rows.
-SquareSum = tuple[Tensor, Callable[[Tensor, float, Tensor], None]]
+SquareSum = tuple[Tensor, Callable[[Tensor, float | Tensor, Tensor], None]]
 
 
-def dual_covariance(batch: CentredBatch, view: int) -> SquareSum:
+def dual_covariance(batch: Batch, view: int) -> SquareSum:
     gram_nN = batch.gram(batch.columns(view, cols) for cols in batch.column_tiles())
     square_sum = batch.inner(gram_nN, gram_nN) / (batch.count - 1) ** 2
 
-    def write_(out_nD: Tensor, alpha: float, beta_D: Tensor) -> None:
+    def write_(out_nD: Tensor, alpha: float | Tensor, beta_D: Tensor) -> None:
         gram_nN.mul_(alpha / (batch.count - 1))
         for cols in batch.column_tiles():
             block_NC = batch.columns(view, cols)
@@ -39,15 +40,15 @@ def dual_covariance(batch: CentredBatch, view: int) -> SquareSum:
     return square_sum, write_
 
 
-def primal_covariance(batch: CentredBatch, view: int) -> SquareSum:
-    covariance_DD = batch.means.new_zeros((batch.width, batch.width))
+def primal_covariance(batch: Batch, view: int) -> SquareSum:
+    covariance_DD = batch.zeros(batch.width, batch.width)
     for rows in batch.row_tiles():
         block_RD = batch.rows(view, rows)
         add_product_(covariance_DD, block_RD.T, block_RD.to(batch.matmul_dtype))
     batch.group.all_reduce_(covariance_DD).div_(batch.count - 1)
     square_sum = inner(covariance_DD, covariance_DD)
 
-    def write_(out_nD: Tensor, alpha: float, beta_D: Tensor) -> None:
+    def write_(out_nD: Tensor, alpha: float | Tensor, beta_D: Tensor) -> None:
         covariance_DD.mul_(alpha).diagonal().add_(beta_D)
         operand_DD, scale = as_operand(covariance_DD, batch.matmul_dtype)
         for rows in batch.row_tiles():

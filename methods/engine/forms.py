@@ -2,11 +2,14 @@
 
 Flop of value and gradient on one of W ranks, N rows in all, a view (sphere kernels, VICReg) or a pair (Barlow Twins):
 
-| form | sphere kernels | VICReg | Barlow Twins |
+| form | sphere kernels, spectra | VICReg, FroSSL | Barlow Twins |
 |---|---|---|---|
 | dual, W = 1 | 3 N² D | 3.25 N² D | 6.5 N² D |
 | dual, W > 1 | 4 N² D / W | 4 N² D / W | 8 N² D / W |
 | primal | 4 N D² / W | 4 N D² / W | 6 N D² / W |
+
+Losses of spectra take eigenvalues and eigenvectors beside, of a D x D or an N x N matrix, the same on every rank:
+`EIGEN` times its third power.
 
 Sliced tests have one form, 4 N D S / W a view for S directions.
 
@@ -22,6 +25,9 @@ N x N tiles counts as if D were larger by `ENTRY`.
 from collections.abc import Mapping
 
 ENTRY = 128  # measured on a CPU, N and D from 256 to 2048: dual over primal time within a fifth of the model's
+
+
+EIGEN = 40  # flop for which the time of `torch.linalg.eigh` stands: 36 to 50 on a CPU's core at 256 and 512
 
 
 def choose_form(form: str, costs: Mapping[str, float]) -> str:
@@ -45,6 +51,12 @@ def kernel_costs(count: int, dim: int, world: int, primal: bool) -> dict[str, fl
 def covariance_costs(count: int, dim: int, world: int) -> dict[str, float]:
     """Of VICReg's covariance term."""
     return _costs(3.25 if world == 1 else 4.0, 4.0, count, dim, world)
+
+
+def spectral_costs(count: int, dim: int, world: int) -> dict[str, float]:
+    """Of a function of the spectrum of points on the sphere: mostly the smaller matrix's eigenvalues."""
+    products = _costs(3.25 if world == 1 else 4.0, 4.0, count, dim, world)
+    return {"dual": products["dual"] + EIGEN * count**3, "primal": products["primal"] + EIGEN * dim**3}
 
 
 def correlation_costs(count: int, dim: int, world: int) -> dict[str, float]:

@@ -1,10 +1,12 @@
-"""Views centred over the batch, read in blocks of columns or rows: what VICReg and Barlow Twins work on."""
+"""Views read in blocks of columns or rows: centred over the batch, as VICReg and Barlow Twins work on them, or with
+columns of unit length, as FroSSL does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 import torch.distributed as dist
@@ -12,24 +14,23 @@ from torch import Tensor
 
 from .matmul import add_product_, add_upper_gram_, inner, matmul_dtype, mirror_
 from .ranks import Group, ShardedViews
-from .tiles import row_blocks, row_tiles, slices
+from .tiles import column_tiles, row_blocks, row_tiles
 
-COLUMN_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # entries of a block of columns, at most
-LEAST_COLUMNS = 256
+SMALLEST_LENGTH = 1e-12  # as torch.nn.functional.normalize
 
 
 @dataclass(frozen=True)
-class CentredBatch(ShardedViews):
-    """Views centred over the batch, but never as a whole: blocks are, as they are read."""
+class Batch(ShardedViews):
+    """Views that are changed by the batch's statistics, but never as a whole: blocks are, as they are read."""
 
     matmul_dtype: torch.dtype
 
-    @staticmethod
-    def of(views: Sequence[Tensor], group: dist.ProcessGroup | None) -> CentredBatch:
+    @classmethod
+    def of(cls, views: Sequence[Tensor], group: dist.ProcessGroup | None) -> Self:
         """The batch of these views, with autocast's type for products. Raises ValueError on uneven rows over ranks."""
         processes = Group.of(group)
         processes.check_rows(views[0])
-        return CentredBatch(tuple(view.detach() for view in views), processes, matmul_dtype(views[0]))
+        return cls(tuple(view.detach() for view in views), processes, matmul_dtype(views[0]))
 
     @property
     def indices(self) -> range:
@@ -44,6 +45,51 @@ class CentredBatch(ShardedViews):
     def gathered(self) -> tuple[Tensor, ...]:
         """The rows of all ranks, V of (N, D), as they came."""
         return tuple(self.group.all_gather(view) for view in self.views)
+
+    def zeros(self, *shape: int) -> Tensor:
+        """In the working type."""
+        return self.views[0].new_zeros(shape, dtype=self.dtype)
+
+    def rows(self, view: int, rows: slice) -> Tensor:
+        """Some of this rank's rows, (R, D), in a new tensor of the working type."""
+        raise NotImplementedError
+
+    def columns(self, view: int, cols: slice) -> Tensor:
+        """Some columns of the rows of all ranks, (N, C), likewise."""
+        raise NotImplementedError
+
+    def row_tiles(self) -> Iterator[slice]:
+        """This rank's rows, in blocks large enough for matrix products."""
+        return row_tiles(self.views[0])
+
+    def column_tiles(self) -> Iterator[slice]:
+        """All columns, in eight blocks or more of the rows of all ranks: a few blocks at a time take little memory."""
+        return column_tiles(self.views[0], self.count)
+
+    def gram(self, blocks: Iterable[Tensor]) -> Tensor:
+        """Σ_c A_c A_cᵀ over blocks of columns A_c (N, C): this rank's rows by all, (n, N)."""
+        alone = self.group.world_size == 1
+        gram_nN = self.zeros(self.views[0].shape[0], self.count)
+        for block_NC in blocks:
+            operand_NC = block_NC.to(self.matmul_dtype)
+            if alone:
+                add_upper_gram_(gram_nN, block_NC, operand_NC)
+            else:
+                add_product_(gram_nN, block_NC[self.own], operand_NC.T)
+        return mirror_(gram_nN) if alone else gram_nN
+
+    def buffers(self) -> list[Tensor]:
+        """Room for a gradient a view, in the working type, not yet written."""
+        return [torch.empty_like(view, dtype=self.dtype) for view in self.views]
+
+    def inner(self, a: Tensor, b: Tensor) -> Tensor:
+        """⟨a, b⟩ of two matrices that the ranks hold by rows, float64."""
+        return self.group.all_reduce_(inner(a, b))
+
+
+@dataclass(frozen=True)
+class CentredBatch(Batch):
+    """Views centred over the batch: x − mean."""
 
     @cached_property
     def means(self) -> Tensor:
@@ -60,38 +106,31 @@ class CentredBatch(ShardedViews):
         return self.group.all_reduce_(total_VD)
 
     def rows(self, view: int, rows: slice) -> Tensor:
-        """Some of this rank's rows, centred, (R, D)."""
         return self.views[view][rows].to(self.dtype) - self.means[view]
 
     def columns(self, view: int, cols: slice) -> Tensor:
-        """Some columns of the rows of all ranks, centred, (N, C)."""
         return self.gathered[view][:, cols].to(self.dtype) - self.means[view, cols]
 
-    def row_tiles(self) -> Iterator[slice]:
-        """This rank's rows, in blocks large enough for matrix products."""
-        return row_tiles(self.views[0])
 
-    def column_tiles(self) -> Iterator[slice]:
-        """All columns, in eight blocks or more of the rows of all ranks: a few blocks at a time take little memory."""
-        elements = COLUMN_ELEMENTS.get(self.views[0].device.type, COLUMN_ELEMENTS["cuda"])
-        return slices(self.width, max(LEAST_COLUMNS, min(elements // self.count, self.width // 8)))
+@dataclass(frozen=True)
+class UnitColumns(Batch):
+    """Views with columns of length 1 over the batch: x_:d/‖x_:d‖, not centred; columns of zeros stay."""
 
-    def gram(self, blocks: Iterable[Tensor]) -> Tensor:
-        """Σ_c A_c A_cᵀ over blocks of columns A_c (N, C): this rank's rows by all, (n, N)."""
-        alone = self.group.world_size == 1
-        gram_nN = self.means.new_zeros((self.views[0].shape[0], self.count))
-        for block_NC in blocks:
-            operand_NC = block_NC.to(self.matmul_dtype)
-            if alone:
-                add_upper_gram_(gram_nN, block_NC, operand_NC)
-            else:
-                add_product_(gram_nN, block_NC[self.own], operand_NC.T)
-        return mirror_(gram_nN) if alone else gram_nN
+    @cached_property
+    def lengths(self) -> Tensor:
+        """‖x_:d‖, (V, D)."""
+        square_VD = torch.zeros((len(self.views), self.width), dtype=self.dtype, device=self.views[0].device)
+        for view in self.indices:
+            for rows in row_blocks(self.views[0]):
+                square_VD[view] += self.views[view][rows].to(self.dtype).square().sum(0)
+        return self.group.all_reduce_(square_VD).sqrt_()
 
-    def buffers(self) -> list[Tensor]:
-        """Room for a gradient a view, in the working type, not yet written."""
-        return [torch.empty_like(view, dtype=self.dtype) for view in self.views]
+    @cached_property
+    def inverse_lengths(self) -> Tensor:
+        return self.lengths.clamp_min(SMALLEST_LENGTH).reciprocal_()
 
-    def inner(self, a: Tensor, b: Tensor) -> Tensor:
-        """⟨a, b⟩ of two matrices that the ranks hold by rows, float64."""
-        return self.group.all_reduce_(inner(a, b))
+    def rows(self, view: int, rows: slice) -> Tensor:
+        return self.views[view][rows].to(self.dtype) * self.inverse_lengths[view]
+
+    def columns(self, view: int, cols: slice) -> Tensor:
+        return self.gathered[view][:, cols].to(self.dtype) * self.inverse_lengths[view, cols]

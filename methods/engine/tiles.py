@@ -7,6 +7,8 @@ from torch import Tensor
 
 CPU_TILE = 1024  # rows of a Gram tile: 4 MiB in float32, and close to the machine's matrix-product rate
 CUDA_TILE = 4096
+COLUMN_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # entries of a block of columns, at most
+LEAST_COLUMNS = 256
 
 
 def tile_rows(device: torch.device) -> int:
@@ -30,3 +32,9 @@ def row_blocks(view: Tensor) -> Iterator[slice]:
     largest = 2**20 if view.device.type == "cpu" else 2**24
     elements = max(2**16, min(largest, view.numel() // 8))
     return slices(view.shape[0], max(1, elements // view.shape[1]))
+
+
+def column_tiles(view: Tensor, count: int) -> Iterator[slice]:
+    """Columns of `count` rows, in eight blocks or more: a few blocks at a time take little memory."""
+    elements, width = COLUMN_ELEMENTS.get(view.device.type, COLUMN_ELEMENTS["cuda"]), view.shape[1]
+    return slices(width, max(LEAST_COLUMNS, min(elements // count, width // 8)))

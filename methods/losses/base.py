@@ -101,7 +101,9 @@ class _WithGradient(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients = ctx.saved_tensors
         # The saved buffers are not needed again unless the graph is kept: scale them where they lie.
-        scale = torch.mul if torch._C._autograd._get_current_graph_task_keep_graph() else Tensor.mul_
+        # A compiler that traces this cannot ask, and takes no harm from a copy.
+        kept = torch.compiler.is_compiling() or torch._C._autograd._get_current_graph_task_keep_graph()
+        scale = torch.mul if kept else Tensor.mul_
         with torch.no_grad():
             scaled = [scale(gradient, upstream).to(ctx.view_dtype) for gradient in gradients]
         if torch.is_grad_enabled():  # create_graph=True

@@ -1,7 +1,9 @@
-"""Contrastive losses on the sphere: SimCLR, the SFRIK repository's variant of it, and the spectral contrastive loss.
+"""Contrastive losses on the sphere: SimCLR, the SFRIK repository's variant of it, DCL, and the spectral loss.
 
-Both InfoNCE losses are functions of δ_ab,i = ‖z_i^a − z_i^b‖² (the positives) and of S_i^a, the sum of
-exp((z_i^a·z_j^b − 1)/τ) over all views b of all other images j ≠ i (the negatives). Inner products on the sphere are at
+The InfoNCE losses are functions of δ_ab,i = ‖z_i^a − z_i^b‖² (the positives) and of S_i^a, the sum of
+exp((z_i^a·z_j^b − 1)/τ) over all views b of all other images j ≠ i (the negatives). They differ in which of the image's
+own views stand beside the negatives in the denominator: all that are aligned with the row (SimCLR), but the one
+positive (the SFRIK repository), none (DCL). Inner products on the sphere are at
 most 1, so that subtracting 1 is the shift that keeps the sum of exponentials from overflowing.
 """
 
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -24,6 +27,8 @@ from .sphere import kernel_measure, sphere_loss
 
 SMALLEST_TEMPERATURE = 0.02  # exp(−1/τ) must stay within float32
 
+Own = Literal["aligned", "positive", "none"]  # the image's own views in the denominator
+
 
 def simclr_textbook(views: Sequence[Tensor], *, temperature: float, pairing: Pairing | None = None) -> Tensor:
     """NT-Xent (Chen et al. 2020): −log e^{t_ab/τ} / Σ e^{t/τ} over all other rows, averaged over positive pairs a, b.
@@ -32,30 +37,37 @@ def simclr_textbook(views: Sequence[Tensor], *, temperature: float, pairing: Pai
     over aligned pairs, weighted, and the classes of a row are the views of its image that are aligned with it and the
     regularised views of other images.
     """
-    return _info_nce_textbook(views, temperature, pairing, further=True)
+    return _info_nce_textbook(views, temperature, pairing, own="aligned")
 
 
 def simclr_sfrik_textbook(views: Sequence[Tensor], *, temperature: float, pairing: Pairing | None = None) -> Tensor:
     """The same with the further views of the image left out of the denominator: of two views there are none."""
-    return _info_nce_textbook(views, temperature, pairing, further=False)
+    return _info_nce_textbook(views, temperature, pairing, own="positive")
 
 
-def _info_nce_textbook(
-    views: Sequence[Tensor], temperature: float, pairing: Pairing | None, *, further: bool
-) -> Tensor:
+def dcl_textbook(views: Sequence[Tensor], *, temperature: float, pairing: Pairing | None = None) -> Tensor:
+    """DCL (Yeh et al. 2022): the same with none of the image's own views in the denominator, not the positive either.
+
+    −t_ab/τ + log Σ e^{t/τ} over the views of other images: the positive no longer weighs on its own gradient.
+    """
+    return _info_nce_textbook(views, temperature, pairing, own="none")
+
+
+def _info_nce_textbook(views: Sequence[Tensor], temperature: float, pairing: Pairing | None, *, own: Own) -> Tensor:
     pairing = Pairing.of(pairing, len(views))
     z_VND = torch.stack([F.normalize(view) for view in views])
     images_N = torch.arange(len(views[0]), device=views[0].device)
     losses = []
     for (a, b), weight in _ordered(pairing.aligned).items():
         logits_NVN = torch.einsum("nd,vmd->nvm", z_VND[a], z_VND) / temperature
-        positives = {c for aligned in pairing.aligned if a in aligned for c in aligned if c != a} if further else {b}
+        positives = {c for aligned in pairing.aligned if a in aligned for c in aligned if c != a}
+        inside = {"aligned": positives, "positive": {b}, "none": set()}[own]
         classes_NVN = torch.zeros_like(logits_NVN, dtype=torch.bool)
         classes_NVN[:, list(pairing.regularised)] = True
         for view in range(len(views)):
-            classes_NVN[images_N, view, images_N] = view in positives
-        logits_NM = logits_NVN.masked_fill(~classes_NVN, -torch.inf).flatten(1)
-        losses.append(weight * F.cross_entropy(logits_NM, b * len(images_N) + images_N))
+            classes_NVN[images_N, view, images_N] = view in inside
+        denominators_N = logits_NVN.masked_fill(~classes_NVN, -torch.inf).flatten(1).logsumexp(1)
+        losses.append(weight * (denominators_N - logits_NVN[images_N, b, images_N]).mean())
     return sum_textbook(losses)
 
 
@@ -88,7 +100,7 @@ def simclr(
     `temperature` is τ ≥ 0.02. Terms: `alignment` = mean (1 − t_ab)/τ, `contrast` = mean log Σ e^{(t−1)/τ}; their sum is
     the loss.
     """
-    return _info_nce(views, temperature, pairing, form, group, further=True)
+    return _info_nce(views, temperature, pairing, form, group, own="aligned")
 
 
 def simclr_sfrik(
@@ -104,7 +116,23 @@ def simclr_sfrik(
     Equal to `simclr` for two views (where the published code uses it); with more, the image's further views are no
     negatives of each other. Terms, `pairing` and `temperature` as for `simclr`.
     """
-    return _info_nce(views, temperature, pairing, form, group, further=False)
+    return _info_nce(views, temperature, pairing, form, group, own="positive")
+
+
+def dcl(
+    views: Sequence[Tensor],
+    *,
+    temperature: float = 0.1,
+    pairing: Pairing | None = None,
+    form: str = "auto",
+    group: dist.ProcessGroup | None = None,
+) -> Loss:
+    """DCL as in `dcl_textbook`: the denominator holds the views of other images only.
+
+    With more than two views the image's further ones are no negatives either. Terms, `pairing` and `temperature` as for
+    `simclr`; the value may be negative.
+    """
+    return _info_nce(views, temperature, pairing, form, group, own="none")
 
 
 def spectral(
@@ -144,12 +172,11 @@ def _info_nce(
     form: str,
     group: dist.ProcessGroup | None,
     *,
-    further: bool,
+    own: Own,
 ) -> Loss:
     """Weighted mean over ordered aligned pairs of views, and mean over images, of log(denominator) − logit.
 
-    further: whether the denominator holds all views of the image that are aligned with the row, or but the one positive
-    beside the negatives.
+    own: which of the image's own views the denominator holds beside the negatives.
     """
     check_views(views)
     if not temperature >= SMALLEST_TEMPERATURE:
@@ -164,14 +191,16 @@ def _info_nce(
 
     def outer(delta_VVN: Tensor, negatives_VN: Tensor) -> dict[str, Tensor]:
         logits_ON = torch.stack([delta_VVN[pair] for pair in ordered]) / (-2 * temperature)  # (t − 1)/τ
+        negatives_ON = torch.stack([negatives_VN[a] for a, _ in ordered])
+        if own == "none":
+            return {"alignment": -mean(logits_ON), "contrast": mean(negatives_ON.log())}
         positives_ON = logits_ON.exp()
-        if further:
+        if own == "aligned":
             by_row = {
                 a: torch.stack([p for p, (c, _) in zip(positives_ON, ordered, strict=True) if c == a]).sum(0)
                 for a, _ in ordered
             }
             positives_ON = torch.stack([by_row[a] for a, _ in ordered])
-        negatives_ON = torch.stack([negatives_VN[a] for a, _ in ordered])
         denominators_ON = (negatives_ON + positives_ON).log()
         return {"alignment": -mean(logits_ON), "contrast": mean(denominators_ON)}
 

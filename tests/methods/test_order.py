@@ -1,4 +1,4 @@
-"""Inside `methods`, each part imports only those before it: pairing, kernels, engine, losses, registry, regime."""
+"""Inside `methods`, each part imports only those before it: pairing, kernels, engine, losses, registry, modules."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ ALLOWED = {
     "options": {"kernels", "engine", "losses"},
     "method": {"pairing", "kernels", "engine", "losses", "options"},
     "registry": {"pairing", "kernels", "engine", "losses", "options", "method"},
+    "modules": {"pairing", "losses", "method", "registry"},
     "regime": {"kernels", "regime"},
 }
 

@@ -13,7 +13,7 @@ from methods.options import check_option
 from tests.methods.small import small
 
 COUNT, WIDTH = 12, 6
-PRIMAL = {"sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins"}
+PRIMAL = {"sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr"}
 FORMS = [(name, form) for name in registry.names() for form in ("auto", "primal") if form == "auto" or name in PRIMAL]
 
 
@@ -90,9 +90,10 @@ def test_resolved_options_are_plain_and_final(name):
 def test_names_are_those_of_the_suite():
     assert set(registry.names()) == {
         *("sfrik_l1", "sfrik_l2", "sfrik_l3", "mmd", "auh", "vicreg"),
-        *("barlow_twins", "simclr", "simclr_sfrik", "spectral"),
+        *("barlow_twins", "simclr", "simclr_sfrik", "dcl", "spectral"),
         *("zonal_mmd", "zonal_ksd", "zonal_kl"),
         *("sigreg", "susreg", "visreg"),
+        *("frossl", "wasserstein", "vne", "mmcr"),
     }
 
 

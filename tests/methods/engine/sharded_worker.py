@@ -7,6 +7,7 @@ what takes the time. Argument: a folder, in which each rank leaves its findings 
 import json
 import multiprocessing
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ import torch._dynamo  # DistributedDataParallel imports it on first use
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from methods import Pairing, registry
+from methods import Pairing, modules, registry
 from tests.methods.small import small
 
 PROCESSES, ROWS, INPUTS, WIDTH = 4, 5, 4, 7  # rows a rank
@@ -23,7 +24,7 @@ BATCHES = [
     *((2, 2, None), (3, 3, None), (4, 2, None)),
     *((2, 4, Pairing.swav(2, 2)), (3, 3, Pairing.obow(2, "original"))),
 ]
-TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr")
 CASES = [(name, form) for name in registry.names() for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
 
 
@@ -60,6 +61,28 @@ def differences(rank, group, world, views, pairing):
     return found
 
 
+def accumulated(model, criterion, batches):
+    """The gradient of the layer's parameters after these batches, of which all but the last are not yet averaged."""
+    model.zero_grad()
+    for index, inputs in enumerate(batches):
+        waits = index + 1 < len(batches) and isinstance(model, DistributedDataParallel)
+        with model.no_sync() if waits else nullcontext():
+            criterion(*model(torch.cat(inputs)).chunk(len(inputs))).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def module_differences(rank, group, world):
+    """As `differences`, of modules that are given the group, over two batches whose gradients accumulate."""
+    batches, own = [batch(world, 2), [view + 1 for view in batch(world, 2)]], slice(rank * ROWS, (rank + 1) * ROWS)
+    found = {}
+    for make in (modules.SFRIK, modules.SUSReg, modules.BarlowTwins, modules.VNE):
+        expected = accumulated(linear(), make(), batches)
+        shared = DistributedDataParallel(linear(), process_group=group)
+        got = accumulated(shared, make(group=group), [[view[own] for view in inputs] for inputs in batches])
+        found[make.__name__] = ((got - expected).norm() / expected.norm()).item()
+    return found
+
+
 def uneven(rank):
     """What the ranks are told when the first has one row more."""
     view = torch.randn(ROWS + (rank == 0), WIDTH)
@@ -81,7 +104,9 @@ def work(rank, folder):
         group = dist.new_group(list(range(world)))
         if rank < world:
             found |= differences(rank, group, world, *paired_views)
-    (folder / f"{rank}.json").write_text(json.dumps({"differences": found, "uneven": uneven(rank)}))
+    of_modules = module_differences(rank, dist.group.WORLD, PROCESSES)
+    report = {"differences": found, "modules": of_modules, "uneven": uneven(rank)}
+    (folder / f"{rank}.json").write_text(json.dumps(report))
     dist.destroy_process_group()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods import barlow_twins, mmd, registry, sfrik, simclr, spectral, vicreg
+from methods import barlow_twins, frossl, mmcr, mmd, registry, sfrik, simclr, spectral, vicreg, vne, wasserstein
 from methods.kernels.kernel import rbf
 
 # What a method needs at D = 2048, where its default kernel falls too far for float32.
@@ -56,7 +56,16 @@ def test_extra_memory_is_at_most_twice_the_embeddings(name):
 
 @pytest.mark.parametrize(
     ("name", "products"),
-    [("sfrik_l3", 2 * 3.25), ("auh", 2 * 3.25), ("simclr", 4 * 3.25), ("vicreg", 2 * 3.25), ("barlow_twins", 2 * 3.25)],
+    [
+        ("sfrik_l3", 2 * 3.25),
+        ("auh", 2 * 3.25),
+        ("simclr", 4 * 3.25),
+        ("vicreg", 2 * 3.25),
+        ("barlow_twins", 2 * 3.25),
+        ("frossl", 2 * 3.25),
+        ("wasserstein", 2 * 3.5),
+        ("mmcr", 3.5),
+    ],
 )
 def test_arithmetic_of_value_and_gradient(name, products):
     """In units of N² D: 3 a view and a little for blocks on the diagonal; SimCLR has 2N rows, Barlow Twins 2 Grams."""
@@ -81,6 +90,6 @@ def test_a_form_that_does_not_exist_is_refused(make_views):
 
 def test_the_cheaper_form_is_chosen():
     wide, tall = ([torch.randn(n, d)] * 2 for n, d in ((16, 64), (128, 8)))
-    for loss in (partial(sfrik, weights=(1, 40)), spectral, vicreg, barlow_twins):
+    for loss in (partial(sfrik, weights=(1, 40)), spectral, vicreg, barlow_twins, frossl, wasserstein, vne, mmcr):
         assert loss(wide).form == "dual"
         assert loss(tall).form == "primal"

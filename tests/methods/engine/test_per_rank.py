@@ -65,6 +65,8 @@ def _counted(method: str, form: str, rows: int, group: dist.ProcessGroup | None)
         ("vicreg", "primal", 2 * 4 * COUNT * DIM**2),
         ("barlow_twins", "dual", 8 * COUNT**2 * DIM),
         ("barlow_twins", "primal", 6 * COUNT * DIM**2),
+        ("frossl", "dual", 2 * 4 * COUNT**2 * DIM),
+        ("frossl", "primal", 2 * 4 * COUNT * DIM**2),
     ],
 )
 def test_each_rank_does_its_share_and_gathers_once(
@@ -80,6 +82,25 @@ def test_each_rank_does_its_share_and_gathers_once(
     else:
         assert moved.gathered == pytest.approx(2 * 4 * COUNT * DIM, rel=0.02)
         assert moved.reduced < 0.2 * moved.gathered
+
+
+# How many matrices, and views that are gathered.
+@pytest.mark.parametrize(("method", "matrices"), [("wasserstein", 2), ("vne", 2), ("mmcr", 1)])
+@pytest.mark.parametrize("form", ["primal", "dual"])
+def test_spectra_share_the_products_and_every_rank_has_the_whole_matrix(
+    method: str, matrices: int, form: str, group: dist.ProcessGroup | None
+) -> None:
+    counted, moved = _counted(method, form, COUNT // WORLD, group)
+    size = DIM if form == "primal" else COUNT
+    own = COUNT * DIM**2 if form == "primal" else COUNT**2 * DIM
+    # The function of the matrix from its eigenvectors is made on every rank.
+    assert counted == pytest.approx(matrices * (4 * own / WORLD + 2 * size**3), rel=0.02)
+    if form == "primal":
+        assert moved.reduced == pytest.approx(matrices * 4 * DIM**2, rel=0.05)
+        assert moved.gathered < 0.1 * moved.reduced
+    else:
+        assert moved.gathered == pytest.approx(2 * 4 * COUNT * DIM + matrices * 4 * COUNT**2, rel=0.02)
+        assert moved.reduced < 0.1 * moved.gathered
 
 
 @pytest.mark.parametrize(("method", "slices"), [("sigreg", 1024), ("susreg", 1024), ("visreg", 4096)])

@@ -5,7 +5,7 @@ import torch
 
 from methods import registry
 
-TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr")
 CASES = [(name, "auto") for name in registry.names()] + [(name, "primal") for name in TWO_FORMS]
 
 
@@ -31,8 +31,9 @@ def error_of(name, dtype, autocast=None, form="auto"):
 def test_float32_is_right_to_its_rounding(name, form):
     value, gradient = error_of(name, torch.float32, form=form)
     assert value < 1e-6
-    # VISReg's gradient jumps where two projections change places: rounding changes some.
-    assert gradient < (2e-4 if name == "visreg" else 3e-6)
+    # VISReg's gradient jumps where two projections change places: rounding changes some. Through the inverse root of
+    # MMCR's spectrum, of condition 30, eigenvectors bring their own rounding.
+    assert gradient < {"visreg": 2e-4, "mmcr": 6e-6}.get(name, 3e-6)
 
 
 @pytest.mark.parametrize(("name", "form"), CASES)

@@ -32,6 +32,12 @@ def test_value_terms_and_parameter_gradients_equal_one_process(findings, world):
         assert max(here.values()) < 1e-9, here
 
 
+def test_modules_that_are_given_a_group_accumulate_the_gradients_of_one_process(findings):
+    for found in findings:
+        assert set(found["modules"]) == {"SFRIKL3", "SUSReg", "BarlowTwins", "VNE"}
+        assert max(found["modules"].values()) < 1e-9, found["modules"]
+
+
 def test_uneven_batches_are_refused_on_every_rank(findings):
     for found in findings:
         assert len(found["uneven"]) == 2

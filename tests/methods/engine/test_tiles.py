@@ -8,9 +8,9 @@ from methods.engine.tiles import CPU_TILE
 from methods.kernels.kernel import distance
 
 MANY = CPU_TILE + 76  # rows: more than a tile
-TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr")
 TILED = [(name, form) for name in TWO_FORMS for form in ("primal", "dual")]
-TILED += [(name, "auto") for name in ("sfrik_l3", "auh", "simclr", "simclr_sfrik")]
+TILED += [(name, "auto") for name in ("sfrik_l3", "auh", "simclr", "simclr_sfrik", "dcl")]
 
 
 @pytest.mark.parametrize(("name", "form"), TILED)
@@ -18,7 +18,7 @@ def test_several_tiles_equal_the_textbook_form(name, form, make_views, assert_is
     assert_is_the_textbook(name, make_views(MANY, 6), form=form)
 
 
-@pytest.mark.parametrize("name", ["vicreg", "barlow_twins"])
+@pytest.mark.parametrize("name", ["vicreg", "barlow_twins", "frossl", "mmcr", "wasserstein"])
 def test_several_blocks_of_columns_equal_the_textbook_form(name, make_views, assert_is_the_textbook):
     assert_is_the_textbook(name, make_views(MANY, 2000), form="dual")
 

@@ -28,8 +28,8 @@ PAIRINGS = {
     "uneven": UNEVEN,
 }
 WITH_TEXTBOOK = [name for name in registry.names() if registry.get(name).textbook]
-TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
-WITH_POSITIVES = ("barlow_twins", "simclr", "simclr_sfrik", "spectral")
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr")
+WITH_POSITIVES = ("barlow_twins", "simclr", "simclr_sfrik", "dcl", "spectral", "vne", "mmcr")
 FORMS = [(name, form) for name in WITH_TEXTBOOK for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
 
 

@@ -17,6 +17,7 @@ OPTIONS = {
     "barlow_twins": {"off_diagonal_weight": 0.3},
     "simclr": {"temperature": 0.2},
     "simclr_sfrik": {"temperature": 0.2},
+    "dcl": {"temperature": 0.2},
     "spectral": {"reg_weight": 3.0},
     "zonal_mmd": {"kernel": "bandlimited", "degree": 3, "weight": 0.4},
     "zonal_ksd": {"t": 3.0, "weight": 0.4},
@@ -24,8 +25,12 @@ OPTIONS = {
     "sigreg": {"weight": 0.3, "slices": 70, "knots": 6, "t_max": 4.0},
     "susreg": {"weight": 0.3, "slices": 70, "knots": 40, "t_max": 4.0},
     "visreg": {"weight": 0.3, "slices": 70, "centre_weight": 2.0, "scale_weight": 3.0, "shape_weight": 4.0},
+    "frossl": {"align_weight": 1.4},
+    "wasserstein": {"align_weight": 0.3, "reg_weight": 2.0},
+    "vne": {"align_weight": 0.3, "entropy_weight": 2.0},
+    "mmcr": {},
 }
-TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins")
+TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr")
 CASES = [(name, form) for name in OPTIONS for form in (("primal", "dual") if name in TWO_FORMS else ("auto",))]
 
 
