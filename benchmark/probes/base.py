@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from benchmark.data import DataSpec
+from benchmark.data import DataSet, DataSpec
 from benchmark.runtime.spec import Spec
 from results.record import Metric
 
@@ -47,6 +47,9 @@ class Probe(Spec):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def check(self, data: DataSet, split: Split) -> None:
+        """Raise :class:`UserError` where the data cannot give it: cheap, so that it can be asked before training."""
 
     @abstractmethod
     def measure(self, subject: Subject) -> Found:
