@@ -23,6 +23,8 @@ TITLES = {
     "logistic_top1": "Logistic regression, top-1 accuracy",
     "knn_top1": "Weighted kNN, top-1 accuracy",
     "fewshot_top1": "Few-label probe, top-1 accuracy",
+    "retrieval_map": "Retrieval, mean average precision",
+    "retrieval_recall": "Retrieval, recall@k",
     "alignment": "Alignment",
     "uniformity": "Uniformity",
     "rankme": "Effective rank (RankMe)",
