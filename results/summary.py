@@ -25,6 +25,8 @@ TITLES = {
     "fewshot_top1": "Few-label probe, top-1 accuracy",
     "retrieval_map": "Retrieval, mean average precision",
     "retrieval_recall": "Retrieval, recall@k",
+    "clustering_nmi": "k-means, normalised mutual information",
+    "clustering_ari": "k-means, adjusted Rand index",
     "alignment": "Alignment",
     "uniformity": "Uniformity",
     "rankme": "Effective rank (RankMe)",
