@@ -19,7 +19,10 @@ SUBJECT = ("features", "epoch")
 # The columns of a protocol: PROTOCOL + its key.
 PROTOCOL = "protocol."
 # Tables come in this order of probes, whatever the order of the files; probes that are not named here follow by name.
-PROBES = ("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "fewshot_embedding", "embedding")
+PROBES = (
+    *("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "retrieval", "clustering"),
+    *("fewshot_embedding", "clustering_embedding", "embedding"),
+)
 # Kinds of network that only show what the others must beat; and of the kernel regime, what fits nothing.
 REFERENCES = ("pixels", "random_init")
 BASE_KERNELS = ("base_kernel", "base_kernel_augmented")

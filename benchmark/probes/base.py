@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from benchmark.data import DataSpec
+from benchmark.data import DataSet, DataSpec
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.spec import Spec
 from results.record import Metric
@@ -55,6 +55,9 @@ class Probe(Spec):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def check(self, data: DataSet, split: Split) -> None:
+        """Raise :class:`UserError` where the data cannot give it: cheap, so that it can be asked before training."""
 
     def most(self, labels_N: NDArray[np.int64]) -> dict[str, int]:
         """By option, the largest value that so many labelled images, or the smallest class of them, suffice for."""

@@ -145,6 +145,8 @@ def check(run: Run, data: Data, process: Process) -> None:
             run.network.check(data(spec), process)
         for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
             stages.check(data(spec), split)
+    for measurement in run.measurements:
+        measurement.probe.check(data(measurement.data), measurement.split)
 
 
 def _check_most(probes: Sequence[Probe], most: Mapping[str, int]) -> None:

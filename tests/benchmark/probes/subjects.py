@@ -46,11 +46,13 @@ def make_subject(network: Frozen, data: DataSet, folder: Path, **changed: Any) -
     return Subject(network=network, data=data, folder=scratch / "data", own=scratch / "own", **given)
 
 
-def of_features(bank: Features, queries: Features, folder: Path, *, views: int = 1, classes: int = CLASSES) -> Subject:
-    """A subject whose features are these."""
+def of_features(
+    bank: Features, queries: Features, folder: Path, *, views: int = 1, classes: int = CLASSES, **changed: Any
+) -> Subject:
+    """A subject whose features are these; ``changed`` as of :func:`make_subject`."""
     images = PixelImages(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), bank.labels[:1].numpy())
     data = DataSet("given", images, images, images, images, classes, 1, 8, (0.0,), (1.0,))
-    subject = make_subject(Given(views), data, folder)
+    subject = make_subject(Given(views), data, folder, **changed)
     subject._made[("labelled", "bicubic")] = bank
     subject._made[("test", "bicubic")] = queries
     return subject

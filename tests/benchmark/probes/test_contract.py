@@ -243,7 +243,7 @@ def test_two_probes_of_one_name_are_refused() -> None:
 
 
 def test_a_probe_that_is_not_known_is_told_of() -> None:
-    with pytest.raises(ValueError, match="probe 'zoom' is not known; there are embedding, fewshot"):
+    with pytest.raises(ValueError, match="probe 'zoom' is not known; there are clustering, "):
         Measurement.parse({**measurement_of("knn").settings(), "probe": "zoom"})
 
 

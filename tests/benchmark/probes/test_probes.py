@@ -27,12 +27,16 @@ PROTOCOLS = {
     "logistic_top1": {"C"},
     "linear_top1": {"optimizer", "epochs", "lr", "batch", "weight_decay", "crops"},
     "fewshot_top1": {"labels_per_class", "draws", "probe"},
+    "retrieval_map": {"similarity", "gallery", "queries"},
+    "retrieval_recall": {"k", "similarity", "gallery", "queries"},
+    "clustering_nmi": {"clusters", "n_init", "seed", "distance"},
+    "clustering_ari": {"clusters", "n_init", "seed", "distance"},
     "alignment": {"augmentation", "images"},
     "uniformity": {"t", "images"},
     "rankme": {"epsilon", "images"},
 }
-ON_FEATURES = ("knn", "logistic", "linear", "fewshot", "fewshot_svm", "fewshot_ridge")
-ALL = (*ON_FEATURES, "fewshot_embedding", "embedding")
+ON_FEATURES = ("knn", "logistic", "linear", "fewshot", "fewshot_svm", "fewshot_ridge", "retrieval", "clustering")
+ALL = (*ON_FEATURES, "fewshot_embedding", "clustering_embedding", "embedding")
 OPTIONS = {"knn_k": (1, 5), "labels_per_class": (1, 5), "draws": 3, "linear_epochs": 3, "batch_size": 16}
 
 

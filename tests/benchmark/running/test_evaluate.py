@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from results.record import MeasurementRecord, NetworkRecord
+from tests.benchmark.conftest import Command
 
 RESNET = """
 description: a ResNet for tests
@@ -273,3 +274,13 @@ def test_a_packed_file_stands_for_its_folder(runs: Path, tmp_path: Path, sphereb
             assert tables[0] == tables[1]
     assert spherebench("plots", packed, "--out", tmp_path / "plots").exit_code == 0
     assert (tmp_path / "plots" / "loss_curves.png").exists()
+
+
+def test_what_no_data_can_give_is_refused_before_anything_is_trained(
+    tiny: Path, tmp_path: Path, spherebench: Command
+) -> None:
+    options = ("--set", "evaluation.probes=[retrieval]", "--set", "evaluation.retrieval_k=[1,257]")
+    result = spherebench("run", tiny, "--out", tmp_path / "runs", *options)
+    assert result.exit_code == 2, result.output
+    assert "evaluation.retrieval_k: is [1, 257], must be at most the 256 images" in result.output
+    assert not (tmp_path / "runs").exists()
