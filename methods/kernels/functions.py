@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .legendre import legendre_series, log_gamma_ratio, log_harmonic_dimensions, series_to_monomials
+from .logarithm import Logarithm, fit_heat
 
 HORNER_DEGREE = 6  # above it the monomials of a Legendre series cancel too much in low dimension: use the recurrence
 HEAT_DEGREES = 2000  # the longest heat series that is summed
@@ -43,6 +44,10 @@ class ZonalFunction:
 
     def monomials(self, dim: int) -> tuple[float, ...] | None:
         """a_0..a_K with φ(t) = Σ a_k t^k, where φ is a polynomial of low degree; None otherwise."""
+        return None
+
+    def logarithm(self, dim: int) -> Logarithm | None:
+        """log φ(t)/φ(1), where it is known better than by the logarithm of φ(t); None otherwise."""
         return None
 
     def scaled(self, factor: float) -> tuple[float, ZonalFunction]:
@@ -169,6 +174,10 @@ class Exponential(ZonalFunction):
     def at_one(self, dim: int) -> float:
         return math.exp(self.rate - self.shift)
 
+    def logarithm(self, dim: int) -> Logarithm:
+        """κ (t − 1)."""
+        return Logarithm((-self.rate, self.rate), self.rate - _log_hyp0f1(dim / 2, self.rate**2 / 4))
+
     def scaled(self, factor: float) -> tuple[float, ZonalFunction]:
         return (1.0, Exponential(self.rate, self.shift - math.log(factor))) if factor > 0 else (factor, self)
 
@@ -250,11 +259,27 @@ class Heat(ZonalFunction):
     def stein(self, dim: int) -> Series:
         return Series(_heat_series(self.time, dim)).stein(dim)
 
-    def normalised(self, dim: int) -> Series:
+    def logarithm(self, dim: int) -> Logarithm | None:
+        chebyshev = fit_heat(self.time, dim)
+        if chebyshev is None:
+            return None
+        return Logarithm(chebyshev, float(np.logaddexp.reduce(self.log_coefficients(HEAT_DEGREES, dim))))
+
+    def normalised(self, dim: int) -> NormalisedHeat:
         """φ/φ(1), whose coefficients are in range where φ(1) is not: the number of degrees grows as D e^(−τD)."""
-        logs = Heat(self.time).log_coefficients(HEAT_DEGREES, dim)
+        logs = self.log_coefficients(HEAT_DEGREES, dim)
         shares = np.exp(logs - np.logaddexp.reduce(logs))
-        return Series(tuple(shares[: _heat_degrees(logs, self.time, dim)].tolist()))
+        return NormalisedHeat(tuple(shares[: _heat_degrees(logs, self.time, dim)].tolist()), self.time)
+
+
+@dataclass(frozen=True)
+class NormalisedHeat(Series):
+    """The heat kernel over its value at 1."""
+
+    time: float  # τ
+
+    def logarithm(self, dim: int) -> Logarithm | None:
+        return Heat(self.time).logarithm(dim)
 
 
 def horner(powers: tuple[float, ...], t: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,10 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .functions import (
@@ -29,6 +31,7 @@ from .functions import (
     mean_distance,
 )
 from .legendre import check_dimension, log_harmonic_dimensions
+from .logarithm import Logarithm
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,30 @@ class RotationInvariantKernel:
             value.add_(more_value, alpha=factor)
             derivative.add_(more_derivative, alpha=factor)
         return value, derivative
+
+    def log_value_and_slope(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """log φ(t)/φ(1) and φ'(t)/φ(t), likewise, of a kernel that is positive everywhere."""
+        if self.logarithm is not None:
+            return self.logarithm.value_and_derivative(t)
+        value, derivative = self.value_and_derivative(t)
+        value.clamp_(min=torch.finfo(value.dtype).tiny)  # rounding may leave less, where φ is small
+        derivative.div_(value)
+        return value.log_().sub_(math.log(self.value_at_one)), derivative
+
+    @cached_property
+    def logarithm(self) -> Logarithm | None:
+        """log φ(t)/φ(1), where it is known better than by the logarithm of φ(t)."""
+        match self.parts:
+            case ((_, function),):
+                return function.logarithm(self.dim)
+        return None
+
+    @property
+    def log_range(self) -> float:
+        """log φ(1)/b_0, of a kernel that is positive everywhere."""
+        if self.logarithm is not None:
+            return self.logarithm.log_range
+        return math.log(self.value_at_one / self.constant) if self.constant > 0 else math.inf
 
     def coefficients(self, max_degree: int) -> np.ndarray:
         """b_0..b_{max_degree}, float64."""

@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import mpmath
@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods import Pairing, mmd, registry, sfrik, zonal_kl, zonal_ksd, zonal_mmd
+from methods.engine.tiles import CPU_TILE
 from methods.kernels.kernel import bandlimited, exponential, heat, induced, legendre, rbf
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -254,28 +255,132 @@ def test_the_published_normaliser_is_the_area_of_the_sphere(dim, log_area):
     assert math.log(kernel.constant) * (uniform / published).item() == pytest.approx(log_area, abs=0.06, rel=0.002)
 
 
-@pytest.mark.parametrize(("dtype", "dim"), [(torch.float32, 694), (torch.float64, 2048)])
-def test_a_kernel_that_falls_too_far_is_refused(dtype, dim):
-    """A heat kernel at t/D falls by about exp(D e^{−t}) from collapse to uniform."""
-    views = [torch.randn(6, dim, dtype=dtype)] * 2
-    with pytest.raises(ValueError, match="take a wider kernel"):
-        zonal_kl(views)
-    assert zonal_kl(views, t=math.log(dim / 70)).value.isfinite()
+# --- Where φ falls further from collapse to uniform than any type's range: against series of 70 to 1300 digits.
 
 
-def test_in_float32_the_widest_range_is_still_exact():
-    """At D = 512 φ(1)/b_0 is e^59: from near collapse to uniform points, value and gradient are float64's."""
-    for spread in (0.1, 1.0, 100.0):
-        x = 1 + spread * torch.randn(2, 16, 512, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        found = []
+class ExactHeat:
+    """log φ and φ'/φ of the heat kernel at time 2/D, by its series in mpmath."""
+
+    def __init__(self, dim):
+        self.dim, self.bits = dim, 200 + dim // 2  # from φ(1) to φ(−1) it falls by 0.45 D bits, from b_0 by 0.28 D
+        with mpmath.workprec(self.bits):
+            time, self.weights = mpmath.mpf(2 / dim), [mpmath.mpf(1)]
+            while len(self.weights) < 9 or self.weights[-1] > mpmath.mpf(2) ** -(0.3 * dim + 80):
+                degree = len(self.weights)
+                ratio = mpmath.mpf((2 * degree + dim - 2) * (degree + dim - 3)) / ((2 * degree + dim - 4) * degree)
+                ratio = dim if degree == 1 else ratio
+                self.weights.append(self.weights[-1] * ratio * mpmath.exp(-time * (2 * degree + dim - 3)))
+            self.log_at_one = mpmath.log(mpmath.fsum(self.weights))
+
+    def log_value_and_slope(self, t):
+        """log φ(t)/φ(1) and φ'(t)/φ(t)."""
+        dim = self.dim
+        with mpmath.workprec(self.bits):
+            t = mpmath.mpf(t)
+            before, now, slope_before, slope = mpmath.mpf(1), t, mpmath.mpf(0), mpmath.mpf(1)
+            value, derivative = self.weights[0] + self.weights[1] * t, self.weights[1]
+            for degree, weight in enumerate(self.weights[2:], start=1):
+                rise, over = 2 * degree + dim - 2, degree + dim - 2
+                before, now, slope_before, slope = (
+                    now,
+                    (rise * t * now - degree * before) / over,
+                    slope,
+                    (rise * (now + t * slope) - degree * slope_before) / over,
+                )
+                value += weight * now
+                derivative += weight * slope
+            return float(mpmath.log(value) - self.log_at_one), float(derivative / value)
+
+
+@pytest.fixture(scope="module", params=[64, 256, 1024, 8192])
+def exact(request):
+    return ExactHeat(request.param)
+
+
+def test_the_heat_kernels_logarithm_is_that_of_its_series(exact):
+    t = [-0.999, -0.4, 0.01, 0.6, 0.999]
+    value, slope = heat(2 / exact.dim, exact.dim).log_value_and_slope(torch.tensor(t, dtype=torch.float64))
+    expected = [exact.log_value_and_slope(one) for one in t]
+    rounding = 1e-13 * float(exact.log_at_one)
+    assert value.tolist() == pytest.approx([log for log, _ in expected], rel=1e-11, abs=rounding)
+    assert slope.tolist() == pytest.approx([slope for _, slope in expected], rel=1e-9)
+
+
+@pytest.mark.parametrize("spread", [0.05, 1.0, 100.0], ids=["clustered", "between", "uniform"])
+def test_the_divergence_is_exact_at_every_dimension(exact, spread):
+    """Value and gradient at four points, as given in float32, from inner products and φ in high precision."""
+    dim, count = exact.dim, 4
+    generator = torch.Generator().manual_seed(0)
+    x = (1 + spread * torch.randn(count, dim, generator=generator)).double().requires_grad_()
+    z = F.normalize(x)
+    c_NN = z @ z.T
+    log_NN, slope_NN = torch.full_like(c_NN, -math.inf), torch.zeros_like(c_NN)
+    for i, j in combinations(range(count), 2):
+        found = torch.tensor(exact.log_value_and_slope(c_NN[i, j].item()), dtype=torch.float64)
+        log_NN[i, j], slope_NN[i, j] = log_NN[j, i], slope_NN[j, i] = found
+    value = (log_NN.logsumexp(1).mean() - math.log(count - 1)) / float(exact.log_at_one) + 1
+    by_x = (log_NN.softmax(1) * slope_NN * c_NN).sum() / count / float(exact.log_at_one)
+    (expected,) = torch.autograd.grad(by_x, x)
+    for dtype, rtol in ((torch.float64, 1e-9), (torch.float32, 1e-5 if dim < 8192 else 6e-5)):
+        views = [x.detach().to(dtype).requires_grad_() for _ in range(2)]
+        ours = zonal_kl(views, weight=1.0, normaliser="uniform").value
+        got = sum(torch.autograd.grad(ours, views))
+        assert ours.item() == pytest.approx(value.item(), rel=1e-6 if dtype == torch.float32 else 1e-11)
+        assert (got - expected).norm() < rtol * expected.norm()
+
+
+def test_a_collapsed_batch_and_antipodes_have_their_value_at_every_dimension(exact):
+    point = torch.randn(1, exact.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    log_range = float(exact.log_at_one)  # b_0 = 1
+    for batch, log in ((point.repeat(5, 1), 0.0), (torch.cat([point, -point]), exact.log_value_and_slope(-1)[0])):
         for dtype in (torch.float64, torch.float32):
-            views = [view.to(dtype).requires_grad_() for view in x]
-            value = zonal_kl(views).value
-            found.append([value, *torch.autograd.grad(value, views)])
-        (exact, *gradients), (single, *singles) = found
-        assert single.item() == pytest.approx(exact.item(), rel=1e-5)
-        for got, expected in zip(singles, gradients, strict=True):
-            assert (got - expected).norm() < 1e-4 * expected.norm()
+            views = [batch.to(dtype).requires_grad_() for _ in range(2)]
+            value = zonal_kl(views, weight=1.0, normaliser="uniform").value
+            assert value.item() == pytest.approx(1 + log / log_range, rel=1e-6 if dtype == torch.float32 else 1e-10)
+            gradients = torch.autograd.grad(value, views)
+            # Both are where the divergence is stationary.
+            assert all(gradient.norm() < 100 * torch.finfo(dtype).eps for gradient in gradients)
+
+
+@pytest.mark.parametrize("autocast", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dim", [1024, 8192])
+def test_the_divergence_under_autocast(autocast, dim):
+    x = 1 + torch.randn(2, 64, dim, generator=torch.Generator().manual_seed(0))
+    exact = [view.double().requires_grad_() for view in x]
+    expected = torch.autograd.grad(zonal_kl(exact).value, exact)
+    views = [view.clone().requires_grad_() for view in x]
+    with torch.autocast("cpu", dtype=autocast):
+        got = torch.autograd.grad(zonal_kl(views).value, views)
+    for one, other in zip(got, expected, strict=True):
+        assert (one - other).norm() < 1e-2 * other.norm()
+
+
+@pytest.mark.parametrize("options", [{}, {"kernel": "induced"}], ids=str)
+def test_the_divergence_over_several_tiles(options, make_views, assert_is_the_textbook):
+    assert_is_the_textbook("zonal_kl", make_views(CPU_TILE + 6, 6), normaliser="uniform", **options)
+
+
+@pytest.mark.parametrize("make", [lambda d: heat(5 / d, d), lambda d: heat(0.5 / d, d), lambda d: rbf(2.5, d)])
+@pytest.mark.parametrize("dim", [3, 24])
+def test_the_logarithm_of_a_kernel_is_that_of_its_value(make, dim):
+    t = torch.linspace(0, 1, 50, dtype=torch.float64)
+    kernel = make(dim)
+    value, derivative = kernel.value_and_derivative(t)
+    log, slope = kernel.log_value_and_slope(t)
+    assert kernel.logarithm is not None
+    torch.testing.assert_close(log, (value / kernel.value_at_one).log(), rtol=1e-8, atol=1e-11)
+    torch.testing.assert_close(slope, derivative / value, rtol=1e-8, atol=1e-11)
+    assert kernel.log_range == pytest.approx(math.log(kernel.value_at_one / kernel.constant), rel=1e-12)
+
+
+def test_a_kernel_that_falls_too_far_is_refused():
+    """A heat kernel at t/D falls by about exp(D e^{−t}) from collapse to uniform; at t = 0.3 there is no fit."""
+    views = [torch.randn(6, 256)] * 2
+    with pytest.raises(ValueError, match=r"falls by e\^206 .* take a wider kernel"):
+        zonal_kl(views, t=0.3)
+    with pytest.raises(ValueError, match="falls by e"):
+        zonal_kl(views, kernel=legendre((1.0,), 256, constant=1e-70))
+    assert zonal_kl(views, t=0.5).value.isfinite()
 
 
 @pytest.mark.parametrize(
