@@ -462,6 +462,7 @@ def _lacks_its_data(this: Process, manifest: Path) -> None:
 
 def test_the_record_of_a_job_tells_of_the_process_that_failed(brief: Submission) -> None:
     shutil.rmtree(brief.run_folder(0))
+    brief.model_copy(update={"resources": brief.resources.model_copy(update={"nodes": 2})}).write()
     assert ranks.together(2, partial(_lacks_its_data, manifest=brief.path)) == [1, 1]
     record = NetworkRecord.read(network_path(brief.run_folder(0)))
     assert (record.status, record.message) == ("failed", "process 1 of 2: digits: is not on this node")

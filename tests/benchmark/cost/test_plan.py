@@ -132,7 +132,7 @@ def test_the_command_tells_programs_and_readers(spherebench: Command) -> None:
         (["digits", "--memory", "lots"], "is 'lots', must be a size such as 32GB or 80GiB"),
         (
             ["digits", "--set", "data.source=npz:absent.npz"],
-            "data.source npz:absent.npz: there is no such file",
+            "absent.npz: there is no such file",
         ),
         (["digits", "--set", "data.source=spirals"], "data.source: is 'spirals'; costs are told of named images"),
         (["digits", "--gpus", "256"], "batch_size is 256, must be at least two images for each of 256 GPUs"),

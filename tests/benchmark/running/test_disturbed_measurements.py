@@ -379,7 +379,7 @@ def test_an_image_that_cannot_be_read_is_named_and_what_does_not_read_it_goes_on
     """Every probe reads the test images; the networks are there, and once the image is whole all of it goes on."""
     image = sorted((world.images / "test").rglob("*.JPEG"))[-1]
     content = image.read_bytes()
-    image.write_bytes(content[: len(content) // 2])
+    image.write_bytes(content[:-20])  # of whose header all is well
     try:
         assert world.disturbed(tmp_path / "runs", size, None) == [0] * size
     finally:

@@ -106,7 +106,7 @@ def test_exit_1_says_why(tiny: Path, tmp_path: Path, spherebench) -> None:
         assert result.exit_code == 1
         assert "not done, of 2 runs: 2 diverged (--retry failed does it again)\n" in result.output
     two = load_suite(str(tiny), ["method=sfrik_l2"])
-    with alone(tmp_path / "two" / two.cells[0].run.id, Process(torch.device("cpu"))) as mine:
+    with alone(tmp_path / "two" / two.cells[0].run.id, Process(torch.device("cpu")), lock=True) as mine:
         assert mine
         result = spherebench("run", tiny, "--out", tmp_path / "two", "--set", "method=sfrik_l2")
     assert result.exit_code == 1
