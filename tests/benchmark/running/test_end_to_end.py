@@ -79,7 +79,7 @@ def _measured(runs: Path) -> dict[str, list[MeasurementRecord]]:
 def test_every_network_is_measured_by_every_probe_that_is_for_its_kind(runs: Path) -> None:
     measured = _measured(runs)
     kernels = {"spectrum", "kernel_picture"}
-    embedding = {"embedding", "fewshot_embedding"}
+    embedding = {"embedding", "fewshot_embedding", "clustering_embedding"}
     found = {title: {record.probe for record in records} for title, records in measured.items()}
     assert found["SFRIK, L = 3"] == set(probes()) - kernels
     assert found["Untrained network"] == found["Somebody's ResNet-18"] == set(probes()) - kernels - embedding
