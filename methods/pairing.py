@@ -116,6 +116,11 @@ class Pairing:
         _check(pairing.views == views, f"the pairing is of {pairing.views} views, but there are {views}")
         return pairing
 
+    @staticmethod
+    def or_centre(pairing: Pairing | None, views: int) -> Pairing:
+        """As `of`, but None stands for the centre of all views: the published invariance of tests of a distribution."""
+        return Pairing.centre(views, 0) if pairing is None else Pairing.of(pairing, views)
+
     @cached_property
     def weights(self) -> Mapping[Pair, float]:
         """w_ab ≠ 0 of every pair a < b: alignment = Σ w_ab ‖z_a − z_b‖². Some may be negative."""

@@ -61,7 +61,7 @@ def sigreg_textbook(
     t_k: `knots` of them, from 0 to `t_max` at equal distances Δ; w_k = 2Δ exp(−t_k²/2), half of that at both ends: the
     trapezoid rule on −t_max … t_max.
     """
-    pairing = _centred(pairing, views)
+    pairing = Pairing.or_centre(pairing, len(views))
     t_K, w_K = _knots(knots, t_max, views[0])
     a_DS = _directions(views, slices, directions, seed).whole(views[0])
     tests = [_characteristic_textbook(views[view], a_DS, t_K, w_K, normal_target(t_K)) for view in pairing.regularised]
@@ -81,7 +81,7 @@ def susreg_textbook(
     pairing: Pairing | None = None,
 ) -> Tensor:
     """SUSReg (SPHERE-JEPA): T of SIGReg for z = x/‖x‖ and the projected uniform distribution, ₀F₁(; D/2; −t²/4)."""
-    pairing, z = _centred(pairing, views), [F.normalize(view) for view in views]
+    pairing, z = Pairing.or_centre(pairing, len(views)), [F.normalize(view) for view in views]
     t_K, w_K = _knots(knots, t_max, views[0])
     target_K, a_DS = uniform_target(t_K, z[0].shape[1]), _directions(z, slices, directions, seed).whole(z[0])
     tests = [_characteristic_textbook(z[view], a_DS, t_K, w_K, target_K) for view in pairing.regularised]
@@ -111,7 +111,7 @@ def visreg_textbook(
     μ and σ over the rows, σ² dividing by N; p_a1 ≤ … ≤ p_aN the sorted projections of (x − μ)/(σ + 1e-4) on a, σ
     detached; q_i = Φ⁻¹(i/(N + 1)).
     """
-    pairing, count = _centred(pairing, views), len(views[0])
+    pairing, count = Pairing.or_centre(pairing, len(views)), len(views[0])
     a_DS = _directions(views, slices, directions, seed).whole(views[0])
     ranks_N = torch.arange(1, count + 1, dtype=torch.float64, device=a_DS.device)
     q_N1 = torch.special.ndtri(ranks_N / (count + 1)).to(a_DS.dtype)[:, None]
@@ -148,7 +148,7 @@ def sigreg(
     unknown form, a pairing of another number of views, or views that do not match.
     """
     _check(views, weight, slices, knots, t_max)
-    pairing, form = _centred(pairing, views), choose_form(form, FORM)
+    pairing, form = Pairing.or_centre(pairing, len(views)), choose_form(form, FORM)
     chosen = _directions(views, slices, directions, seed)
     wanted, dtype, processes = wants_gradient(views), matmul_dtype(views[0]), Group.of(group)
     processes.check_rows(views[0])
@@ -186,7 +186,7 @@ def susreg(
 ) -> Loss:
     """SUSReg as in `susreg_textbook`, otherwise as `sigreg`. Over all directions and knots it is an MMD: see `mmd`."""
     _check(views, weight, slices, knots, t_max)
-    pairing, form = _centred(pairing, views), choose_form(form, FORM)
+    pairing, form = Pairing.or_centre(pairing, len(views)), choose_form(form, FORM)
     chosen = _directions(views, slices, directions, seed)
 
     def measure(points: Points, wanted: bool) -> Measured:
@@ -240,7 +240,7 @@ def visreg(
     deviations, which is not the derivative of the value. `weight`, `directions`, `seed` and errors as of `sigreg`.
     """
     _check(views, weight, slices)
-    pairing, form = _centred(pairing, views), choose_form(form, FORM)
+    pairing, form = Pairing.or_centre(pairing, len(views)), choose_form(form, FORM)
     chosen = _directions(views, slices, directions, seed)
     wanted, batch = wants_gradient(views), CentredBatch.of([views[view] for view in pairing.regularised], group)
     count, world, share = batch.count, batch.group.world_size, weight / len(pairing.regularised)
@@ -301,11 +301,6 @@ def _knots(knots: int, t_max: float, view: Tensor) -> tuple[Tensor, Tensor]:
     w_K[0] /= 2
     w_K[-1] /= 2
     return t_K, w_K
-
-
-def _centred(pairing: Pairing | None, views: Sequence[Tensor]) -> Pairing:
-    """The published invariance where no other is asked for."""
-    return Pairing.centre(len(views), 0) if pairing is None else Pairing.of(pairing, len(views))
 
 
 def _directions(views: Sequence[Tensor], slices: int, directions: Tensor | None, seed: int) -> Directions:

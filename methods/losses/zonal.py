@@ -130,7 +130,7 @@ def zonal_kl_textbook(
 def _objective_textbook(
     views: Sequence[Tensor], test: Callable[[Tensor], Tensor], weight: float, pairing: Pairing | None
 ) -> Tensor:
-    pairing, z = _centre_by_default(pairing, len(views)), [F.normalize(view) for view in views]
+    pairing, z = Pairing.or_centre(pairing, len(views)), [F.normalize(view) for view in views]
     tests = torch.stack([test(z[view] @ z[view].T) for view in pairing.regularised])
     return (1 - weight) * alignment_textbook(z, pairing) + weight * tests.mean()
 
@@ -227,7 +227,7 @@ def _test(
         kernel=kernel.unit_mmd(),
         align_weight=1 - _check_weight(weight),
         reg_weight=weight,
-        pairing=_centre_by_default(pairing, len(views)),
+        pairing=Pairing.or_centre(pairing, len(views)),
         form=form,
         group=group,
     )
@@ -259,7 +259,7 @@ def zonal_kl(
     reaches to D = 4096, at t = 2 beyond 8192); otherwise as `zonal_mmd`.
     """
     check_views(views)
-    dim, pairing = views[0].shape[1], _centre_by_default(pairing, len(views))
+    dim, pairing = views[0].shape[1], Pairing.or_centre(pairing, len(views))
     chosen = _kernel(kernel, dim, POSITIVE_KERNELS, t=t, s=s)
     if chosen.logarithm is None and chosen.log_range > LARGEST_LOG_RANGE:
         raise ValueError(
@@ -277,10 +277,6 @@ def zonal_kl(
         return {"alignment": (1 - weight) * alignment(delta_VVN, pairing), "regulariser": weight * test}
 
     return sphere_loss(views, outer, pairing.weights, measure, form, group)
-
-
-def _centre_by_default(pairing: Pairing | None, views: int) -> Pairing:
-    return Pairing.centre(views, 0) if pairing is None else Pairing.of(pairing, views)
 
 
 def _kernel(
