@@ -291,6 +291,28 @@ def test_cancel_reaches_a_worker_behind_the_profiles_setup(tmp_path: Path) -> No
     assert {standing.state for standing in survey(out).values()} == {"cancelled"}
 
 
+def test_cancel_reaches_a_worker_that_hears_no_signal_yet(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, "long", ("epochs: 40", "epochs: 4000"))
+    out, profile, waits, go = (tmp_path / name for name in ("out", "deaf.yaml", "waits", "go"))
+    deaf = f"trap '' TERM; touch {waits}; while [ ! -e {go} ]; do sleep 0.05; done"
+    profile.write_text(f"description: x\nexecutor: local\nsetup: [{json.dumps(deaf)}]\n")
+    submit_as_a_user(suite, profile, out)
+    wait_for(waits.exists, what="the worker")
+    assert call("cancel", out).exit_code == 0
+    go.touch()
+    wait_for(lambda: not processes(str(out), "submitit"), what="the worker's end")
+    assert {standing.state for standing in survey(out).values()} == {"cancelled"}
+    assert not list(out.glob("*/metrics.jsonl"))
+
+
+def test_a_job_that_is_done_waits_for_no_library(brief: Submission, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import atexit, time\natexit.register(time.sleep, 3600)\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "slurm.job", str(brief.path), "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout.count("done")) == (0, 1), done.stdout + done.stderr
+
+
 def test_a_damaged_manifest_is_one_sentence(suite: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "out" / "jobs" / "x" / "manifest.json"
     manifest.parent.mkdir(parents=True)
