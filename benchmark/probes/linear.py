@@ -7,7 +7,6 @@ and when it is stopped, after any step, so that a probe of hours goes on where i
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 
 import torch
@@ -68,7 +67,7 @@ class Linear(Probe):
         optimizer = torch.optim.SGD(
             head.parameters(), lr=self.linear_lr, momentum=0.9, weight_decay=self.linear_weight_decay
         )
-        steps, step, saved = batches.steps_per_epoch, 0, time.perf_counter()
+        steps, step = batches.steps_per_epoch, 0
         state = subject.resumed()
         if state is not None:
             step = state["step"]
@@ -78,7 +77,7 @@ class Linear(Probe):
         def save() -> None:
             subject.save(step, {"step": step, "head": head.state_dict(), "optimizer": optimizer.state_dict()})
 
-        with subject.saved_on_stop(save):
+        with subject.kept(save) as step_done:
             for epoch in range(step // steps, self.linear_epochs):
                 for group in optimizer.param_groups:
                     group["lr"] = self.learning_rate(epoch, batches.batch_size)
@@ -92,9 +91,7 @@ class Linear(Probe):
                     optimizer.step()
                     step += 1
                     subject.tell("epoch", epoch + 1, self.linear_epochs)
-                    if time.perf_counter() - saved > subject.execution.checkpoint_seconds:
-                        save()
-                        saved = time.perf_counter()
+                    step_done()
 
 
 # Of every step: this process's features (n, F) and labels (n,), and the images of the global batch.
