@@ -61,6 +61,8 @@ def _apply(operation: recipes.Operation, x: Tensor, image_size: int, draws: Draw
             rows = crop_matrix(top, tall, height, image_size, interpolation)
             columns = crop_matrix(left, wide, width, image_size, interpolation)
             return separable(x, rows, columns).clamp_(0, 1)
+        case recipes.RandomCrop(interpolation):
+            return random_crop(x, image_size, interpolation, draws).clamp_(0, 1)
         case recipes.HorizontalFlip(p):
             return _on_some(x, draws.chosen(p), lambda x: x.flip(-1))
         case recipes.ColourJitter():
@@ -95,9 +97,27 @@ def central_crop(x_CHW: Tensor, image_size: int, interpolation: recipes.Interpol
     # Here, since importing torchvision takes seconds, and images of the view's size need nothing of it.
     from torchvision.transforms import v2
 
+    return v2.functional.center_crop(resized(x_CHW, image_size, interpolation), [image_size, image_size])
+
+
+def resized(x_CHW: Tensor, image_size: int, interpolation: recipes.Interpolation) -> Tensor:
+    """Images (..., C, H, W) whose shorter side is 256/224 of the view's."""
+    from torchvision.transforms import v2
+
     short = [round(image_size * RESIZE_OVER_CROP)]
-    resized = v2.functional.resize(x_CHW, short, interpolation=v2.InterpolationMode(interpolation), antialias=True)
-    return v2.functional.center_crop(resized, [image_size, image_size])
+    return v2.functional.resize(x_CHW, short, interpolation=v2.InterpolationMode(interpolation), antialias=True)
+
+
+def random_crop(x_NCHW: Tensor, image_size: int, interpolation: recipes.Interpolation, draws: Draws) -> Tensor:
+    """A square of every image: see :class:`~benchmark.views.recipes.RandomCrop`."""
+    x_NCHW = resized(x_NCHW, image_size, interpolation)
+    room = torch.tensor(x_NCHW.shape[-2:]) - image_size
+    corner_N2 = (draws.uniform(0, 1, 2) * (room + 1)).floor().minimum(room).long()
+    top_N1, left_N1 = corner_N2.to(x_NCHW.device, non_blocking=True).split(1, dim=1)
+    side = torch.arange(image_size, device=x_NCHW.device)
+    image_N = torch.arange(len(x_NCHW), device=x_NCHW.device).view(-1, 1, 1)
+    # Indices of images and pixels around the channels' slice put the channels last.
+    return x_NCHW[image_N, :, (top_N1 + side).unsqueeze(2), (left_N1 + side).unsqueeze(1)].permute(0, 3, 1, 2)
 
 
 def crop_boxes(operation: recipes.RandomResizedCrop, height: int, width: int, draws: Draws) -> Tensor:

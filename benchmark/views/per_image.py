@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 from benchmark.data import ImageSet
 from benchmark.runtime.seeds import fork_rng
 from benchmark.views import recipes
-from benchmark.views.batched import central_crop
+from benchmark.views.batched import central_crop, resized
 
 
 def transform(operations: tuple[recipes.Operation, ...], image_size: int) -> v2.Compose:
@@ -35,6 +35,9 @@ def _torchvision(operation: recipes.Operation, image_size: int) -> object:
         case recipes.RandomResizedCrop(scale, ratio, interpolation):
             mode = v2.InterpolationMode(interpolation)
             return v2.RandomResizedCrop(image_size, scale, ratio, interpolation=mode, antialias=True)
+        case recipes.RandomCrop(interpolation):
+            square = partial(resized, image_size=image_size, interpolation=interpolation)
+            return v2.Compose([square, v2.RandomCrop(image_size)])
         case recipes.HorizontalFlip(p):
             return v2.RandomHorizontalFlip(p)
         case recipes.ColourJitter(brightness, contrast, saturation, hue, p):

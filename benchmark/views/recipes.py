@@ -26,6 +26,13 @@ class RandomResizedCrop:
 
 
 @dataclass(frozen=True)
+class RandomCrop:
+    """The shorter side resized to 256/224 of the view's, then a random square."""
+
+    interpolation: Interpolation = "bicubic"
+
+
+@dataclass(frozen=True)
 class HorizontalFlip:
     """With probability ``p``, left for right."""
 
@@ -81,7 +88,15 @@ class Affine:
 
 
 Operation = (
-    CentralCrop | RandomResizedCrop | HorizontalFlip | ColourJitter | Grayscale | GaussianBlur | Solarize | Affine
+    CentralCrop
+    | RandomResizedCrop
+    | RandomCrop
+    | HorizontalFlip
+    | ColourJitter
+    | Grayscale
+    | GaussianBlur
+    | Solarize
+    | Affine
 )
 
 
@@ -126,6 +141,11 @@ PROBE_CROPS = Recipe(
     "crops",
     "training of the linear probe, Zheng et al. 2023",
     ((RandomResizedCrop(interpolation="bilinear"), HorizontalFlip()),),
+)
+PROBE_SQUARES = Recipe(
+    "squares",
+    "training of the linear probe on Places205, Gidaris et al. 2021 (OBoW)",
+    ((RandomCrop("bilinear"), HorizontalFlip()),),
 )
 
 

@@ -20,8 +20,9 @@ from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import WEIGHTS_NAME, Input, Job, Network, keep_backbone, save_weights
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Measurement, Probe, probes, register
-from benchmark.probes.linear import Cached, Crops, Linear, initial_head
+from benchmark.probes.linear import Cached, Crops, Linear
 from benchmark.probes.subject import Features
+from benchmark.probes.training import initial_head
 from benchmark.running.stages import _subject, measure
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import fork_rng
@@ -197,15 +198,17 @@ def varied(value: Any, annotation: Any) -> Sequence[Any]:
         return [other for other in get_args(annotation) if other != value]
     if get_origin(annotation) in (Union, types.UnionType):
         (inner,) = (kind for kind in get_args(annotation) if kind is not type(None))
-        return [None] if value is not None else varied(1, inner)
+        return [None] if value is not None else varied({int: 1, str: "/one"}[inner], inner)
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
         return [value + 1]
     if isinstance(value, float):
         return [value * 0.5 or 0.5]
+    if isinstance(value, str):
+        return [f"{value}/other"]
     if isinstance(value, tuple):
-        return [(*value, value[0] + 7), value[:1]]
+        return [(*value, value[0] + 7), value[:1]] if value else [(7,)]
     return pytest.fail(f"say here how an option of type {annotation} varies")
 
 

@@ -28,6 +28,7 @@ from benchmark.views.recipes import (
     HorizontalFlip,
     Interpolation,
     Operation,
+    RandomCrop,
     RandomResizedCrop,
     Solarize,
 )
@@ -96,6 +97,19 @@ def test_a_batched_crop_is_that_of_each_image_by_torchvision(interpolation: Inte
     torch.testing.assert_close(views, expected / 255, atol=1.5 / 255, rtol=0)
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 48), (31, 31), (24, 24)])
+def test_a_random_crop_is_a_square_of_the_image_resized_as_for_testing(height: int, width: int) -> None:
+    """The shorter side becomes 256/224 of the view's, of small images too; every square can be drawn."""
+    image = picture(48)[:, :height, :width]
+    short = round(SIDE * 256 / 224)
+    whole = F.resize(image, [short], InterpolationMode.BILINEAR, antialias=True)
+    squares = whole.unfold(1, SIDE, 1).unfold(2, SIDE, 1).flatten(1, 2).transpose(0, 1)
+    views = batch.view((RandomCrop("bilinear"),), image.repeat(200, 1, 1, 1), SIDE, draws(200, "squares")) * 255
+    nearest = (views[:, None] - squares.float()).abs().amax(dim=(2, 3, 4)).min(dim=1)
+    assert nearest.values.max() < 1.01
+    assert len(nearest.indices.unique()) > 0.9 * len(squares)
+
+
 def test_the_crops_of_the_linear_probe_are_bilinear_and_those_of_pretraining_bicubic() -> None:
     assert PROBE_CROPS.views == ((RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bilinear"), HorizontalFlip(0.5)),)
     crops = [
@@ -159,6 +173,7 @@ def test_an_affine_map_is_torchvisions(degrees: float, shear: float, right: int,
 OPERATIONS: list[Operation] = [
     RandomResizedCrop(),
     RandomResizedCrop(interpolation="bilinear"),
+    RandomCrop(),
     HorizontalFlip(),
     ColourJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
     ColourJitter(0.4, 0.0, 0.0, 0.0),
@@ -229,7 +244,8 @@ def test_the_statistical_test_sees_a_small_difference() -> None:
 def test_every_image_has_a_draw_of_its_own(operation: Operation) -> None:
     views = batch.view((operation,), picture().repeat(64, 1, 1, 1), SIDE, draws(64, "own"))
     distinct = len(views.flatten(1).unique(dim=0))
-    assert distinct >= (2 if operation in (HorizontalFlip(), Grayscale(), Solarize(0.2)) else 30)
+    few = {RandomCrop(): 12, HorizontalFlip(): 2, Grayscale(): 2, Solarize(0.2): 2}  # 16 places of 24 pixels in 27
+    assert distinct >= few.get(operation, 30)
 
 
 @pytest.mark.parametrize("name", RECIPES)
