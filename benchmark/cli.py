@@ -255,6 +255,24 @@ def methods(format_: str) -> None:
 
 @main.command()
 @format_option
+def probes(format_: str) -> None:
+    """List the probes and their options, keys of a suite's `evaluation`, with their defaults."""
+    from benchmark.probes.base import probes
+    from results.formats import format_table
+
+    rows = [
+        {
+            "probe": name,
+            "what it measures": (kind.__doc__ or "").partition("\n")[0],
+            "options": ", ".join(f"{option}={value}" for option, value in kind()),
+        }
+        for name, kind in probes().items()
+    ]
+    click.echo(format_table(rows, format_))
+
+
+@main.command()
+@format_option
 def datasets(format_: str) -> None:
     """List the data sets and how to get them."""
     from benchmark.data import datasets_table

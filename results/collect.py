@@ -20,7 +20,8 @@ SUBJECT = ("features", "epoch")
 PROTOCOL = "protocol."
 # Tables come in this order of probes, whatever the order of the files; probes that are not named here follow by name.
 PROBES = (
-    *("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "retrieval", "clustering"),
+    *("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "finetune"),
+    *("retrieval", "clustering"),
     *("fewshot_embedding", "clustering_embedding", "embedding"),
 )
 # Kinds of network that only show what the others must beat; and of the kernel regime, what fits nothing.

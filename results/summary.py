@@ -22,6 +22,8 @@ K = f"{PROTOCOL}k"
 TITLES = {
     "linear_top1": "Linear probe, top-1 accuracy",
     "linear_top5": "Linear probe, top-5 accuracy",
+    "finetune_top1": "Fine-tuning, top-1 accuracy",
+    "finetune_top5": "Fine-tuning, top-5 accuracy",
     "logistic_top1": "Logistic regression, top-1 accuracy",
     "knn_top1": "Weighted kNN, top-1 accuracy",
     "fewshot_top1": "Few-label probe, top-1 accuracy",

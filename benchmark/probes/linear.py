@@ -29,7 +29,10 @@ FALL = 0.1
 
 @register
 class Linear(Probe):
-    """SGD with momentum 0.9 on random crops and flips, or on features made once; the rate is set once an epoch."""
+    """A linear classifier on frozen features.
+
+    SGD with momentum 0.9 on random crops and flips, or on features made once; the rate is set once an epoch.
+    """
 
     name = "linear"
     version = 2
