@@ -34,7 +34,7 @@ def accuracies(folder: Path) -> list[dict[str, Any]]:
 
 def test_every_published_figure_is_read_with_its_source() -> None:
     published = read_published()
-    assert len(published) == 154
+    assert len(published) == 175
     told = [f"published_{name}" for name in ("source", "dataset", "backbone", "method", "metric")]
     assert (published[told] != "").all(axis=None)
     assert published["published_value"].notna().all()
@@ -92,6 +92,63 @@ def test_probe_without_the_published_crops_is_another(make_record: Make, write_r
     rows = accuracies(write_runs([make_record("sfrik_l3", 8192, network=run, metrics=metrics)]))
     assert {row["metric"]: row["published"] for row in rows} == {"linear_top1": 70.2, "linear_top5": 89.6}
     assert {row["differences"] for row in rows} == {"probe trained without random crops"}
+
+
+RESNET50 = {
+    "epochs": 200,
+    "batch_size": 2048,
+    "data": {"source": "imagenet", "limit": None},
+    "backbone": {"name": "resnet50", "stem": "imagenet"},
+}
+
+
+def test_fine_tuning_stands_beside_that_on_as_many_labels(make_record: Make, write_runs: Write) -> None:
+    listed = {"labels": "published list", "epochs": 20, "backbone_lr": 0.004, "head_lr": 1.0, "split": "test"}
+    metrics = [
+        Metric(metric=f"finetune_top{k}", protocol={"percent": percent, **listed}, value=0.5)
+        for k, percent in ((1, 1), (5, 10))
+    ]
+    drawn = {"percent": 1, **listed, "labels": "stratified draw 0", "epochs": 5}
+    metrics.append(Metric(metric="finetune_top1", protocol=drawn, value=0.4))
+    rows = accuracies(write_runs([make_record("sfrik_l3", 32768, network=RESNET50, metrics=metrics)]))
+    assert {(row["mean"], row["published_metric"], row["published"], row["differences"]) for row in rows} == {
+        (50.0, "semi1pct_top1", 46.6, ""),
+        (50.0, "semi10pct_top5", 87.5, ""),
+        (
+            40.0,
+            "semi1pct_top1",
+            46.6,
+            "probe trained for 5 epochs against 20; labels by a stratified draw 0 against the published list",
+        ),
+    }
+
+
+def test_whole_fine_tuning_is_compared_with_lightlys_and_rates_with_rates(make_record: Make, write_runs: Write) -> None:
+    whole = {"percent": 100, "labels": "all", "epochs": 30, "backbone_lr": 0.05, "head_lr": 0.5, "split": "test"}
+    metrics = [Metric(metric="finetune_top1", protocol=whole, value=0.7)]
+    run = RESNET50 | {"epochs": 100, "batch_size": 256}
+    (row,) = accuracies(write_runs([make_record("barlow_twins", 8192, network=run, metrics=metrics)]))
+    assert (row["published"], row["published_metric"]) == (72.6, "finetune_top1_max_over_epochs")
+    best = "best epoch on the test split against the last epoch"
+    assert row["differences"] == f"{best}; rate of the classifier 0.5 against 0.05"
+
+
+@pytest.mark.parametrize(("source", "found"), [("places205", True), ("folder:/x/places205", True), ("stl10", False)])
+def test_a_network_on_another_data_set_stands_beside_such_figures(
+    make_record: Make, write_runs: Write, source: str, found: bool
+) -> None:
+    """Of networks that the same data trained, and not of those that were trained where ours is measured."""
+    protocol = {"epochs": 28, "crops": "random squares", "split": "test"}
+    metrics = [Metric(metric="linear_top5", protocol=protocol, value=0.8)]
+    on = {"probe": "linear", "metrics": metrics, "settings": {"data": {"source": source}}}
+    folder = write_runs([make_record("vicreg", 8192, network=RESNET50, measurements=[on], metrics=())])
+    rows = accuracies(folder)
+    assert [(row["published_metric"], row["published"]) for row in rows] == (
+        [("places205_top5", 83.4)] if found else []
+    )
+    if found:
+        assert "trained on" not in rows[0]["differences"]
+        assert "imagenet, resnet50, on places205: Linear probe, top-5" in render(collect([folder]))
 
 
 def test_nearest_published_dimension_stands_beside_ours(make_record: Make, write_runs: Write) -> None:
