@@ -24,6 +24,7 @@ METRICS = {
     "finetune_top1": (("semi1pct_top1", "semi10pct_top1", "finetune_top1_max_over_epochs"), 100.0),
     "finetune_top5": (("semi1pct_top5", "semi10pct_top5", "finetune_top5_max_over_epochs"), 100.0),
     "knn_top1": (("knn_top1", "knn_top1_max_over_epochs"), 100.0),
+    "multilabel_map": (("voc07_map",), 100.0),
     "peak_bytes_step": (("peak_memory_per_gpu",), 1e-9),
     "train_seconds": (("runtime",), 1 / 60),
 }

@@ -133,21 +133,26 @@ def test_whole_fine_tuning_is_compared_with_lightlys_and_rates_with_rates(make_r
     assert row["differences"] == f"{best}; rate of the classifier 0.5 against 0.05"
 
 
-@pytest.mark.parametrize(("source", "found"), [("places205", True), ("folder:/x/places205", True), ("stl10", False)])
+@pytest.mark.parametrize(
+    ("metric", "source", "found"),
+    [
+        ("linear_top5", "places205", [("places205_top5", 83.4)]),
+        ("linear_top5", "folder:/x/places205", [("places205_top5", 83.4)]),
+        ("multilabel_map", "voc07", [("voc07_map", 84.9), ("voc07_map", 86.6)]),
+        ("linear_top5", "stl10", []),
+    ],
+)
 def test_a_network_on_another_data_set_stands_beside_such_figures(
-    make_record: Make, write_runs: Write, source: str, found: bool
+    make_record: Make, write_runs: Write, metric: str, source: str, found: list[Any]
 ) -> None:
     """Of networks that the same data trained, and not of those that were trained where ours is measured."""
-    protocol = {"epochs": 28, "crops": "random squares", "split": "test"}
-    metrics = [Metric(metric="linear_top5", protocol=protocol, value=0.8)]
-    on = {"probe": "linear", "metrics": metrics, "settings": {"data": {"source": source}}}
+    metrics = [Metric(metric=metric, protocol={"epochs": 28, "split": "test"}, value=0.8)]
+    on = {"probe": metric.split("_")[0], "metrics": metrics, "settings": {"data": {"source": source}}}
     folder = write_runs([make_record("vicreg", 8192, network=RESNET50, measurements=[on], metrics=())])
     rows = accuracies(folder)
-    assert [(row["published_metric"], row["published"]) for row in rows] == (
-        [("places205_top5", 83.4)] if found else []
-    )
-    if found:
-        assert "trained on" not in rows[0]["differences"]
+    assert [(row["published_metric"], row["published"]) for row in rows] == found
+    assert not [row for row in rows if "trained on" in row["differences"]]
+    if source == "places205":
         assert "imagenet, resnet50, on places205: Linear probe, top-5" in render(collect([folder]))
 
 
