@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 import signal
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,19 @@ def test_a_resolved_run_has_the_published_settings(recipe: str, percent: int) ->
     assert (shown["backbone_lr"], shown["head_lr"], shown["epochs"]) == (backbone, head, epochs)
     assert shown["schedule"] == ("x0.2 at 12 16" if at else schedule)
     assert set(PUBLISHED) == set(RECIPES)
+
+
+def test_the_page_lists_the_recipes() -> None:
+    page = (Path(finetune.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) % \| ([\d.]+) \| ([\d.]+) \| (\d+) \| ([^|]+) \|", page, re.MULTILINE)
+    told = {
+        (name, int(percent)): (float(backbone), float(head), int(epochs), fall)
+        for name, percent, backbone, head, epochs, fall in rows
+    }
+    assert told == {
+        place: (backbone, head, epochs, "to a fifth at 12 16" if at else schedule)
+        for place, (backbone, head, epochs, schedule, at) in PUBLISHED.items()
+    }
 
 
 def test_a_percentage_brings_its_recipe_and_what_is_given_stays() -> None:
