@@ -1,7 +1,8 @@
 """Supervised training by SGD, as published evaluations do it: of a classifier on frozen features, of a whole network.
 
 Over several processes each trains on its part of the global batch, and gradients are summed. It is saved from time to
-time and when it is stopped, after any step, so that a training of hours goes on where it was.
+time and when it is stopped, after any step, so that a training of hours goes on where it was. A process that fails
+within a step, while others wait for it in their batch statistics, ends them, as in pretraining; the record says why.
 """
 
 from collections.abc import Callable, Iterator
