@@ -171,7 +171,8 @@ class KernelNetwork(Network):
 
     @property
     def title(self) -> str:
-        return KERNEL_METHODS[self.method]
+        own = KERNEL_METHODS[self.method]
+        return f"{own}, NTK" if self.regime.kernel.name == "ntk" else own
 
     def resolved(self) -> Self:
         """Raises :class:`SettingError` where more directions are asked for than the basis has."""
