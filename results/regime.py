@@ -18,6 +18,8 @@ from results.summary import is_reference, natural
 
 # Axes over which there is a figure of lines: the column, and what the axis is called.
 OVER = {"regime.n_views": "Views of each image $m$", "data.limit": "Training images"}
+# What the heat maps have across, beside the ridge.
+ACROSS = {"embedding_dim": "Rank limit $d$", "regime.time": "Time, relative"}
 _NEIGHBOURS = "regime.n_neighbors"
 _MOST_SPECTRA = 12
 
@@ -92,38 +94,52 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
     return style.finish(figure, looks, f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds{grey}")
 
 
-def ridge_rank(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
-    """Few-label accuracy over ridge and rank limit, a panel a number of labels; white is the base kernel's accuracy."""
+def heat_map(collection: Collection, summary: pd.DataFrame, dataset: str, across: str) -> Figure | None:
+    """Few-label accuracy over the ridge and a column ``across`` of ``ACROSS``; white is the base kernel's accuracy.
+
+    A panel a method and number of labels. Only methods that were run with three ridges or more, and as many others.
+    """
     rows = _few_label_rows(summary, dataset)
-    if rows.empty or "regime.ridge" not in rows:
+    if rows.empty or not {"regime.ridge", across} <= set(rows):
         return None
-    cells = rows[rows["embedding_dim"].notna() & (rows["probe"] == rows["probe"].iloc[0])]
-    cells = cells.assign(ridge=cells["regime.ridge"].astype(float), rank=cells["embedding_dim"].astype(int))
-    wide = cells.groupby("title")[["ridge", "rank"]].transform("nunique").min(axis=1) >= 3
-    if not wide.any():
+    own = rows["kind"].eq("kernel") & rows["regime.ridge"].notna() & (rows["probe"] == rows["probe"].iloc[0])
+    # What is not limited stands last.
+    values = {"ridge": rows["regime.ridge"], "place": rows[across]}
+    cells = rows.assign(**{name: own.astype(float).fillna(np.inf) for name, own in values.items()})[own]
+    wide = cells.groupby("title")[["ridge", "place"]].transform("nunique").min(axis=1) >= 3
+    cells = cells[wide]
+    if cells.empty:
         return None
-    cells = cells[wide & (cells["title"] == cells.loc[wide, "title"].iloc[0])]
     base = rows[(rows["method"] == "base_kernel") & (rows["probe"] == cells["probe"].iloc[0])]
-    figure, axes = style.grid(cells["shots"].nunique(), columns=2, height=2.7)
-    for (shots, own), axis in zip(cells.groupby("shots"), axes, strict=True):
-        table = 100 * own.pivot_table(index="ridge", columns="rank", values="mean", observed=True)
+    several = cells["title"].nunique() > 1
+    figure, axes = style.grid(cells.groupby(["title", "shots"]).ngroups, columns=2, height=2.7)
+    for ((title, shots), panel), axis in zip(cells.groupby(["title", "shots"], sort=False), axes, strict=True):
+        table = 100 * panel.pivot_table(index="ridge", columns="place", values="mean", observed=True)
         level = 100 * base.loc[base["shots"] == shots, "mean"].mean()
-        values = table.to_numpy()
-        middle = level if level == level else float(np.nanmedian(values))
-        reach = max(float(np.nanmax(np.abs(values - middle))), 1e-9)
-        norm = TwoSlopeNorm(middle, middle - reach, middle + reach)
-        axis.imshow(values, cmap="PuOr", norm=norm, origin="lower", aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            color = "white" if abs(value - middle) > 0.6 * reach else "black"
-            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color)
-        axis.set_xticks(range(values.shape[1]), [str(rank) for rank in table.columns])
-        axis.set_yticks(range(values.shape[0]), [f"{ridge:g}" for ridge in table.index])
-        axis.set(xlabel="Rank limit $d$", ylabel="Ridge, relative")
-        axis.set_title(f"{_shots_text(shots)}; base kernel {level:.1f}" if level == level else _shots_text(shots))
+        _heat(axis, table, level)
+        axis.set(xlabel=ACROSS[across], ylabel="Ridge, relative")
+        named = f"{_shots_text(shots)}; base kernel {level:.1f}" if level == level else _shots_text(shots)
+        axis.set_title(f"{title}\n{named}" if several else named)
     style.outer_labels(axes)
     title, probe = cells[["title", "probe"]].iloc[0]
-    figure.suptitle(f"{title}: top-1 accuracy (%), {probe}, mean over {cells['n'].max()} seeds", fontsize=8)
+    told = f"top-1 accuracy (%), {probe}, mean over {cells['n'].max()} seeds"
+    figure.suptitle(told[0].upper() + told[1:] if several else f"{title}: {told}", fontsize=8)
     return figure
+
+
+def _heat(axis: Axes, table: pd.DataFrame, level: float) -> None:
+    """One panel: every cell with its value, white at ``level``, or where that is none at the median."""
+    values = table.to_numpy()
+    middle = level if level == level else float(np.nanmedian(values))
+    reach = max(float(np.nanmax(np.abs(values - middle))), 1e-9)
+    axis.imshow(
+        values, cmap="PuOr", norm=TwoSlopeNorm(middle, middle - reach, middle + reach), origin="lower", aspect="auto"
+    )
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if abs(value - middle) > 0.6 * reach else "black"
+        axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color)
+    axis.set_xticks(range(values.shape[1]), ["∞" if place == np.inf else f"{place:g}" for place in table.columns])
+    axis.set_yticks(range(values.shape[0]), [f"{ridge:g}" for ridge in table.index])
 
 
 def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
@@ -108,11 +108,18 @@ class OnViews(Basis):
 
 
 class Ridged(Spec):
-    """The two ridges of a loss, and whether its embedding is centred."""
+    """What regularises a loss, and whether its embedding is centred."""
 
     ridge: float = Field(1e-2, ge=0, lt=1, description="of the RKHS norm, relative: see methods.regime")
+    time: float | None = Field(None, gt=0, description="at which gradient flow is stopped, relative; None: at its end")
     extension_ridge: float = Field(0.0, ge=0)
     center: bool = True
+
+    @model_serializer(mode="wrap")
+    def _untimed(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a ``time`` that is None: networks keep the digests that they had before there was one."""
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if name != "time" or value is not None}
 
 
 class RelatedViews(OnViews, Ridged):
@@ -256,6 +263,8 @@ class ClosedForm(KernelNetwork):
         """Raises ``ValueError`` for an option that is not the loss's own, or a value that is not allowed."""
         if self.method == "kernel_simclr" and self.regime.ridge == 0:
             raise SettingError("regime.ridge", "is 0.0, must be positive for kernel_simclr: without it z grows forever")
+        if self.method == "kernel_simclr" and self.regime.time is not None:
+            raise SettingError("regime.time", f"is {self.regime.time:g}, must be left out for kernel_simclr: see ridge")
         if isinstance(self.regime, RelatedViews) and self.regime.n_views == 1:
             raise SettingError("regime.n_views", f"is 1, must be 2 or more for {self.method}, which relates views")
         made, defaults = super().resolved(), CLOSED_FORMS[self.method]

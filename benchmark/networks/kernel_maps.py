@@ -41,6 +41,7 @@ from methods.regime.views import Augmentation
 # Strengths in parts of the images' side, so that they mean the same on 8 and on 28 pixels.
 TRANSLATION, BLUR = 1 / 8, 1 / 16
 ROTATION_DEGREES, ZOOM = 15.0, 1.1
+_OF_ESTIMATORS = {"basis", "basis_size", "ridge", "time", "extension_ridge", "center"}
 
 
 def rows_of(images: ImageSet, regime: Basis, seed: int) -> tuple[Rows, NDArray[np.int64]]:
@@ -164,7 +165,7 @@ def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) 
         network.embedding_dim,
         base_kernel=make_kernel(regime.kernel),
         random_state=random_state(network),
-        **regime.model_dump(include={"basis", "basis_size", "ridge", "extension_ridge", "center"}, exclude_none=True),
+        **regime.model_dump(include=_OF_ESTIMATORS, exclude_none=True),
         **network.loss,
     )
     with warnings.catch_warnings():

@@ -16,6 +16,9 @@ basis : "exact" (every row); landmarks by "uniform", "k-means++" or "rpcholesky"
 basis_size : number of landmarks or random features p.
 ridge : λ of the term λ‖W‖² (the RKHS norm), relative to the smallest λ at which z = 0 is optimal, so that one value
     means the same whatever N, m and the loss; 0 ≤ ridge < 1. The fitted ``ridge_`` is λ itself.
+time : when gradient flow of the loss from a small start is stopped; None: never, so at the minimum. In units of the
+    time in which the first mode, by itself and without ridge, is half learned. ``KernelSimCLR`` has none.
+init_scale : the size of that start, as a part of what the first mode ends with, in squares.
 extension_ridge : ε of z(x) = k_x (K + εI)⁻¹ Z, the kernel ridge regression that carries the in-sample Z to new rows,
     relative to the largest eigenvalue of K. It is another regulariser: it does not change which Z is found.
 center : whether z is centred on the training rows, z(x) = W(φ(x) − φ̄); the loss then sees it so.

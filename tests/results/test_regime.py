@@ -84,7 +84,7 @@ def test_accuracy_over_views_has_a_line_a_method_and_levels(make_record: Make, w
     assert list(line.get_ydata()) == pytest.approx([63.0, 69.0])
     assert 51.0 in [pytest.approx(level.get_ydata()[0]) for level in figure.axes[0].lines]
     assert regime.over(*drawn, "digits", "data.limit") is None
-    assert regime.ridge_rank(*drawn, "digits") is None
+    assert regime.heat_map(*drawn, "digits", "embedding_dim") is None
 
 
 def test_variants_of_a_method_have_panels_of_their_own(make_record: Make, write_runs: Write) -> None:
@@ -109,13 +109,28 @@ def test_the_heat_map_tells_every_cell_and_the_base_kernel(make_record: Make, wr
     cells = {(ridge, rank): 0.4 + 0.1 * ridge + rank / 1000 for ridge in (0.0, 0.1, 0.5) for rank in (4, 16, 64)}
     records = [_kernel(make_record, "kernel_a", value, dim=rank, ridge=ridge) for (ridge, rank), value in cells.items()]
     records.append(_kernel(make_record, "base_kernel", 0.45, dim=None, ridge=0.0))
-    figure = regime.ridge_rank(*_drawn(records, write_runs), "digits")
+    figure = regime.heat_map(*_drawn(records, write_runs), "digits", "embedding_dim")
     assert figure is not None
     shown = {(text.get_position()[1], text.get_position()[0]): float(text.get_text()) for text in figure.axes[0].texts}
     for row, ridge in enumerate((0.0, 0.1, 0.5)):
         for column, rank in enumerate((4, 16, 64)):
             assert shown[row, column] == pytest.approx(100 * cells[ridge, rank] + 1, abs=0.051)
     assert figure.axes[0].get_title() == "1 label a class; base kernel 46.0"
+
+
+def test_of_times_the_last_is_the_minimum(make_record: Make, write_runs: Write) -> None:
+    times = {**{str(time): {"time": time} for time in (10.0, 2.0)}, "∞": {}}
+    cells = [
+        (method, ridge, told) for method in ("kernel_a", "kernel_b") for ridge in (0.0, 0.1, 0.2) for told in times
+    ]
+    records = [_kernel(make_record, method, 0.4 + ridge, ridge=ridge, **times[told]) for method, ridge, told in cells]
+    figure = regime.heat_map(*_drawn(records, write_runs), "digits", "regime.time")
+    assert figure is not None
+    titles = [
+        f"{method}\n{labels} a class" for labels in ("1 label", "5 labels") for method in ("kernel a", "kernel b")
+    ]
+    assert sorted(axis.get_title() for axis in figure.axes) == sorted(titles)
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["2", "10", "∞"]
 
 
 def test_the_spectrum_is_a_measurement(make_record: Make, write_runs: Write) -> None:
