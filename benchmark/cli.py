@@ -238,6 +238,7 @@ def suites(format_: str) -> None:
 def methods(format_: str) -> None:
     """List the methods, their defaults and where they come from."""
     from benchmark.networks.kernel import kernel_methods_table
+    from benchmark.networks.wide import wide_methods_table
     from methods import registry
     from results.formats import format_table
 
@@ -250,7 +251,7 @@ def methods(format_: str) -> None:
         }
         for method in map(registry.get, registry.names())
     ]
-    click.echo(format_table(rows + kernel_methods_table(), format_))
+    click.echo(format_table(rows + kernel_methods_table() + wide_methods_table(), format_))
 
 
 @main.command()

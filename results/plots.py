@@ -37,7 +37,7 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     paths = []
     for dataset in datasets:
         own = re.sub(r"[^A-Za-z0-9.-]+", "-", short_source(dataset)).strip("-")
-        closed_form = (summary.loc[summary["dataset"] == dataset, "kind"] == "kernel").any()
+        closed_form = summary.loc[summary["dataset"] == dataset, "kind"].isin(("kernel", "wide")).any()
         for name, draw in (_KERNEL_FIGURES if closed_form else _FIGURES).items():
             file_name = name if len(datasets) == 1 else f"{own}_{name}"
             paths += style.save(partial(draw, collection, summary, dataset), folder, file_name)

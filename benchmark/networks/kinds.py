@@ -19,6 +19,7 @@ from benchmark.networks.base import FrozenModule, Input, Network, need_images
 from benchmark.networks.kernel import AugmentedBaseKernel, BaseKernel, ClosedForm, KernelPCA, LaplacianEigenmaps
 from benchmark.networks.layouts import Branch, build, read_backbone
 from benchmark.networks.trained import Trained
+from benchmark.networks.wide import WideNetwork
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.runtime.spec import SettingError, Spec
@@ -131,7 +132,7 @@ def file_digest(path: Path) -> str:
 
 # In the order in which `spherebench methods` and messages list what they are called.
 _OF_KERNELS = (ClosedForm, BaseKernel, AugmentedBaseKernel, KernelPCA, LaplacianEigenmaps)
-KINDS: tuple[type[Network], ...] = (Trained, Pixels, RandomInit, *_OF_KERNELS)
+KINDS: tuple[type[Network], ...] = (Trained, Pixels, RandomInit, *_OF_KERNELS, WideNetwork)
 """Kinds that a suite's ``method`` names; weights have rows of their own."""
 
 

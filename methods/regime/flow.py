@@ -29,9 +29,9 @@ def logistic(gamma_d: np.ndarray, start: float | np.ndarray, ridge: float, t: fl
     return limit_d / (1 + (limit_d / start - 1) * np.exp(-(8 * gamma_d - 4 * ridge) * t))
 
 
-def learned_at(gamma_d: np.ndarray, start: float | np.ndarray) -> np.ndarray:
-    """Return the times τ = −ln(γ q₀)/(8γ) at which modes without ridge are half learned (to first order in γq₀)."""
-    return -np.log(gamma_d * start) / (8 * gamma_d)
+def learned_at(gamma_d: np.ndarray, start: float | np.ndarray, ridge: float = 0.0) -> np.ndarray:
+    """Return the times τ = ln(q_∞/q₀)/r at which modes are half learned, to first order in q₀/q_∞."""
+    return np.log((1 - ridge / (2 * gamma_d)) / (gamma_d * start)) / (8 * gamma_d - 4 * ridge)
 
 
 def integrate(S_PP: np.ndarray, M_PP: np.ndarray, W_dP: np.ndarray, ridge: float, t: float) -> np.ndarray:

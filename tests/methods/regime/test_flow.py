@@ -81,14 +81,17 @@ def test_in_the_end_it_is_the_minimum(cls, problem):
     assert early.loss_ > late.loss_
 
 
-def test_barlow_twins_learns_its_modes_in_steps():
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_barlow_twins_learns_its_modes_in_steps(ridge):
     """Of its limit a mode has half at τ, a hundredth a little before and 99 % a little later (Simon et al. 2023)."""
     gamma, start = np.array([1.0, 0.4, 0.1]), 1e-9
-    tau = learned_at(gamma, start)
-    width = np.log(99) / (8 * gamma)
+    tau = learned_at(gamma, start, ridge)
+    if ridge == 0:
+        np.testing.assert_allclose(tau, -np.log(gamma * start) / (8 * gamma))
+    width = np.log(99) / (8 * gamma - 4 * ridge)
     for moment, part in ((-width, 0.01), (0 * width, 0.5), (width, 0.99)):
-        q = [logistic(gamma[i : i + 1], start, 0.0, t)[0] for i, t in enumerate(tau + moment)]
-        np.testing.assert_allclose(gamma * q, part, rtol=1e-6)
+        q = [logistic(gamma[i : i + 1], start, ridge, t)[0] for i, t in enumerate(tau + moment)]
+        np.testing.assert_allclose(q, part * (1 - ridge / (2 * gamma)) / gamma, rtol=1e-5)
     assert (width < 0.3 * tau).all()
 
 
