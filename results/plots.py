@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results import regime, style
+from results import regime, regime_width, style
 from results.collect import PROTOCOL, SUBJECT, Collection, short_source
 from results.formats import MIB
 from results.runs import Records
@@ -243,5 +243,7 @@ _KERNEL_FIGURES: dict[str, _Draw] = {
     "ridge_time": partial(regime.heat_map, across="regime.time"),
     "spectrum": regime.spectrum,
     "neighbourhoods": regime.neighbourhoods,
+    "width": regime_width.width,
+    "stepwise": regime_width.stepwise,
     "loss_curves": loss_curves,
 }

@@ -134,14 +134,15 @@ class WideNetwork(FittedOnRows):
         squares = float((rival.transform(gram_NN) ** 2).sum())
         fall = Fall(network, torch.from_numpy(rows_ND).float(), loss, rival.ridge_, rival.ridge_ / self.regime.ridge)
         fall.step_off(self.descent.init_scale * squares, generator(self.seed, "wide", "start"))
-        return fall.down(self.descent), Cost(train_seconds=time.perf_counter() - began)
+        learnt = {"rows": rows_ND, "image": image_N}
+        return {**learnt, **fall.down(self.descent)}, Cost(train_seconds=time.perf_counter() - began)
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenWide:
         arrays = kept(folder)
         try:
             network = self.drawn(arrays["weights.0"].shape[1])
             network.load_state_dict({name: torch.from_numpy(arrays[name]) for name in network.state_dict()})
-            track = Track(*(arrays[name] for name in ("moments", "modes", "start")))
+            track = Track(*(arrays[name] for name in ("rows", "image", "moments", "modes", "start")))
             return FrozenWide(self, network, arrays["shift"], track, self.descent.steps)
         except (KeyError, RuntimeError) as error:
             raise UserError(f"{folder / WEIGHTS_NAME}: is damaged: {error}") from error
@@ -227,10 +228,15 @@ class Fall:
             weight.sub_(rate * (gradient + 2 * self.ridge * (weight - before)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Track:
-    """``modes`` (moments, d), decreasing, at the steps ``moments`` of a descent, and its first z (N, d), ``start``."""
+    """Of a descent its ``rows`` (N, D) with the ``image`` of each, and its way.
 
+    ``modes`` (moments, d), decreasing, at the steps ``moments``, and the first z (N, d), ``start``.
+    """
+
+    rows: Rows
+    image: NDArray[np.int64]
     moments: NDArray[np.int64]
     modes: NDArray[np.float32]
     start: NDArray[np.float32]
@@ -253,7 +259,10 @@ class FrozenWide(Frozen):
         return self.settings.drawn(self.network.weights[0].shape[1])
 
     def embed(self, rows_ND: Rows) -> Rows:
-        """z (N, d) of rows."""
+        """z (N, d) of rows. Raises :class:`UserError` where they are of other images."""
+        numbers = self.network.weights[0].shape[1]
+        if rows_ND.shape[1] != numbers:
+            raise UserError(f"its network is of rows of {numbers} numbers, these images have {rows_ND.shape[1]}")
         x_ND = torch.from_numpy(rows_ND).float()
         with torch.no_grad():
             z_Nd: Rows = (self.network(x_ND) - self.origin(x_ND)).double().numpy()

@@ -35,7 +35,7 @@ class KernelLimit(Probe):
         if not subject.process.is_main:
             return Found()
         with subject.requests.at_once():
-            rows_ND, image_N = network.settings.rows(subject.data.train)
+            rows_ND, image_N = network.track.rows, network.track.image
             images = subject.queries_images
             chosen = np.linspace(0, len(images) - 1, min(len(images), self.limit_images)).round().astype(np.int64)
             new_MD = plain_rows(images.subset(chosen))

@@ -512,8 +512,10 @@ def test_images_of_other_channels_are_told_of(name: str, networks: Path, tmp_pat
         colours: f"data.source npz:{path}: holds images of 3 channels; this network sees 1",
         spirals: "data.source spirals: holds points, not images; this network sees 1",
     }
-    if network_for(probes()[name]).kind == "kernel":
+    if (kind := network_for(probes()[name]).kind) == "kernel":
         expected = {colours: "its kernel is of rows of 2 numbers, these images have 192"}
+    if kind == "wide":
+        expected = {colours: "its network is of rows of 64 numbers, these images have 192"}
     for number, (data, message) in enumerate(expected.items()):
         folder = copied(networks, name, tmp_path / str(number))
         record = record_of(measurement_of(name, data=data), job_in(folder))
