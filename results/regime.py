@@ -27,11 +27,12 @@ _MOST_SPECTRA = 12
 def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """Few-label accuracy, a row a method and a panel a number of labels: means and 95 % intervals, a mark a probe.
 
-    Of the numbers of views and of images the largest that a method was run with; none where it had several ranks.
+    Of the numbers of views and of images the largest that a method was run with; none where it had several ranks or
+    times, of which there is a heat map.
     """
     found = _few_label_rows(summary, dataset)
     chosen = _largest(found)
-    if chosen.empty or _several_ranks(chosen):
+    if chosen.empty or _several_ranks(chosen) or ("regime.time" in chosen and chosen["regime.time"].nunique() > 1):
         return None
     order = chosen.assign(reference=is_reference(chosen), natural=natural(chosen["name"]))
     names = list(dict.fromkeys(order.sort_values(["reference", "natural"])["name"]))[::-1]

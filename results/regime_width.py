@@ -29,27 +29,27 @@ def width(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure
     looks = {}
     for place, (title, one) in enumerate(style.looks(titles).items()):
         for kernel, dash in (("own", "-"), ("infinite", (0, (3, 1.5)))):
-            told = ", ".join(f"{found[title, kernel, of]:.2f}" for of in _PANELS)
+            told = ", ".join(f"{found[title, kernel, of]:.2f}".replace("-", "−") for of in _PANELS)
             name = f"{title.removeprefix('Wide network, ')}, {kernel} NTK ({told})"
             looks[title, kernel] = name, style.Look(one.color, "osD"[place % 3], dash)
     figure, axes = style.grid(len(_PANELS), columns=2, height=2.5)
     for (of, heading), axis in zip(_PANELS.items(), axes, strict=True):
         for (title, kernel), (_, look) in looks.items():
             own = rows[(rows[_OF] == of) & (rows["title"] == title) & (rows[_KERNEL] == kernel)].sort_values(WIDTH)
-            axis.errorbar(own[WIDTH].astype(float), own["mean"], own["half_width"], **look.bars())
+            of_seeds = [[float(values.mean()) for values in by_seed.values()] for by_seed in own["by_seed"]]
+            down, up = (abs(own["mean"] - [end(values) for values in of_seeds]) for end in (min, max))
+            axis.errorbar(own[WIDTH].astype(float), own["mean"], [down, up], **look.bars())
         widths = np.array(sorted(rows[WIDTH].astype(float).unique()))
         top = rows.loc[rows[_OF] == of, "mean"].max()
         axis.plot(widths, 1.3 * top * (widths / widths[0]) ** -0.5, color=style.GREY, linewidth=0.8, linestyle=":")
-        axis.annotate("width$^{-1/2}$", (widths[1], 1.4 * top * (widths[1] / widths[0]) ** -0.5), **style.REMARK)
+        axis.annotate("width$^{-1/2}$", (widths[-1], 1.5 * top * (widths[-1] / widths[0]) ** -0.5), **style.REMARK)
         axis.set(xscale="log", yscale="log", title=heading, xlabel="Width", ylabel="Relative distance")
         style.fixed_ticks(axis.xaxis, [int(value) for value in widths])
         style.plain_numbers(axis.yaxis)
     style.outer_labels(axes)
     n = int(rows["n"].max())
-    shown = (
-        f"From the closed form on each network's own NTK and the infinite one; mean and 95 % interval over {n} seeds"
-    )
-    return style.finish(figure, dict(looks.values()), f"{shown}; in brackets the exponents of both panels")
+    shown = f"From the closed form on each network's own NTK and on the infinite one; mean and range over {n} seeds"
+    return style.finish(figure, dict(looks.values()), f"{shown}, in brackets the exponents of both panels")
 
 
 def stepwise(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
