@@ -17,6 +17,7 @@ from benchmark.runtime.failures import NO_SPACE
 from benchmark.runtime.process import process, resolve_device
 from benchmark.runtime.provenance import job_id
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell
 from results.record import MeasurementRecord, NetworkRecord, measurement_path
 from slurm.doctor import gpu_fault
@@ -120,6 +121,7 @@ def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
             if stage == "measure":
                 print(f"{cell.run.id}  has no network that could be measured", flush=True)
                 return 1
+            check_trackers(job.execution.tracking)
             check(cell.run, data, this)
         trains, measures = stage != "measure", stage != "train"
         state = carry_out(cell, submission.suite, data, job, retry=retry, train=trains, measure=measures)

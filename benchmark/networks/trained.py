@@ -34,6 +34,8 @@ from benchmark.runtime.process import Process
 from benchmark.runtime.progress import Progress, StepClock, quartiles
 from benchmark.runtime.signals import Interrupted
 from benchmark.runtime.spec import SettingError
+from benchmark.runtime.tracking.base import Curve, Line
+from benchmark.runtime.tracking.live import Tracking
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader, check_batch
 from methods import registry
@@ -184,6 +186,8 @@ class Pretraining:
         self.step = TrainingStep(network, data.channels, process)
         self.state = State()
         self.clock = StepClock(process.device)
+        curve = Curve(network.id, network.model_dump(mode="json"), self.folder)
+        self.tracking = Tracking(job.execution.tracking if process.is_main else (), curve)
         # One clock over all epochs: an epoch may be shorter than the time between two checkpoints.
         self._began = self._saved = time.perf_counter()
         self._finite = torch.ones((), dtype=torch.bool, device=process.device)
@@ -199,10 +203,11 @@ class Pretraining:
         """
         title, state = self.network.id.rpartition("-")[0], self.state
         sizes = self.network.epochs, self.steps_per_epoch
-        with closing(Progress(title, *sizes, first_step=state.step, shown=self.process.is_main)) as progress:
+        progress = Progress(title, *sizes, first_step=state.step, shown=self.process.is_main)
+        with self.tracking, closing(progress):
             while state.step < self.total_steps:
                 self._train_epoch(state.step // self.steps_per_epoch, progress)
-        self.save()
+            self.save()
 
     def _train_epoch(self, epoch: int, progress: Progress) -> None:
         self.step.encoder.train()
@@ -267,6 +272,7 @@ class Pretraining:
         }
         with (self.folder / METRICS_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self.tracking.log(Line.of(line))
         progress.report(epoch, terms, speed)
         if ends_epoch:
             left = (self.total_steps - self.state.step) * self.network.batch_size / speed
@@ -301,16 +307,18 @@ class Pretraining:
             for name in _PARTS:
                 getattr(self.step, name).load_state_dict(snapshot[name])
         if self.process.is_main:
-            _cut_log(self.folder / METRICS_NAME, self.state.step)
+            for line in _cut_log(self.folder / METRICS_NAME, self.state.step):
+                self.tracking.log(line)
 
 
-def _cut_log(path: Path, last_step: int) -> None:
-    """Drop the lines of steps that were lost with a kill, and a line that a kill cut short."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+def _cut_log(path: Path, last_step: int) -> list[Line]:
+    """Drop the lines of steps that were lost with a kill, and a line that a kill cut short; returns those kept."""
+    kept: list[tuple[str, Line]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with suppress(ValueError, KeyError):
-            if json.loads(line)["step"] <= last_step:
-                kept.append(f"{line}\n")
-    write_atomically(path, "".join(kept).encode())
+            line = Line.of(json.loads(text))
+            if line.step <= last_step:
+                kept.append((f"{text}\n", line))
+    if path.exists():
+        write_atomically(path, "".join(text for text, _ in kept).encode())
+    return [line for _, line in kept]

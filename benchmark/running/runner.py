@@ -19,6 +19,7 @@ from benchmark.runtime.paths import in_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Execution
+from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from results.record import MeasurementRecord
@@ -68,6 +69,7 @@ def execute_suite(
     Returns whether everything is done; None on the processes that do not write. Raises :class:`UserError` before
     anything is written where data are missing, a batch does not fit them, or the folder is another suite's.
     """
+    check_trackers(suite.execution.tracking)
     check_owner(suite, folder)
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]

@@ -179,7 +179,7 @@ def _values(key: str, text: str) -> list[Any]:
         return split_sources(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     values: list[Any] = parse_yaml(f"[{text}]", where)
     section, _, option = key.partition(".")
-    field = evaluation_schema().model_fields.get(option) if section == "evaluation" else None
+    field = evaluation_schema().model_fields.get(option) if section == "evaluation" else Execution.model_fields.get(key)
     if field is not None and get_origin(field.annotation) is tuple:
         return values if any(isinstance(value, list) for value in values) else [values]
     if section != "loss" and len(values) == 1 and isinstance(values[0], list) and values[0]:
