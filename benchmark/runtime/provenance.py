@@ -73,6 +73,7 @@ def _commit() -> tuple[str | None, bool | None]:
         noted = json.loads(source.read_text(encoding="utf-8"))
         return noted["commit"], noted["dirty"]
     try:
+        _git(root, "ls-files", "--error-unmatch", "benchmark")  # installed, it may lie within a repository of others
         commit = _git(root, "rev-parse", "HEAD").strip()
         return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip())
     except (OSError, subprocess.CalledProcessError):

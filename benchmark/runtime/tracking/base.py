@@ -100,5 +100,6 @@ def trackers() -> Mapping[str, type[Tracker]]:
 def check(names: Iterable[str]) -> None:
     """Raise :class:`UserError` where a tracker's package is not installed."""
     for name in names:
-        if find_spec(name) is None:
+        found = find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name, of runs that wandb left, is no package
             raise UserError(f"tracking: {name} is not installed, and comes with pip install 'spherebench[{name}]'")

@@ -60,7 +60,7 @@ class WeightsAndBiases(Tracker):
 
 def _last_step(file: Path) -> int:
     """The last step in a file, by wandb's own reader; 0 where there is none."""
-    command, last = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)], None
+    command, last = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", str(file)], None
     environment = {**os.environ, **_PRIVATE}
     with subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
