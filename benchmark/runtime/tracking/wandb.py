@@ -1,11 +1,13 @@
 """Weights & Biases, offline: its files in the network's folder, for ``wandb sync RUNS/*/wandb/offline-run-*``.
 
-Every process begins a file of its own, under the network's id as the run's, and ``wandb sync`` joins them to one run.
+Every process begins a file of its own, under the network's id as the run's, and ``wandb sync`` joins whole ones to one
+run. It stops at a file that a kill tore, for good: such a file is dropped, and what it held is told again.
 """
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ _PRIVATE = {"WANDB_ERROR_REPORTING": "false"}
 
 @register
 class WeightsAndBiases(Tracker):
-    """wandb's own process gathers what it is told, and writes some seconds later: a kill takes that from the file."""
+    """A run of wandb's; its own process gathers what it is told, and writes some seconds later."""
 
     name: ClassVar[str] = "wandb"
 
@@ -32,9 +34,15 @@ class WeightsAndBiases(Tracker):
         self._wandb = wandb
 
     def open(self) -> int:
-        # By their names newest first; a file that is not the first holds nothing, or steps beyond those of all before.
-        files = sorted(self.curve.folder.glob("wandb/offline-run-*/*.wandb"), reverse=True)
-        held = next(filter(None, map(_last_step, files)), 0)
+        held = 0
+        # Newest first, by their names: a file's steps are beyond those of the ones before, which were looked at before.
+        for file in sorted(self.curve.folder.glob("wandb/offline-run-*/*.wandb"), reverse=True):
+            last, is_whole = _read(file)
+            if not is_whole:
+                shutil.rmtree(file.parent, ignore_errors=True)
+            elif last:
+                held = last
+                break
         self._run = self._wandb.init(
             project=re.sub(r"[/\\#?%:]", "-", self.curve.project),
             id=self.curve.id,
@@ -58,8 +66,9 @@ class WeightsAndBiases(Tracker):
         self._run.finish()
 
 
-def _last_step(file: Path) -> int:
-    """The last step in a file, by wandb's own reader; 0 where there is none."""
+def _read(file: Path) -> tuple[int, bool]:
+    """The last step in a file, 0 where there is none, and whether it was ended, or synced; by wandb's own reader."""
+    is_whole = file.with_name(f"{file.name}.synced").exists()
     command, last = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", str(file)], None
     environment = {**os.environ, **_PRIVATE}
     with subprocess.Popen(
@@ -69,6 +78,7 @@ def _last_step(file: Path) -> int:
         for record in inspect.stdout:
             if '"type":"history"' in record:
                 last = record
+            is_whole |= '"type":"exit"' in record
     if inspect.returncode:
         raise RuntimeError(f"{' '.join(command[1:])} ended with {inspect.returncode}")
-    return int(json.loads(last)["history"]["step"]["num"]) if last else 0
+    return int(json.loads(last)["history"]["step"]["num"]) if last else 0, is_whole

@@ -149,7 +149,8 @@ def test_a_run_that_was_killed_and_stopped_tells_one_curve(tmp_path: Path) -> No
     records = in_wandb(folder)
     history = [record["history"]["item"] for record in records if record["type"] == "history"]
     runs = [record["run"] for record in records if record["type"] == "run"]
-    # wandb sync appends a file to its run where it says "resume", and replaces the run where it does not.
+    # wandb sync appends a file to its run where it says "resume", or else replaces the run, and stops at a torn one.
+    assert [record["type"] for record in records if record["type"] in ("run", "exit")] == ["run", "exit"] * 2
     assert {(run["run_id"], run["project"], run["resume"]) for run in runs} == {(network.id, "suite", True)}
     assert all(run["config"]["update"]["optimizer"]["base_lr"] == 0.02 for run in runs)
 
