@@ -103,6 +103,7 @@ class Cost(Frozen):
     loss_seconds: Quartiles | None = None
     images_per_second: float | None = None
     peak_bytes_step: int | None = None
+    resident_bytes: int | None = Field(default=None, description="on a GPU beside the step and not its own: data, say")
     peak_bytes_loss: int | None = None
     memory_counter: MemoryCounter | None = None
     train_seconds: float = 0.0
@@ -117,6 +118,8 @@ class Provenance(Frozen):
     device: str
     host: str
     threads: int
+    flags: dict[str, bool | str] = Field(default={}, description="how the device computes: TF32, cuDNN's choices")
+    cost_model: dict[str, float] = Field(default={}, description="its constants on this device, which choose the form")
     world_size: int = 1
     slurm_job: str | None = None
     attempts: int = 1
@@ -194,7 +197,8 @@ class MeasurementCost(Frozen):
     """What a measurement took, the features that it was the first to need included."""
 
     seconds: float | None = Field(default=None, description="None where only the sum over all probes is known")
-    peak_bytes: int | None = None
+    peak_bytes: int | None = Field(default=None, description="on a GPU, beyond what lay there when it began")
+    resident_bytes: int | None = Field(default=None, description="on a GPU, what lay there when it began")
 
 
 class MeasurementRecord(RecordFile):

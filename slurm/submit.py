@@ -21,6 +21,7 @@ from pathlib import Path
 from benchmark.data import load
 from benchmark.data.datasets import check_there
 from benchmark.running.folder import RunState, check_owner, claim_folder, locked
+from benchmark.runtime.devices import built_without_cuda, gpu_fault
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import absolute, is_of_job
 from benchmark.runtime.provenance import SOURCE_NAME
@@ -29,7 +30,6 @@ from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from slurm import queue
-from slurm.doctor import built_without_cuda, gpu_fault
 from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
 from slurm.profile import Profile, Resources, overridden
 from slurm.send import script, send

@@ -22,9 +22,10 @@ from benchmark.cost.losses import textbook, timed
 from benchmark.data import PixelImages
 from benchmark.data.datasets import SOURCES, Source
 from benchmark.networks.optimizers import LARS
-from benchmark.networks.step import AUTOCAST, TrainingStep
+from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
 from benchmark.views import recipe

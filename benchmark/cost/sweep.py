@@ -13,13 +13,14 @@ from pydantic import Field
 
 from benchmark.cost import fits, losses, steps
 from benchmark.cost.runner import alone
-from benchmark.networks.step import AUTOCAST
-from benchmark.networks.trained import Form, Precision, Trained
+from benchmark.networks.trained import Form, Trained
+from benchmark.runtime.devices import resolve_device
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.memory import is_out_of_memory
-from benchmark.runtime.process import Process, resolve_device
+from benchmark.runtime.numerics import AUTOCAST, check_precision, computing_in
+from benchmark.runtime.process import Process
 from benchmark.runtime.provenance import now, provenance
-from benchmark.runtime.spec import SettingError, Spec
+from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import validated
 from benchmark.suite.expand import load_suite
 from methods import registry
@@ -100,6 +101,7 @@ def _valid(asked: dict[str, Any]) -> Cell:
         raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
     if cell.scope == "fit" and (cell.precision, cell.form) != ("fp32", "auto"):
         raise UserError("--precision and --form are for losses: a fit has float64 and one form; leave them out")
+    check_precision(cell.precision, resolve_device(cell.device), "--precision")
     if cell.scope == "step":
         cell.network()
     elif cell.settings:
@@ -170,7 +172,9 @@ def measure(cell: Cell) -> CostCell:
     started, device = now(), resolve_device(cell.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    return _record(cell, losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device), started)
+    with computing_in(cell.precision):
+        found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
+        return _record(cell, found, started)
 
 
 def _record(cell: Cell, found: Found, started: str) -> CostCell:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.networks.optimizers import build_optimizer
+from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import key
 from methods import registry
@@ -22,8 +23,6 @@ from methods.losses.base import Loss
 
 if TYPE_CHECKING:  # which builds on this module
     from benchmark.networks.trained import Trained
-
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingStep:

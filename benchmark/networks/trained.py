@@ -33,7 +33,7 @@ from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from benchmark.runtime.progress import Progress, StepClock, quartiles
 from benchmark.runtime.signals import Interrupted
-from benchmark.runtime.spec import SettingError
+from benchmark.runtime.spec import Precision, SettingError
 from benchmark.runtime.tracking.base import Curve, Line
 from benchmark.runtime.tracking.live import Tracking
 from benchmark.views import recipe
@@ -42,7 +42,6 @@ from methods import registry
 from methods.losses.base import Loss
 from results.record import METRICS_NAME, Cost, write_atomically
 
-Precision = Literal["fp32", "bf16", "fp16"]
 Form = Literal["auto", "primal", "dual"]
 
 # Where half precision costs a gradient more than a per cent, as measured in results/reference/precision: the error of
@@ -121,6 +120,7 @@ class Trained(Network):
             step_seconds=step_seconds,
             images_per_second=self.batch_size / step_seconds.median if step_seconds else None,
             peak_bytes_step=state.peak_bytes or None,
+            resident_bytes=state.resident_bytes or None,
             memory_counter="cuda allocator" if job.process.device.type == "cuda" else "tensor storages",
             train_seconds=state.elapsed,
         )
@@ -158,6 +158,7 @@ class State:
     step: int = 0
     elapsed: float = 0.0
     peak_bytes: int = 0
+    resident_bytes: int = 0
     step_seconds: list[float] = field(default_factory=list)
     form: str = ""
 
@@ -227,6 +228,7 @@ class Pretraining:
             if wanted != _GO_ON:
                 self._pause_clock()
                 self.save()
+                self.process.barrier()  # the others wait for the disk here, and not in the next step's collectives
                 self.clock.tick()
             if wanted == _STOP:
                 raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
@@ -247,6 +249,7 @@ class Pretraining:
             with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
                 loss = self.step(views, self.state.step)
             self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
+            self.state.resident_bytes = memory.resident_bytes
         else:
             loss = self.step(views, self.state.step)
         self._finite &= torch.isfinite(loss.value.detach())

@@ -15,6 +15,7 @@ from benchmark.probes.base import NO_MORE, Probe
 from benchmark.running import attempts, stages
 from benchmark.running.folder import RETRIED, RunState, alone, check_owner, claim_folder, state_of
 from benchmark.runtime.errors import UserError, full_disk_told
+from benchmark.runtime.numerics import check_precision, computing_in
 from benchmark.runtime.paths import in_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
@@ -147,8 +148,10 @@ def check(run: Run, data: Data, process: Process) -> None:
             run.network.check(data(spec), process)
         for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
             stages.check(data(spec), split)
+    check_precision(getattr(run.network, "precision", "fp32"), process.device)
     for measurement in run.measurements:
         measurement.probe.check(data(measurement.data), measurement.split)
+        check_precision(measurement.precision, process.device, "evaluation.precision")
 
 
 def _check_most(probes: Sequence[Probe], most: Mapping[str, int]) -> None:
@@ -181,7 +184,8 @@ def carry_out(
             attempts.start(job.folder)
     if makes:
         own = getattr(run.network, "data", None)
-        record = stages.make(cell, suite, data(own or run.measurements[0].data), job)
+        with computing_in(getattr(run.network, "precision", "fp32")):
+            record = stages.make(cell, suite, data(own or run.measurements[0].data), job)
         if record.status != "done" or not measure:
             return standing()
     stages.measure(run.network, state.measurements_missing(retry), data, job)

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from benchmark.runtime.tracking.base import trackers
 
 Keep = Literal["encoder", "backbone", "none"]
+# fp32 is IEEE's single precision on every device; what that means, and what the others do: runtime/numerics.
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class Spec(BaseModel):

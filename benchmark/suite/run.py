@@ -11,8 +11,8 @@ from benchmark.data import DataSpec
 from benchmark.networks.base import Network
 from benchmark.networks.kernel import ALL_KEYS, FittedOnRows, KernelSpec
 from benchmark.networks.kinds import KINDS, Weights, kind_of
-from benchmark.probes.base import Measurement, Precision, Split, probes
-from benchmark.runtime.spec import SettingError, Spec
+from benchmark.probes.base import Measurement, Split, probes
+from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import Settings, holds, repeated, unknown, validated
 
 

@@ -21,6 +21,9 @@ def facts(network: Records) -> dict[str, Any]:
     assert converted is not None
     metrics = [metric for measurement in network.measurements for metric in measurement.metrics]
     content = record.model_dump(mode="json")
+    # What records have said since: nothing of what was said is in them.
+    assert not any(content["provenance"].pop(name) for name in ("flags", "cost_model"))
+    assert content["cost"].pop("resident_bytes") is None
     found: dict[str, Any] = {
         "figures": sorted([metric.name, metric.value, metric.sd, metric.unit] for metric in metrics),
         "cost": {**content["cost"], "evaluation_seconds": converted.evaluation_seconds},
