@@ -14,6 +14,7 @@ from pydantic import Field
 from benchmark.cost import fits, losses, steps
 from benchmark.cost.runner import alone
 from benchmark.networks.trained import Form, Trained
+from benchmark.runtime.calibration import constants_of
 from benchmark.runtime.devices import resolve_device
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.memory import is_out_of_memory
@@ -24,6 +25,7 @@ from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import validated
 from benchmark.suite.expand import load_suite
 from methods import registry
+from methods.engine.forms import calibrated
 from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
 
 Found = dict[str, Any]  # fields of a CostCell
@@ -172,7 +174,7 @@ def measure(cell: Cell) -> CostCell:
     started, device = now(), resolve_device(cell.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with computing_in(cell.precision):
+    with computing_in(cell.precision), calibrated(constants_of(device)):
         found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
         return _record(cell, found, started)
 

@@ -15,11 +15,13 @@ import torch.distributed as dist
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from benchmark.runtime.calibration import constants_of
 from benchmark.runtime.devices import check_apart, check_usable, resolve_device
 from benchmark.runtime.errors import in_one_line
 from benchmark.runtime.failures import LOOK_SECONDS, Failure, Failures
 from benchmark.runtime.lifelines import Lifelines, interface_of
 from benchmark.runtime.numerics import computing_in
+from methods.engine.forms import calibrated
 
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
 # All processes come to a collective of a step at about the same time: what takes longer is never to come.
@@ -106,7 +108,8 @@ def process(device_name: str) -> Iterator[Process]:
         torch.cuda.set_device(device)
     with computing_in("fp32"):
         if world_size == 1:
-            yield Process(device)
+            with calibrated(constants_of(device)):
+                yield Process(device)
         else:
             with _joined(device, world_size) as this:
                 yield this
@@ -128,7 +131,8 @@ def _joined(device: torch.device, world_size: int) -> Iterator[Process]:
                 this = Process(device, rank, world_size, dist.group.WORLD, cast("dist.ProcessGroup", talk), failures)
                 if device.type == "cuda":
                     check_apart(this.all_gather((platform.node(), str(torch.cuda.get_device_properties(device).uuid))))
-                yield this
+                with calibrated(this.broadcast(constants_of(device))):
+                    yield this
         except BaseException as error:
             if not is_lost_peer(error):
                 failures.tell(Failure("failed", in_one_line(error), rank, world_size))

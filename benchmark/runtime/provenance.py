@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,7 @@ def provenance(process: Process, started: str, attempts: int, lost_seconds: floa
     import torch
 
     from benchmark.runtime.numerics import flags
+    from methods.engine.forms import constants
 
     commit, dirty = _commit()
     versions = {name: _version(name) for name in _PACKAGES}
@@ -46,6 +48,7 @@ def provenance(process: Process, started: str, attempts: int, lost_seconds: floa
         host=platform.node(),
         threads=torch.get_num_threads(),
         flags=flags(process.device),
+        cost_model=asdict(constants()),
         world_size=process.world_size,
         slurm_job=job_id() if "SLURM_JOB_ID" in os.environ else None,
         attempts=attempts,
