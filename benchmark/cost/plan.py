@@ -91,7 +91,10 @@ def _planned(dumped: str, gpus: int) -> Plan:
         params = list(step.encoder.parameters())
         buckets = _hold_buckets(params) if gpus > 1 else []
         views = tuple(torch.empty(network.batch_size // gpus, channels, side, side) for _ in range(2))
-        with FlopCounterMode(display=False) as flop, PeakMemory(step.encoder, *views, *buckets) as memory:
+        with (
+            FlopCounterMode(display=False) as flop,
+            PeakMemory(step.encoder, step.optimizer, *views, *buckets) as memory,
+        ):
             # The update that ends the step before makes the optimiser's state, and leaves no gradients. Without the
             # scaler, which would look at values.
             for place, param in enumerate(params):

@@ -104,4 +104,8 @@ def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> Optimizer:
     ]
     if spec.name == "adamw":
         return AdamW(groups, lr=spec.base_lr, fused=True)
-    return SGD(groups, lr=spec.base_lr, momentum=spec.momentum, fused=True)
+    optimizer = SGD(groups, lr=spec.base_lr, momentum=spec.momentum, fused=True)
+    # A fused first step makes buffers of whatever lay in memory; one that overflows in half precision leaves them so.
+    for param in params if spec.momentum else ():
+        optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
+    return optimizer
