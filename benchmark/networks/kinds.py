@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmark.data import DataSet, DataSpec
 from benchmark.data.images import OF_IMAGENET
-from benchmark.networks.backbones import BackboneSpec, build_backbone
+from benchmark.networks.backbones import BackboneSpec, build_backbone, scale_of, sized
 from benchmark.networks.base import FrozenModule, Input, Network, need_images
 from benchmark.networks.kernel import AugmentedBaseKernel, BaseKernel, ClosedForm, KernelPCA, LaplacianEigenmaps
 from benchmark.networks.layouts import Branch, build, read_backbone
@@ -51,10 +51,14 @@ class RandomInit(Network):
     title: ClassVar[str] = "Untrained network"
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "backbone"})
 
+    def resolved(self) -> Self:
+        return self.model_copy(update={"data": sized(self.data, self.backbone)})
+
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
         """Drawn anew: nothing of it is kept."""
-        backbone, feature_dim = build_backbone(self.backbone, data.channels, self.seed)
-        return FrozenModule("backbone", backbone.to(device), Input.of(data), feature_dim, epochs=0)
+        backbone, feature_dim = build_backbone(self.backbone, data.channels, self.seed, self.data.image_size)
+        input = Input.of(data, scale_of(self.backbone))
+        return FrozenModule("backbone", backbone.to(device), input, feature_dim, epochs=0)
 
 
 class FileBackbone(Spec):

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec
-from benchmark.networks.backbones import BackboneSpec, Encoder, ProjectorSpec, build_encoder
+from benchmark.networks.backbones import BackboneSpec, Encoder, ProjectorSpec, build_encoder, scale_of, sized
 from benchmark.networks.base import (
     WEIGHTS_NAME,
     Diverged,
@@ -90,7 +90,7 @@ class Trained(Network):
             key = "optimizer.warmup_epochs"
             raise SettingError(key, f"is {warmup:g}, must be at most the {self.epochs} epochs of the run")
         loss = registry.get(self.method).resolve(self.loss, self.embedding_dim)
-        return self.model_copy(update={"loss": dict(loss)})
+        return self.model_copy(update={"loss": dict(loss), "data": sized(self.data, self.backbone)})
 
     @property
     def title(self) -> str:
@@ -98,7 +98,12 @@ class Trained(Network):
 
     def build(self, channels: int) -> Encoder:
         """The encoder before its first step, on the CPU."""
-        return build_encoder(self.backbone, self.projector, self.embedding_dim, channels, self.seed)
+        size = self.data.image_size
+        return build_encoder(self.backbone, self.projector, self.embedding_dim, channels, self.seed, size)
+
+    def input(self, data: DataSet) -> Input:
+        """What its images are made into."""
+        return Input.of(data, scale_of(self.backbone))
 
     def check(self, data: DataSet, process: Process) -> None:
         """Images, and enough of them for a batch that divides over the processes."""
@@ -114,7 +119,7 @@ class Trained(Network):
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values() if tensor.is_floating_point()):
             raise Diverged(f"a weight is not finite after {self.epochs} epochs, though the loss was")
         if job.process.is_main:
-            save_weights(job.folder, weights, Input.of(data))
+            save_weights(job.folder, weights, self.input(data))
         step_seconds = quartiles(state.step_seconds)
         cost = Cost(
             step_seconds=step_seconds,
@@ -169,13 +174,14 @@ class Pretraining:
     def __init__(self, network: Trained, data: DataSet, job: Job) -> None:
         self.network, self.job, self.folder = network, job, job.folder
         self.process = process = job.process
+        input = network.input(data)
         self.loader = ViewLoader(
             data.train,
             recipe(network.augmentation),
             batch_size=network.batch_size,
-            image_size=data.image_size,
-            mean=data.mean,
-            std=data.std,
+            image_size=input.image_size,
+            mean=input.mean,
+            std=input.std,
             seed=network.seed,
             workers=job.execution.workers,
             device=process.device,
