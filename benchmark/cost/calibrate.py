@@ -11,7 +11,14 @@ import torch
 
 from benchmark.cost.losses import LossCall, draw_views, in_turns
 from methods import registry
-from methods.engine.forms import Constants, calibrated, correlation_costs, covariance_costs, kernel_costs
+from methods.engine.forms import (
+    Constants,
+    calibrated,
+    choose_form,
+    correlation_costs,
+    covariance_costs,
+    kernel_costs,
+)
 
 # Losses of both forms, one of each row of the model's table; N and D where neither form is the cheaper one by far.
 _COSTS = {
@@ -34,7 +41,13 @@ class Choice:
     embedding_dim: int
     dual: float
     primal: float
+    chosen: str  # by the constants in force
     entry: float
+
+    @property
+    def slower_than_best(self) -> float:
+        """The time of the form that the model chose over that of the faster one."""
+        return float(getattr(self, self.chosen)) / min(self.dual, self.primal)
 
 
 def choices(device: torch.device, shapes: Sequence[tuple[int, int]] = ()) -> list[Choice]:
@@ -48,11 +61,12 @@ def choices(device: torch.device, shapes: Sequence[tuple[int, int]] = ()) -> lis
                 LossCall(partial(registry.get(method).loss, form=form, **options), views) for form in ("dual", "primal")
             ]
             dual, primal = (seconds.median for seconds in in_turns(calls, device, _BUDGET))
+            chosen = choose_form("auto", costs(count, dim))
             with calibrated(Constants(entry=0.0)):
                 flop = costs(count, dim)
             # dual / primal = flop_dual (D + entry)/D / flop_primal
             entry = dim * (dual / primal * flop["primal"] / flop["dual"] - 1)
-            found.append(Choice(method, count, dim, dual, primal, entry))
+            found.append(Choice(method, count, dim, dual, primal, chosen, entry))
     return found
 
 

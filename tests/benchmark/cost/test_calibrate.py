@@ -51,8 +51,9 @@ def test_entry_is_what_makes_the_model_say_what_was_measured(monkeypatch: pytest
     with calibrated(Constants(entry=found["vicreg"].entry)):
         costs = covariance_costs(64, 48, 1)
     assert costs["dual"] / costs["primal"] == pytest.approx(1.5)
-    assert entry([Choice("vicreg", 1, 1, 1, 1, value) for value in (-3.0, 5.0, 90.0)]) == 5.0
-    assert entry([Choice("vicreg", 1, 1, 1, 1, -3.0)]) == 0.0
+    assert entry([Choice("vicreg", 1, 1, 2, 1, "dual", value) for value in (-3.0, 5.0, 90.0)]) == 5.0
+    assert entry([Choice("vicreg", 1, 1, 2, 1, "dual", -3.0)]) == 0.0
+    assert Choice("vicreg", 1, 1, 2, 1, "dual", -3.0).slower_than_best == 2.0
 
 
 def test_the_command_measures_and_keeps_them(spherebench: Command, monkeypatch: pytest.MonkeyPatch) -> None:
