@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,7 @@ from benchmark.runtime.devices import check_apart, check_usable, resolve_device
 from benchmark.runtime.errors import in_one_line
 from benchmark.runtime.failures import LOOK_SECONDS, Failure, Failures
 from benchmark.runtime.lifelines import Lifelines, interface_of
+from benchmark.runtime.memory import is_out_of_memory
 from benchmark.runtime.numerics import computing_in
 from methods.engine.forms import calibrated
 
@@ -29,6 +31,7 @@ _COLLECTIVE = timedelta(minutes=10)
 # What they tell each other goes through gloo, between CPUs, in a group of its own: some solvers run on the main process
 # alone while the others wait, and through NCCL the host would wait for the GPU at every step.
 _PATIENCE = timedelta(hours=12)
+_OF_NCCL_ITSELF = re.compile("ncclInvalid|ncclUnhandledCudaError")
 _GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
@@ -91,7 +94,9 @@ class Process:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether a collective failed since a process is gone: gloo says so in words only."""
+    """Whether a collective failed since a process is gone: gloo says so in words only, and NCCL also says its own."""
+    if isinstance(error, dist.DistBackendError) and (_OF_NCCL_ITSELF.search(str(error)) or is_out_of_memory(error)):
+        return False
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
