@@ -42,6 +42,12 @@ draws = batched.Draws(torch.Generator().manual_seed(0), 3, slice(0, 3))
 pixels = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
 print(batched.view(recipe("gentle").views[0], pixels, 12, draws).shape == (3, 3, 12, 12))
 """,
+    "A backbone": """
+import torch
+from benchmark.networks.backbones import BackboneSpec, build_backbone
+network, features = build_backbone(BackboneSpec(name="pooled_pixels", width=12), 3, seed=0)
+print(network(torch.rand(2, 3, 8, 8)).shape == (2, features) == (2, 12))
+""",
     "A kind of network": """
 from pathlib import Path
 import torch

@@ -108,3 +108,26 @@ def test_the_exponents_of_the_width_are_those_of_the_committed_records() -> None
     for (low, high), kernel in zip(ends, ("own", "infinite"), strict=True):
         own = sorted(f"{-exponent:.2f}" for (_, which, _), exponent in found.items() if which == kernel)
         assert [low, high] == [own[-1], own[0]]
+
+
+def test_the_table_of_the_first_hour_is_the_committed_report() -> None:
+    from results.formats import format_table
+    from slurm.first_hour import Report
+
+    page = (ROOT / "slurm" / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- doctor: (\S+) -->\n(.*?)\n<!-- end -->", page, flags=re.DOTALL)
+    assert shown is not None
+    report = Report.read(ROOT / shown[1])
+    assert report.fine
+    assert shown[2].strip() == format_table(report.rows(), "md").strip()
+
+
+def test_no_page_tells_of_a_gpu_that_nothing_was_run_on() -> None:
+    """What is not yet run is said to be; once a report of a GPU is committed, the pages must say otherwise."""
+    from slurm.first_hour import Report
+
+    reports = [Report.read(path) for path in (ROOT / "results" / "reference").glob("doctor-*/doctor.json")]
+    on_gpus = [report for report in reports if "driver" in report.provenance.versions]
+    pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "slurm/README.md")}
+    told = {"README.md": "No line of this has run on a CUDA device", "slurm/README.md": "It was run on no GPU\nyet"}
+    assert {name: sentence in pages[name] for name, sentence in told.items()} == dict.fromkeys(told, not on_gpus)

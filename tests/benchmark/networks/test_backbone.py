@@ -17,6 +17,7 @@ from benchmark.networks import backbones
 from benchmark.networks.backbones import BackboneSpec, Encoder, build_backbone
 from benchmark.networks.base import Input, Job
 from benchmark.networks.optimizers import build_optimizer
+from benchmark.networks.step import SyncBatchNormCPU, synchronise_batch_norm
 from benchmark.networks.trained import Trained
 from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Execution, SettingError
@@ -200,3 +201,14 @@ def test_a_model_of_timm_is_planned_without_memory() -> None:
     assert planned.parameter_bytes == sum(4 * param.numel() for param in network.build(1).parameters())
     with torch.device("meta"):
         network.build(1)
+
+
+def test_timms_batch_normalisation_over_processes_keeps_its_activation_and_its_names() -> None:
+    network = Trained.model_validate(vit(backbone={"name": "timm:test_efficientnet"})).build(3).backbone.eval()
+    x_NCHW, keys = torch.rand(2, 3, 32, 32), list(network.state_dict())
+    expected = network(x_NCHW)
+    synchronised = synchronise_batch_norm(network, torch.device("cpu")).eval()
+    normalisations = [module for module in synchronised.modules() if isinstance(module, SyncBatchNormCPU)]
+    assert any(len(module.after) for module in normalisations)
+    assert list(synchronised.state_dict()) == keys
+    torch.testing.assert_close(synchronised(x_NCHW), expected)

@@ -61,7 +61,7 @@ def _data_are_not_here(this: Process) -> None:
 
 
 def _work(this: Process, suite: Suite, folder: Path, disturb: Callable[[Process], None]) -> None:
-    failures.GRACE_SECONDS = 1.0
+    failures.GRACE_SECONDS = 5.0  # in which the one that fails must have written its record
     disturb(this)
     execute_suite(suite, folder, this, Requests(), retry=False, report=lambda text: None)
 
