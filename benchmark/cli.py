@@ -136,7 +136,7 @@ def run(
 def execute_and_report(suite: Suite, folder: Path, *, retry: bool, train: bool = True) -> None:
     """Run what is missing, then write tables and plots where they are not those of the records; exit 1 of a failure."""
     from results.record import NETWORK_NAME
-    from results.report import check_writable, is_current, write
+    from results.outputs import check_writable, is_current, write
 
     with damage_told():
         check_writable(folder)

@@ -19,6 +19,8 @@ MEASUREMENTS_NAME = "measurements"
 METRICS_NAME = "metrics.jsonl"
 # How far a measurement is that is under way: what it is at, how much of it is done, of how much.
 PROGRESS_NAME = ".progress.json"
+# The story of a network's attempts: a line where one starts, and one where its end was seen.
+ATTEMPTS_NAME = "attempts.jsonl"
 # Beside the networks: whose runs these are, and what is listed to be measured.
 SUITE_NAME = "suite.json"
 # In a measurement's details: by the metric's name, its values on each draw, the same label sets for every network.

@@ -13,15 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from results import style
-from results.collect import PROTOCOL, Collection
+from results.collect import Collection
+from results.regime_rows import MOST_SPECTRA, NEIGHBOURS, OVER, few_label_rows, largest, several_ranks, shots_text
 from results.summary import is_reference, natural
 
-# Axes over which there is a figure of lines: the column, and what the axis is called.
-OVER = {"regime.n_views": "Views of each image $m$", "data.limit": "Training images"}
 # What the heat maps have across, beside the ridge.
 ACROSS = {"embedding_dim": "Rank limit $d$", "regime.time": "Time, relative"}
-_NEIGHBOURS = "regime.n_neighbors"
-_MOST_SPECTRA = 12
 
 
 def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
@@ -30,9 +27,9 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
     Of the numbers of views and of images the largest that a method was run with; none where it had several ranks or
     times, of which there is a heat map.
     """
-    found = _few_label_rows(summary, dataset)
-    chosen = _largest(found)
-    if chosen.empty or _several_ranks(chosen) or ("regime.time" in chosen and chosen["regime.time"].nunique() > 1):
+    found = few_label_rows(summary, dataset)
+    chosen = largest(found)
+    if chosen.empty or several_ranks(chosen) or ("regime.time" in chosen and chosen["regime.time"].nunique() > 1):
         return None
     order = chosen.assign(reference=is_reference(chosen), natural=natural(chosen["name"]))
     names = list(dict.fromkeys(order.sort_values(["reference", "natural"])["name"]))[::-1]
@@ -43,7 +40,7 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
             points = own[own["probe"] == probe]
             rows = [names.index(name) + 0.22 * ((len(looks) - 1) / 2 - place) for name in points["name"]]
             axis.errorbar(100 * points["mean"], rows, xerr=100 * points["half_width"].fillna(0), **look.bars())
-        axis.set(title=_shots_text(shots), xlabel="Top-1 accuracy (%)", ylim=(-0.6, len(names) - 0.4))
+        axis.set(title=shots_text(shots), xlabel="Top-1 accuracy (%)", ylim=(-0.6, len(names) - 0.4))
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
         axis.grid(axis="y", linewidth=0.3)
     limits = found["data.limit"].dropna().astype(int) if "data.limit" in found else pd.Series(dtype=int)
@@ -58,10 +55,10 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
     A method that was run in several variants (augmentations, say) has a row of panels of its own, each with the methods
     that were not in grey.
     """
-    rows = _few_label_rows(summary, dataset)
+    rows = few_label_rows(summary, dataset)
     if column not in rows or rows.empty:
         return None
-    rows = _largest(rows[rows["probe"] == rows["probe"].iloc[0]], but=column)
+    rows = largest(rows[rows["probe"] == rows["probe"].iloc[0]], but=column)
     several = rows.groupby("name")[column].transform("nunique") > 1
     lines, levels = rows[several], rows[~several & ((rows["method"] == "base_kernel") | (rows["kind"] != "kernel"))]
     if lines.empty:
@@ -88,7 +85,7 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
             axis.axhline(100 * level["mean"], zorder=0, **looks[level["name"]].line())
         axis.set_xscale("log", base=2)
         style.fixed_ticks(axis.xaxis, sorted(lines[column].astype(int).unique()))
-        axis.set_title("\n".join(filter(None, [family, _shots_text(count)])))
+        axis.set_title("\n".join(filter(None, [family, shots_text(count)])))
         axis.set(xlabel=OVER[column], ylabel="Top-1 accuracy (%)")
     style.outer_labels(axes)
     grey = "; grey: no such axis" if len(levels) else ""
@@ -100,7 +97,7 @@ def heat_map(collection: Collection, summary: pd.DataFrame, dataset: str, across
 
     A panel a method and number of labels. Only methods that were run with three ridges or more, and as many others.
     """
-    rows = _few_label_rows(summary, dataset)
+    rows = few_label_rows(summary, dataset)
     if rows.empty or not {"regime.ridge", across} <= set(rows):
         return None
     own = rows["kind"].eq("kernel") & rows["regime.ridge"].notna() & (rows["probe"] == rows["probe"].iloc[0])
@@ -119,7 +116,7 @@ def heat_map(collection: Collection, summary: pd.DataFrame, dataset: str, across
         level = 100 * base.loc[base["shots"] == shots, "mean"].mean()
         _heat(axis, table, level)
         axis.set(xlabel=ACROSS[across], ylabel="Ridge, relative")
-        named = f"{_shots_text(shots)}; base kernel {level:.1f}" if level == level else _shots_text(shots)
+        named = f"{shots_text(shots)}; base kernel {level:.1f}" if level == level else shots_text(shots)
         axis.set_title(f"{title}\n{named}" if several else named)
     style.outer_labels(axes)
     title, probe = cells[["title", "probe"]].iloc[0]
@@ -146,7 +143,7 @@ def _heat(axis: Axes, table: pd.DataFrame, level: float) -> None:
 def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """The share of the representation's variance by eigenvalue, a line a method, for the first seed of each."""
     runs = collection.runs[(collection.runs["dataset"] == dataset) & (collection.runs["status"] == "done")]
-    names = _largest(summary[summary["dataset"] == dataset]).drop_duplicates("configuration")
+    names = largest(summary[summary["dataset"] == dataset]).drop_duplicates("configuration")
     own = runs.sort_values("seed").drop_duplicates("configuration").merge(names[["configuration", "name"]])
     details = collection.details("spectrum")
     shares = {}
@@ -155,7 +152,7 @@ def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
         found = [float(share) for share in details.get(network, {}).get("eigenvalues", ()) if float(share) > 1e-12]
         if found:
             shares[name] = found
-    if not 1 < len(shares) <= _MOST_SPECTRA or _several_ranks(names):
+    if not 1 < len(shares) <= MOST_SPECTRA or several_ranks(names):
         return None
     looks = style.looks(shares)
     figure, (axis,) = style.grid(1, height=2.6)
@@ -178,10 +175,10 @@ def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) 
     # Images have no picture.
     pictures = {name: details for name, details in collection.details("kernel_picture").items() if details}
     runs = collection.runs
-    if _NEIGHBOURS not in runs:
+    if NEIGHBOURS not in runs:
         return None
-    runs = runs[(runs["dataset"] == dataset) & runs["id"].isin(pictures.keys()) & runs[_NEIGHBOURS].notna()]
-    runs = runs.sort_values([_NEIGHBOURS, "seed"]).drop_duplicates(["title", _NEIGHBOURS])
+    runs = runs[(runs["dataset"] == dataset) & runs["id"].isin(pictures.keys()) & runs[NEIGHBOURS].notna()]
+    runs = runs.sort_values([NEIGHBOURS, "seed"]).drop_duplicates(["title", NEIGHBOURS])
     rows = [(title, own) for title, own in runs.groupby("title", sort=True) if len(own) > 1]
     if not rows:
         return None
@@ -192,7 +189,7 @@ def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) 
         base = pictures[own["id"].iloc[0]]
         _draw(first, base, "base", "" if row else "Base kernel")
         first.set_ylabel(str(title))
-        for axis, name, neighbours in zip(across, own["id"], own[_NEIGHBOURS], strict=False):
+        for axis, name, neighbours in zip(across, own["id"], own[NEIGHBOURS], strict=False):
             _draw(axis, pictures[name], "induced", "" if row else f"{int(neighbours)} neighbours")
         for unused in across[len(own) :]:
             unused.remove()
@@ -209,29 +206,3 @@ def _draw(axis: Axes, picture: Mapping[str, Any], kernel: str, title: str) -> No
         axis.plot(*points[which].T, linestyle="none", marker=".", markersize=1.6, color=color)
     axis.plot(*origin, marker="*", markersize=7, color="black", markeredgecolor="white", markeredgewidth=0.5)
     axis.set(title=title, xticks=[], yticks=[])
-
-
-def _few_label_rows(summary: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Few-label figures on ``dataset`` with ``shots`` and ``probe``."""
-    own = summary[(summary["dataset"] == dataset) & (summary["metric"] == "fewshot_top1") & (summary["n"] > 0)]
-    own = own.rename(columns={f"{PROTOCOL}labels_per_class": "shots", f"{PROTOCOL}probe": "probe"})
-    return own.sort_values("shots", kind="stable") if len(own) else own
-
-
-def _largest(rows: pd.DataFrame, but: str | None = None) -> pd.DataFrame:
-    """Of each ``name``, the label less the axes of ``OVER``, the rows with the most along each of these but one."""
-    axes = "|".join(re.escape(column.rsplit(".", 1)[-1]) for column in OVER)
-    rows = rows.assign(name=rows["label"].str.replace(rf", (?:{axes})=[^,]*", "", regex=True))
-    for column in OVER:
-        if column in rows and column != but:
-            values = rows[column].astype(float).fillna(0)
-            rows = rows[values == values.groupby(rows["name"]).transform("max")]
-    return rows
-
-
-def _several_ranks(rows: pd.DataFrame) -> bool:
-    return bool((rows.groupby("name")["embedding_dim"].nunique() > 1).any())
-
-
-def _shots_text(shots: object) -> str:
-    return f"{shots} label{'s' if shots != 1 else ''} a class"

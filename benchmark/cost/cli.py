@@ -67,7 +67,7 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, calibrate
     from benchmark.cost.sweep import cells, sweep
     from benchmark.runtime.devices import resolve_device
     from results.cell import line, render
-    from results.report import check_writable, write_cells
+    from results.outputs import check_writable, write_cells
 
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from benchmark.cli import main
 from results.collect import collect
 from results.compare import render as render_comparison
-from results.report import write
+from results.outputs import write
 from results.runs import LeftOut, pack, read_runs
 from results.summary import headline, summarise
 from results.tables import render

@@ -8,7 +8,7 @@ import pytest
 
 from results import plots
 from results.collect import collect
-from results.report import is_current, write
+from results.outputs import is_current, write
 from results.runs import LeftOut, read_runs
 
 
