@@ -25,6 +25,7 @@ def test_report_writes_tables_and_plots_into_the_runs_folder(digits: Path, tmp_p
         "tables/cost.csv",
         "tables/runs.csv",
         *(f"plots/{name}.{kind}" for name in ("accuracy", "tradeoff", "loss_curves") for kind in ("png", "pdf")),
+        "report.html",
     ]
     with (folder / "tables" / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
