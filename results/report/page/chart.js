@@ -79,8 +79,8 @@ function scaleOf(axis, values, from, to) {
 // `series`: {name, look, symbol, dash, m, points: [{x, y, low, high, title}], band, marks, line}; `levels`: {name, y}.
 // The finding is the figure's caption, and what is read for it.
 function chart({ finding, x, y, series, levels = [], width = 660, height = 330, names = true, title = "" }) {
-  series = series.filter((own) => own.points.some((point) => Number.isFinite(point.y)));
-  if (!series.length) return null;
+  series = series.filter((own) => own.lost?.length || own.points.some((point) => Number.isFinite(point.y)));
+  if (!series.some((own) => own.points.length)) return null;
   const left = 52,
     top = title ? 24 : 10,
     bottom = 40;
@@ -89,174 +89,116 @@ function chart({ finding, x, y, series, levels = [], width = 660, height = 330, 
     : 12;
   const points = series.flatMap((own) => own.points);
   const ticks = x.ticks && { ...x, text: String };
-  const across = scaleOf(
-    x,
-    points.map((point) => point.x),
-    left,
-    width - right,
-  );
+  const across = scaleOf(x, points.map((point) => point.x).concat(x.ticks || []), left, width - right);
   const values = points
     .flatMap((point) => [point.y, point.low, point.high])
     .concat(levels.map((own) => own.y));
   const up = scaleOf(y, y.clip ? y.clip(points) : values, height - bottom, top);
-  const inside = levels.filter((own) => up.at(own.y) >= top && up.at(own.y) <= height - bottom);
-  const outside = levels
-    .filter((own) => !inside.includes(own))
-    .map((own) => `${up.at(own.y) < top ? "↑" : "↓"} ${own.name} ${short(own.y)}`);
+  const frame = { left, right: width - right, top, bottom: height - bottom, width, height };
+  const isInside = (own) => up.at(own.y) >= top && up.at(own.y) <= frame.bottom;
+  const inside = levels.filter(isInside);
   const clip = `clip-${(chart.count = (chart.count || 0) + 1)}`;
-  const box = { x: left, y: top - 4, width: width - right - left + 6, height: height - bottom - top + 4 };
-  const drawing = svg(
+  const box = { x: left, y: top - 4, width: frame.right - left + 6, height: frame.bottom - top + 4 };
+  const told = { role: "img", "aria-label": `${title ? `${title}: ` : ""}${finding}` };
+  return svg(
     "svg",
-    {
-      viewBox: `0 0 ${width} ${height}`,
-      role: "img",
-      "aria-label": `${title ? `${title}: ` : ""}${finding}`,
-      class: "chart",
-      width,
-      height,
-    },
+    { viewBox: `0 0 ${width} ${height}`, ...told, class: "chart", width, height },
     svg("clipPath", { id: clip }, svg("rect", box)),
-    title && svg("text", { x: left, y: 12, class: "title" }, title),
-    axes(ticks || x, y, across, up, {
-      left,
-      right: width - right,
-      top,
-      bottom: height - bottom,
-      width,
-      height,
-    }),
-    inside.map((own) =>
-      svg("line", { x1: left, x2: width - right, y1: up.at(own.y), y2: up.at(own.y), class: "level" }),
-    ),
+    title && label(left, 12, "start", title, { class: "title" }),
+    axes(ticks || x, y, across, up, frame),
+    inside.map((own) => line(left, up.at(own.y), frame.right, up.at(own.y), "level")),
+    series.map((own) => drawLost(own, across, frame)),
     series.map((own) => drawSeries(own, across, up, clip)),
-    outside.map((text, place) =>
-      svg(
-        "text",
-        {
-          x: width - right,
-          y: height - bottom - 6 - 14 * (outside.length - 1 - place),
-          "text-anchor": "end",
-          class: "remark",
-        },
-        text,
-      ),
+    remarks(
+      levels.filter((own) => !isInside(own)),
+      up,
+      frame,
     ),
-    names && drawNames(series, inside, across, up, width - right, top, height - bottom),
+    names && drawNames(series, inside, across, up, frame),
   );
-  return drawing;
+}
+
+// At the foot, where no run of a series came to its end.
+function drawLost(own, across, frame) {
+  const places = (own.lost || []).map((x) => ({ px: across.at(x) + (own.shift || 0), py: frame.bottom - 8 }));
+  const marks = places.map((place) => svg("path", { d: CROSS, transform: placed(place), class: "lost" }));
+  return marks.length > 0 && svg("g", { class: `m ${own.look}`, "data-m": own.m }, marks);
+}
+
+// Levels that lie beyond the panel, in words at its foot.
+function remarks(levels, up, frame) {
+  return levels.map((own, place) => {
+    const text = `${up.at(own.y) < frame.top ? "↑" : "↓"} ${own.name} ${short(own.y)}`;
+    return label(frame.right, frame.bottom - 6 - 14 * (levels.length - 1 - place), "end", text, {
+      class: "remark",
+    });
+  });
 }
 
 function axes(x, y, across, up, frame) {
+  const { left, right, top, bottom, height } = frame;
+  const turned = { class: "label", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)` };
   return [
     up.ticks.map((tick) => [
-      svg("line", { x1: frame.left, x2: frame.right, y1: up.at(tick), y2: up.at(tick), class: "grid" }),
-      svg("text", { x: frame.left - 7, y: up.at(tick) + 4, "text-anchor": "end" }, (y.text || short)(tick)),
+      line(left, up.at(tick), right, up.at(tick), "grid"),
+      label(left - 7, up.at(tick) + 4, "end", (y.text || short)(tick)),
     ]),
     across.ticks.map((tick) => [
-      svg("line", {
-        x1: across.at(tick),
-        x2: across.at(tick),
-        y1: frame.bottom,
-        y2: frame.bottom + 4,
-        class: "axis",
-      }),
-      svg(
-        "text",
-        { x: across.at(tick), y: frame.bottom + 17, "text-anchor": "middle" },
-        (x.text || short)(tick),
-      ),
+      line(across.at(tick), bottom, across.at(tick), bottom + 4, "axis"),
+      label(across.at(tick), bottom + 17, "middle", (x.text || short)(tick)),
     ]),
-    svg("line", { x1: frame.left, x2: frame.right, y1: frame.bottom, y2: frame.bottom, class: "axis" }),
-    svg(
-      "text",
-      { x: (frame.left + frame.right) / 2, y: frame.height - 5, "text-anchor": "middle", class: "label" },
-      x.label,
-    ),
-    svg(
-      "text",
-      {
-        transform: `translate(12 ${(frame.top + frame.bottom) / 2}) rotate(-90)`,
-        "text-anchor": "middle",
-        class: "label",
-      },
-      y.label,
-    ),
+    line(left, bottom, right, bottom, "axis"),
+    label((left + right) / 2, height - 5, "middle", x.label, { class: "label" }),
+    label(0, 0, "middle", y.label, turned),
   ];
 }
+
+const CROSS = "M-5-5L5 5M-5 5L5-5";
+const path = (points) =>
+  points.map(([a, b], place) => `${place ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("");
+const placed = (point) => `translate(${point.px} ${point.py})`;
 
 function drawSeries(own, across, up, clip) {
   const points = own.points
     .filter((point) => Number.isFinite(point.y))
     .map((point) => ({ ...point, px: across.clamp(point.x) + (own.shift || 0), py: up.clamp(point.y) }));
-  const path = (of) =>
-    of.map(([a, b], place) => `${place ? "L" : "M"}${a.toFixed(1)} ${b.toFixed(1)}`).join("");
   const ranged = points.filter((point) => Number.isFinite(point.low));
-  const band =
-    own.band &&
-    ranged.length > 1 &&
-    path([
-      ...ranged.map((point) => [point.px, up.clamp(point.high)]),
-      ...ranged.map((point) => [point.px, up.clamp(point.low)]).reverse(),
-    ]);
+  const isLine = own.line !== false && points.length > 1;
+  const way = path(points.map((point) => [point.px, point.py]));
   return svg(
     "g",
     { class: `m ${own.look}`, "data-m": own.m, "clip-path": `url(#${clip})` },
     svg("title", {}, own.name),
-    band && svg("path", { d: `${band}Z`, class: "band" }),
-    !own.band &&
-      ranged.map((point) =>
-        svg("line", {
-          x1: point.px,
-          x2: point.px,
-          y1: up.clamp(point.low),
-          y2: up.clamp(point.high),
-          class: "interval",
-        }),
-      ),
-    !own.band &&
-      points.flatMap((point) =>
-        (point.seeds || []).map((seed) =>
-          svg("line", {
-            x1: point.px - 3,
-            x2: point.px + 3,
-            y1: up.clamp(seed),
-            y2: up.clamp(seed),
-            class: "seed",
-          }),
-        ),
-      ),
-    own.line !== false &&
-      points.length > 1 &&
-      svg("path", {
-        d: path(points.map((point) => [point.px, point.py])),
-        "stroke-dasharray": own.dash,
-        class: "line",
-      }),
-    own.marks !== false &&
-      points.map((point) =>
-        svg(
-          "path",
-          {
-            d: SYMBOLS[own.symbol % SYMBOLS.length],
-            transform: `translate(${point.px} ${point.py}) scale(${point.size || 1})`,
-            class: "mark",
-          },
-          svg("title", {}, point.title || own.name),
-        ),
-      ),
+    own.band ? drawBand(ranged, up) : drawIntervals(points, ranged, up),
+    isLine && svg("path", { d: way, "stroke-dasharray": own.dash, class: "line" }),
+    own.marks !== false && points.map((point) => drawMark(own, point)),
     points
       .filter((point) => point.cross)
-      .map((point) =>
-        svg("path", {
-          d: "M-5-5L5 5M-5 5L5-5",
-          transform: `translate(${point.px} ${point.py})`,
-          class: "lost",
-        }),
-      ),
-    points
-      .filter((point) => point.text)
-      .map((point) => svg("text", { x: point.px + 7, y: point.py + 3, class: "dot-text" }, point.text)),
+      .map((point) => svg("path", { d: CROSS, transform: placed(point), class: "lost" })),
   );
+}
+
+function drawMark(own, point) {
+  const d = SYMBOLS[own.symbol % SYMBOLS.length];
+  const mark = { d, transform: `${placed(point)} scale(${point.size || 1})`, class: "mark" };
+  return svg("path", mark, svg("title", {}, point.title || own.name));
+}
+
+function drawBand(ranged, up) {
+  if (ranged.length < 2) return null;
+  const upper = ranged.map((point) => [point.px, up.clamp(point.high)]);
+  const lower = ranged.map((point) => [point.px, up.clamp(point.low)]);
+  return svg("path", { d: `${path([...upper, ...lower.reverse()])}Z`, class: "band" });
+}
+
+// The interval of each point, and a tick for each of its seeds.
+function drawIntervals(points, ranged, up) {
+  return [
+    ranged.map(({ px, low, high }) => line(px, up.clamp(low), px, up.clamp(high), "interval")),
+    points.flatMap(({ px, seeds }) =>
+      (seeds || []).map((seed) => line(px - 3, up.clamp(seed), px + 3, up.clamp(seed), "seed")),
+    ),
+  ];
 }
 
 // A long name without its middle: what tells variants of a method apart stands at the end.
@@ -264,8 +206,9 @@ const shortened = (name, most) =>
   name.length > most ? `${name.slice(0, most / 2 - 1).trimEnd()}…${name.slice(1 - most / 2)}` : name;
 
 // Names beside the ends of lines, kept apart, each led to where it belongs.
-function drawNames(series, levels, across, up, edge, top, bottom) {
-  const ends = series.map((own) => {
+function drawNames(series, levels, across, up, { right: edge, top, bottom }) {
+  const ended = series.filter((own) => own.points.some((point) => Number.isFinite(point.y)));
+  const ends = ended.map((own) => {
     const last = own.points
       .filter((point) => Number.isFinite(point.y))
       .reduce((a, b) => (b.x >= a.x ? b : a));

@@ -53,31 +53,16 @@ function drawCost(chapter) {
   const drawn = tables.map((table) => costPanel(chapter, table)).filter(Boolean);
   const panels = drawn.length ? drawn : costRows(chapter, tables);
   if (!panels.length) return null;
+  const on = machine(costTable(chapter, metric));
+  const times = there.map((name) => [name, TIMES[name]]);
   return [
-    el(
-      "div",
-      { class: "head" },
-      el("h2", {}, "Time and memory"),
-      choice(
-        "time",
-        "Of",
-        there.map((name) => [name, TIMES[name]]),
-        metric,
-      ),
-      machines.length > 1 &&
-        choice(
-          "machine",
-          "On",
-          machines.map((name) => [name, name]),
-          machine(costTable(chapter, metric)),
-        ),
+    head(
+      "Time and memory",
+      choice("time", "Of", times, metric),
+      machines.length > 1 && choice("machine", "On", machines, on),
     ),
     el("div", { class: drawn.length ? "panels" : null }, panels),
-    el(
-      "p",
-      { class: "note" },
-      `On ${machine(costTable(chapter, metric))}; medians of each run, means over seeds.${drawn.length ? " Axes are logarithmic." : ""}`,
-    ),
+    note(`On ${on}; medians of each run, means over seeds.${drawn.length ? " Axes are logarithmic." : ""}`),
   ];
 }
 
@@ -105,88 +90,75 @@ function costPanel(chapter, table) {
 
 // Without dimensions to go over: a row a method and dimension.
 function costRows(chapter, tables) {
-  const cells = tables.map(
-    (table) =>
-      new Map(
-        visible(chapter, table.rows)
-          .filter((row) => row.n && !chapter.methods[methodOf(chapter, row.c)].reference)
-          .map((row) => [row.c, row]),
-      ),
-  );
+  const isMethod = (row) => row.n && !chapter.methods[methodOf(chapter, row.c)].reference;
+  const cells = tables.map((table) => byConfiguration(visible(chapter, table.rows).filter(isMethod)));
   const rows = unique(cells.flatMap((own) => [...own.keys()])).map((c) => ({ c, m: methodOf(chapter, c) }));
   if (!rows.length) return [];
   const columns = tables.flatMap((table, place) => {
     const [factor, unit] = shownUnit(table);
-    const scale = intervalScale([0, ...[...cells[place].values()].map((row) => row.mean)], {
-      factor,
-      width: 200,
-    });
-    const value = (row) => cells[place].get(row.c)?.mean;
+    const cell = (row) => cells[place].get(row.c);
+    const means = [...cells[place].values()].map((row) => row.mean);
+    const scale = intervalScale([0, ...means], { factor, width: 200 });
+    const alone = (row) => cell(row) && { ...cell(row), low: null, seeds: [] };
     return [
       {
         title: TIMES[table.metric] || table.title,
         axis: scale.axis,
-        cell: (row) =>
-          drawnCell(
-            chapter,
-            known(value(row)) ? { ...cells[place].get(row.c), low: null, seeds: [] } : null,
-            scale,
-          ),
+        cell: (row) => drawnCell(chapter, alone(row), scale),
       },
-      { title: unit, number: true, cell: (row) => costCell(table, cells[place].get(row.c)), by: value },
+      column(
+        unit,
+        (row) => cell(row)?.mean,
+        (row) => costCell(table, cell(row)),
+      ),
     ];
   });
+  const all = [methodColumn(chapter), dimColumn(chapter), ...columns];
+  return [sortable("cost-table", "Time and memory by method", all, rows, { limit: 24 })];
+}
+
+const byConfiguration = (rows, value = (row) => row) => new Map(rows.map((row) => [row.c, value(row)]));
+
+// Accuracy, time and memory in one figure: any of them on either axis.
+function drawTradeoff(chapter, table) {
+  const costs = ["step_seconds", "loss_seconds", "train_seconds", "peak_bytes_step", "peak_bytes_loss"];
+  const figures = figureTables(chapter).filter((own) => own.headline && own !== table);
+  const tables = [table, ...figures, ...costs.map((metric) => costTable(chapter, metric))].filter(Boolean);
+  if (!tables.some((own) => own.cost)) return null;
+  const name = (own) => (own.cost ? own.title.replace(/ seconds$/, " time") : tableName(chapter, own));
+  const of = (metric) => tables.find((own) => own.metric === metric);
+  const x =
+    tables.find((own) => name(own) === state.x) || of(usualTime(chapter)) || tables.find((own) => own.cost);
+  const y = tables.find((own) => name(own) === state.y) || table || of("peak_bytes_step") || tables[0];
+  const values = (own) =>
+    byConfiguration(
+      visible(chapter, own.rows).filter((row) => row.n),
+      (row) => row.mean * shownUnit(own)[0],
+    );
+  const [ofX, ofY] = [values(x), values(y)];
+  const both = [...ofX.keys()].filter((c) => ofY.has(c) && !chapter.methods[methodOf(chapter, c)].reference);
+  if (both.length < 2) return null;
+  const finding = tradeoffFinding(chapter, both, [x, ofX], [y, ofY]);
+  const series = tradeoffSeries(chapter, both, [x, ofX], [y, ofY]);
+  const axis = (own) => ({ label: `${name(own)} (${shownUnit(own)[1]})`, log: own.cost });
+  const names = series.length <= 16;
+  const drawing = chart({ finding, x: axis(x), y: axis(y), series, width: chart.width, height: 400, names });
+  const options = tables.map(name);
   return [
-    sortable(
-      "cost-table",
-      "Time and memory by method",
-      [
-        { title: "Method", cell: (row) => methodCell(chapter, row.c), by: (row) => labelOf(chapter, row.c) },
-        {
-          title: "D",
-          number: true,
-          cell: (row) => dimOf(chapter, row.c) ?? "",
-          by: (row) => dimOf(chapter, row.c),
-        },
-        ...columns,
-      ],
-      rows,
-      { limit: 24 },
+    head("Trade-off", choice("x", "Across", options, name(x)), choice("y", "Up", options, name(y))),
+    figure(drawing, finding),
+    note(
+      "A point a method and dimension, joined from the smallest D to the largest, which has the largest mark.",
     ),
   ];
 }
 
-// Accuracy, time and memory in one figure: any of them on either axis.
-function drawTradeoff(chapter, table) {
-  const tables = [
-    table,
-    ...figureTables(chapter).filter((own) => own.headline && own !== table),
-    ...["step_seconds", "loss_seconds", "train_seconds", "peak_bytes_step", "peak_bytes_loss"].map((metric) =>
-      costTable(chapter, metric),
-    ),
-  ].filter(Boolean);
-  if (!tables.some((own) => own.cost)) return null;
-  const name = (own) => (own.cost ? own.title.replace(/ seconds$/, " time") : tableName(chapter, own));
-  const pick = (key, preferred) => tables.find((own) => name(own) === state[key]) || preferred || tables[0];
-  const x = pick(
-    "x",
-    tables.find((own) => own.metric === usualTime(chapter)) || tables.find((own) => own.cost),
-  );
-  const y = pick("y", table || tables.find((own) => own.metric === "peak_bytes_step"));
-  const values = (own) =>
-    new Map(
-      visible(chapter, own.rows)
-        .filter((row) => row.n)
-        .map((row) => [row.c, row.mean * shownUnit(own)[0]]),
-    );
-  const [of_x, of_y] = [values(x), values(y)];
-  const both = [...of_x.keys()].filter(
-    (c) => of_y.has(c) && !chapter.methods[methodOf(chapter, c)].reference,
-  );
-  if (both.length < 2) return null;
+// A line a method, from its smallest dimension to its largest.
+function tradeoffSeries(chapter, both, [x, ofX], [y, ofY]) {
   const largest = Math.max(...both.map((c) => dimOf(chapter, c) || 1));
-  const methods = unique(both.map((c) => methodOf(chapter, c)));
-  const series = methods.map((method) => ({
+  const size = (dim) => 0.75 + 0.75 * (dim ? Math.log(dim) / Math.log(largest + 1) : 0.5) ** 3;
+  const told = (own, value) => `${short(value)} ${shownUnit(own)[1]}`;
+  return unique(both.map((c) => methodOf(chapter, c))).map((method) => ({
     name: chapter.methods[method].label,
     m: method,
     ...look(chapter, method),
@@ -194,54 +166,28 @@ function drawTradeoff(chapter, table) {
       .filter((c) => methodOf(chapter, c) === method)
       .sort((a, b) => dimOf(chapter, a) - dimOf(chapter, b))
       .map((c) => ({
-        x: of_x.get(c),
-        y: of_y.get(c),
-        size:
-          0.75 + 0.75 * (dimOf(chapter, c) ? Math.log(dimOf(chapter, c)) / Math.log(largest + 1) : 0.5) ** 3,
-        title: `${labelOf(chapter, c)}${dimOf(chapter, c) ? `, D = ${dimOf(chapter, c)}` : ""}: ${short(of_x.get(c))} ${shownUnit(x)[1]}, ${short(of_y.get(c))} ${shownUnit(y)[1]}`,
+        x: ofX.get(c),
+        y: ofY.get(c),
+        size: size(dimOf(chapter, c)),
+        title: `${nameWithDim(chapter, c)}: ${told(x, ofX.get(c))}, ${told(y, ofY.get(c))}`,
       })),
   }));
-  const finding = tradeoffFinding(chapter, both, [x, of_x], [y, of_y]);
-  const drawing = chart({
-    finding,
-    x: { label: `${name(x)} (${shownUnit(x)[1]})`, log: x.cost },
-    y: { label: `${name(y)} (${shownUnit(y)[1]})`, log: y.cost },
-    series,
-    width: chart.width,
-    height: 400,
-    names: methods.length <= 16,
-  });
-  const options = tables.map((own) => [name(own), name(own)]);
-  return [
-    el(
-      "div",
-      { class: "head" },
-      el("h2", {}, "Trade-off"),
-      choice("x", "Across", options, name(x)),
-      choice("y", "Up", options, name(y)),
-    ),
-    figure(drawing, finding),
-    el(
-      "p",
-      { class: "note" },
-      "A point a method and dimension, joined from the smallest D to the largest, which has the largest mark.",
-    ),
-  ];
 }
 
+const nameWithDim = (chapter, c) =>
+  dimOf(chapter, c) ? `${labelOf(chapter, c)} (D = ${dimOf(chapter, c)})` : labelOf(chapter, c);
+
 // The points that no other beats in both: less of a cost, more of an accuracy.
-function tradeoffFinding(chapter, both, [x, of_x], [y, of_y]) {
+function tradeoffFinding(chapter, both, [x, ofX], [y, ofY]) {
   const gain = (own, value) => (own.cost ? -value : value);
   const beaten = (c) =>
     both.some(
       (other) =>
-        gain(x, of_x.get(other)) >= gain(x, of_x.get(c)) &&
-        gain(y, of_y.get(other)) >= gain(y, of_y.get(c)) &&
-        (of_x.get(other) !== of_x.get(c) || of_y.get(other) !== of_y.get(c)),
+        gain(x, ofX.get(other)) >= gain(x, ofX.get(c)) &&
+        gain(y, ofY.get(other)) >= gain(y, ofY.get(c)) &&
+        (ofX.get(other) !== ofX.get(c) || ofY.get(other) !== ofY.get(c)),
     );
-  const front = both.filter((c) => !beaten(c)).sort((a, b) => of_x.get(a) - of_x.get(b));
-  const names = front
-    .slice(0, 5)
-    .map((c) => `${labelOf(chapter, c)}${dimOf(chapter, c) ? ` (D = ${dimOf(chapter, c)})` : ""}`);
+  const front = both.filter((c) => !beaten(c)).sort((a, b) => ofX.get(a) - ofX.get(b));
+  const names = front.slice(0, 5).map((c) => nameWithDim(chapter, c));
   return `By their means, no other is better in both than ${listed(names)}${front.length > 5 ? ` and ${front.length - 5} more` : ""}.`;
 }

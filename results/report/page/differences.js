@@ -21,51 +21,41 @@ function drawDifferences(chapter, table) {
     [...rows.map((row) => row.difference), ...middle(rows.flatMap((row) => [row.low, row.high]))],
     { zero: 0, factor, width: 260 },
   );
-  const dim = (row) => dimOf(chapter, row.base) ?? dimOf(chapter, row.c);
-  const columns = [
-    { title: "Method", cell: (row) => methodCell(chapter, row.c), by: (row) => labelOf(chapter, row.c) },
-    { title: "D", number: true, cell: (row) => dim(row) ?? "", by: dim },
-    {
-      title: `below ← ${name(base)} → above`,
-      axis: scale.axis,
-      cell: (row) =>
-        intervalCell(scale, [{ x: row.difference, low: row.low, high: row.high, ...lookOf(chapter, row.c) }]),
-    },
-    {
-      title: `Difference (${unit})`,
-      number: true,
-      cell: (row) => el("span", { class: row.p_holm <= 0.05 ? "marked" : null }, row.text.replace("-", "−")),
-      by: (row) => row.difference,
-    },
-    { title: "p (Holm)", number: true, cell: (row) => row.p_text, by: (row) => row.p_holm },
-    { title: "Test", cell: (row) => row.test || "–", by: (row) => row.test },
-    { title: "Seeds", number: true, cell: (row) => row.n, by: (row) => row.n },
-  ];
-  const finding = differencesFinding(chapter, base, rows);
   return [
+    head("Paired differences", choice("base", "To", bases.map(name), name(base))),
     el(
-      "div",
-      { class: "head" },
-      el("h2", {}, "Paired differences"),
-      choice(
-        "base",
-        "To",
-        bases.map((method) => [name(method), name(method)]),
-        name(base),
-      ),
+      "p",
+      { class: "finding" },
+      findingOf(tableName(chapter, table), differencesFinding(chapter, base, rows)),
     ),
-    el("p", { class: "finding" }, el("span", { class: "of" }, `${tableName(chapter, table)}. `), finding),
     sortable(
       "differences-table",
       `Differences to ${name(base)}: ${tableName(chapter, table)}`,
-      columns,
+      differenceColumns(chapter, name(base), unit, scale),
       rows,
     ),
-    el(
-      "p",
-      { class: "note" },
+    note(
       `Mean paired difference ± 95 % interval; bold: told from 0 at the 5 % level. Tests: ${found[base].tests}.`,
     ),
+  ];
+}
+
+function differenceColumns(chapter, base, unit, scale) {
+  const mark = (row) => ({ x: row.difference, low: row.low, high: row.high, ...lookOf(chapter, row.c) });
+  const bold = (row) =>
+    el("span", { class: row.p_holm <= 0.05 ? "marked" : null }, row.text.replace("-", "−"));
+  return [
+    methodColumn(chapter),
+    dimColumn(chapter, (row) => dimOf(chapter, row.base) ?? dimOf(chapter, row.c)),
+    { title: `below ← ${base} → above`, axis: scale.axis, cell: (row) => intervalCell(scale, [mark(row)]) },
+    column(`Difference (${unit})`, (row) => row.difference, bold),
+    column(
+      "p (Holm)",
+      (row) => row.p_holm,
+      (row) => row.p_text,
+    ),
+    { title: "Test", cell: (row) => row.test || "–", by: (row) => row.test },
+    column("Seeds", (row) => row.n),
   ];
 }
 

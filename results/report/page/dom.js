@@ -17,8 +17,11 @@ function make(element, attributes, children) {
 const el = (tag, attributes, ...children) => make(document.createElement(tag), attributes, children);
 const svg = (tag, attributes, ...children) =>
   make(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+const line = (x1, y1, x2, y2, name) => svg("line", { x1, y1, x2, y2, class: name });
+const label = (x, y, anchor, text, more) => svg("text", { x, y, "text-anchor": anchor, ...more }, text);
 const byId = (id) => document.getElementById(id);
 const unique = (values) => [...new Set(values)];
+const ascending = (values) => unique(values).sort((a, b) => a - b);
 const known = (value) => value !== null && value !== undefined && value !== "";
 const plural = (count, noun) =>
   `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : /s$/.test(noun) ? "es" : "s"}`;
@@ -69,3 +72,8 @@ function section(parent, id, inputs, draw) {
   own.replaceChildren(...[draw(own)].flat(Infinity).filter(Boolean));
   if (focused) byId(focused)?.focus({ preventScroll: true });
 }
+
+const note = (text) => el("p", { class: "note" }, text);
+const head = (title, ...choices) => el("div", { class: "head" }, el("h2", {}, title), choices);
+// A finding behind the name of what it is of.
+const findingOf = (name, finding) => [el("span", { class: "of" }, `${name}. `), finding];

@@ -49,27 +49,7 @@ function drawerParts(chapter, run) {
       run.message ? `: ${run.message}` : "",
     ),
     logPart("Log of the failure", run.log),
-    run.curve &&
-      part(
-        "Loss",
-        true,
-        chart({
-          finding: lossFinding(run),
-          x: { label: "step" },
-          y: { label: "loss" },
-          series: [
-            {
-              name: "loss",
-              ...look(chapter, run.c === undefined ? 0 : methodOf(chapter, run.c)),
-              marks: false,
-              points: run.curve.step.map((step, place) => ({ x: step, y: run.curve.values.loss?.[place] })),
-            },
-          ],
-          width: 520,
-          height: 200,
-          names: false,
-        }),
-      ),
+    run.curve && part("Loss", true, lossChart(chapter, run)),
     part(
       "Measurements",
       true,
@@ -88,17 +68,22 @@ function drawerParts(chapter, run) {
         "converted from": run.converted,
       }),
     ),
-    run.attempts.length > 0 &&
-      part(
-        "Attempts",
-        run.provenance.attempts > 1,
-        el(
-          "ol",
-          { class: "attempts" },
-          run.attempts.map((event) => el("li", {}, attemptText(event))),
-        ),
-      ),
+    run.attempts.length > 0 && part("Attempts", run.provenance.attempts > 1, attemptList(run.attempts)),
   ];
+}
+
+const attemptList = (attempts) =>
+  el(
+    "ol",
+    { class: "attempts" },
+    attempts.map((event) => el("li", {}, attemptText(event))),
+  );
+
+function lossChart(chapter, run) {
+  const points = run.curve.step.map((step, place) => ({ x: step, y: run.curve.values.loss?.[place] }));
+  const series = [{ name: "loss", ...lookOf(chapter, run.c), dash: "", marks: false, points }];
+  const size = { width: 520, height: 200, names: false };
+  return chart({ finding: lossFinding(run), x: { label: "step" }, y: { label: "loss" }, series, ...size });
 }
 
 const part = (name, open, ...content) => el("details", { open }, el("summary", {}, name), content);

@@ -14,7 +14,6 @@ function render() {
   main.latest = null;
   for (const own of main.children) own.classList.remove("current");
   drawHeader(chapter);
-  if (document.body.classList.contains("live")) section(main, "under-way", [live, chart.width], drawUnderWay);
   if (chapter) {
     drawFilters(chapter);
     (chapter.kind === "runs" ? drawSuite : drawSweep)(chapter, main);
@@ -24,6 +23,7 @@ function render() {
       el("h1", {}, "No records yet"),
       el("p", {}, content.empty || ""),
     ]);
+    followed(main);
   }
   for (const own of [...main.children]) if (!own.classList.contains("current")) own.remove();
   for (const own of main.children) own.hidden = !own.firstChild;
@@ -92,6 +92,11 @@ function drawFooter() {
   );
 }
 
+// Where the page is served: what is under way.
+function followed(main) {
+  if (document.body.classList.contains("live")) section(main, "under-way", [live, chart.width], drawUnderWay);
+}
+
 // Networks that have logged and have no record yet.
 function drawUnderWay() {
   if (!live.under_way.length) return [];
@@ -125,7 +130,7 @@ function drawUnderWay() {
         y: { label: "loss" },
         series,
         width: third(),
-        height: 180,
+        height: 130,
         names: false,
       }),
     );

@@ -29,9 +29,7 @@ function drawRegime(chapter) {
     drawSpectra(chapter, spectra),
     pictures.map(drawPictures),
     pictures.length > 0 &&
-      el(
-        "p",
-        { class: "note" },
+      note(
         "Cosine with the point marked by a star, from −1 (violet) to 1 (orange); points of its class are black.",
       ),
   ]
@@ -47,220 +45,176 @@ function drawFewLabels(chapter, all) {
   const rows = all.filter((row) => row.own.largest);
   const names = unique(rows.map((row) => row.own.name));
   const probes = unique(rows.map((row) => row.by));
-  const shots = unique(rows.map((row) => row.shots)).sort((a, b) => a - b);
-  if (
-    names.length < 2 ||
-    names.some(
-      (name) => unique(rows.filter((row) => row.own.name === name).map((row) => row.own.D)).length > 1,
-    )
-  )
-    return null;
-  const of = (name, count) => rows.filter((row) => row.own.name === name && row.shots === count);
-  const marks = (own) =>
-    own.map((row) => ({
-      x: row.mean,
-      low: row.low,
-      high: row.high,
-      look: `c${probes.indexOf(row.by) % COLOURS}`,
-      symbol: probes.indexOf(row.by),
-    }));
-  const scales = new Map(
-    shots.map((count) => [
-      count,
-      intervalScale(
-        rows.filter((row) => row.shots === count).map((row) => row.mean),
-        { factor: 100, width: 200 },
-      ),
-    ]),
+  const ranks = (name) => unique(rows.filter((row) => row.own.name === name).map((row) => row.own.D));
+  if (names.length < 2 || names.some((name) => ranks(name).length > 1)) return null;
+  const shots = ascending(rows.map((row) => row.shots));
+  const looks = new Map(
+    probes.map((probe, place) => [probe, { look: `c${place % COLOURS}`, symbol: place }]),
   );
-  const best = (name, count) => Math.max(...of(name, count).map((row) => row.mean));
-  const columns = [
-    { title: "Method", cell: (row) => row.name, by: (row) => row.name },
-    ...shots.map((count) => ({
-      title: `${shotsText(count)} a class (%)`,
-      axis: scales.get(count).axis,
-      by: (row) => best(row.name, count),
-      cell: (row) => [
-        intervalCell(scales.get(count), marks(of(row.name, count)), 8 + 9 * probes.length),
-        el(
-          "span",
-          { class: "unseen" },
-          of(row.name, count)
-            .map((own) => `${own.by}: ${own.text}`)
-            .join(", "),
-        ),
-      ],
-    })),
-  ];
-  const legend = probes.map((probe, place) =>
-    el("span", { class: "key" }, glyph({ look: `c${place % COLOURS}`, symbol: place, dash: "0 99" }), probe),
+  const legend = probes.map((probe) =>
+    el("span", { class: "key" }, glyph({ ...looks.get(probe), dash: "0 99" }), probe),
   );
   const leaders = shots.map((count) => {
-    const top = rows.filter((row) => row.shots === count).reduce((a, b) => (b.mean > a.mean ? b : a));
+    const top = highest(rows.filter((row) => row.shots === count));
     return `${shotsText(count)} a class: ${top.own.name}, ${top.text} % (${top.by})`;
   });
+  const columns = [
+    { title: "Method", cell: (row) => row.name, by: (row) => row.name },
+    ...shots.map((count) =>
+      fewLabelColumn(
+        rows.filter((row) => row.shots === count),
+        looks,
+      ),
+    ),
+  ];
   const table = names.map((name) => ({ name }));
   return [
     el("h3", {}, "Few labels, by probe"),
     el("p", { class: "finding" }, unparted(`Best with ${leaders.join("; with ")}.`)),
     el("p", { class: "legend" }, legend),
-    sortable("few-labels", "Few-label accuracy by method, number of labels and probe", columns, table, {
-      limit: 40,
-    }),
+    sortable("few-labels", "Few-label accuracy by method, number of labels and probe", columns, table),
   ];
+}
+
+const highest = (rows) => rows.reduce((a, b) => (b.mean > a.mean ? b : a));
+
+function fewLabelColumn(rows, looks) {
+  const means = rows.map((row) => row.mean);
+  const scale = intervalScale(means, { factor: 100, width: 200 });
+  const of = (name) => rows.filter((row) => row.own.name === name);
+  const mark = (row) => ({ x: row.mean, low: row.low, high: row.high, ...looks.get(row.by) });
+  const text = (name) => of(name).map((own) => `${own.by}: ${own.text}`);
+  return {
+    title: `${shotsText(rows[0].shots)} a class (%)`,
+    axis: scale.axis,
+    by: ({ name }) => (of(name).length ? highest(of(name)).mean : null),
+    cell: ({ name }) => [
+      intervalCell(scale, of(name).map(mark), 8 + 9 * looks.size),
+      unseen(text(name).join(", ")),
+    ],
+  };
 }
 
 // Accuracy over the number of views, or of images: a panel a number of labels, for the first probe.
-function drawOver(chapter, all, axis, label) {
+function drawOver(chapter, all, axis, title) {
   const rows = all.filter((row) => row.by === all[0].by && known(row.own.axes[axis]));
-  const names = unique(rows.map((row) => row.own.name)).filter(
-    (name) => unique(rows.filter((row) => row.own.name === name).map((row) => row.own.axes[axis])).length > 1,
-  );
+  const of = (name) => rows.filter((row) => row.own.name === name);
+  const values = (own) => ascending(own.map((row) => row.own.axes[axis]));
+  const names = unique(rows.map((row) => row.own.name)).filter((name) => values(of(name)).length > 1);
   if (!names.length) return null;
-  const most = (name) => Math.max(...rows.filter((row) => row.own.name === name).map((row) => row.mean));
-  const kept = [...names].sort((a, b) => most(b) - most(a)).slice(0, COLOURS);
-  const ticks = unique(rows.map((row) => row.own.axes[axis])).sort((a, b) => a - b);
+  const kept = names.sort((a, b) => highest(of(b)).mean - highest(of(a)).mean).slice(0, COLOURS);
   const others = Object.keys(chapter.regime.over).filter((name) => name !== axis);
-  const panels = unique(rows.map((row) => row.shots))
-    .sort((a, b) => a - b)
-    .map((count) => {
-      const series = kept.map((name, place) => {
-        let own = rows.filter((row) => row.own.name === name && row.shots === count);
-        for (const other of others) {
-          const top = Math.max(...own.map((row) => row.own.axes[other] ?? 0));
-          own = own.filter((row) => (row.own.axes[other] ?? 0) === top);
-        }
-        return {
-          name,
-          look: `c${place}`,
-          symbol: place,
-          dash: DASHES[place % DASHES.length],
-          points: own
-            .sort((a, b) => a.own.axes[axis] - b.own.axes[axis])
-            .map((row) => ({
-              x: row.own.axes[axis],
-              y: 100 * row.mean,
-              low: known(row.low) ? 100 * row.low : null,
-              high: known(row.high) ? 100 * row.high : null,
-              title: `${name}, ${row.own.axes[axis]}: ${row.text} %`,
-            })),
-        };
-      });
-      const gains = series
-        .filter((own) => own.points.length > 1)
-        .map((own) => ({ name: own.name, gain: own.points[own.points.length - 1].y - own.points[0].y }))
-        .sort((a, b) => b.gain - a.gain);
-      const finding = gains.length
-        ? `${gains[0].name} gains most from ${ticks[0]} to ${ticks[ticks.length - 1]}: ${gains[0].gain > 0 ? "+" : ""}${gains[0].gain.toFixed(1)} points.`
-        : "";
-      return figure(
-        chart({
-          finding,
-          title: `${shotsText(count)} a class`,
-          x: { label, log: true, ticks },
-          y: { label: "Top-1 (%)", clip: meansFirst },
-          series,
-          width: half(),
-          height: 340,
-        }),
-        finding,
-      );
-    });
+  const panels = ascending(rows.map((row) => row.shots)).map((count) => {
+    const own = kept.map((name) =>
+      mostOf(
+        of(name).filter((row) => row.shots === count),
+        others,
+      ),
+    );
+    return overPanel(own, axis, { label: title, log: true, ticks: values(rows) });
+  });
+  const some = names.length > kept.length ? `; the best ${kept.length} of ${names.length} methods` : "";
   return [
-    el("h3", {}, `Over ${label.toLowerCase()}`),
+    el("h3", {}, `Over ${title.toLowerCase()}`),
     el("div", { class: "panels" }, panels),
-    el(
-      "p",
-      { class: "note" },
-      `${all[0].by}; mean and 95 % interval over seeds${names.length > kept.length ? `; the best ${kept.length} of ${names.length} methods` : ""}.`,
-    ),
+    note(`${all[0].by}; mean and 95 % interval over seeds${some}.`),
   ];
 }
 
+// The rows with the most along each of some axes.
+function mostOf(rows, axes) {
+  for (const axis of axes) {
+    const most = Math.max(...rows.map((row) => row.own.axes[axis] ?? 0));
+    rows = rows.filter((row) => (row.own.axes[axis] ?? 0) === most);
+  }
+  return rows;
+}
+
+function overPanel(methods, axis, x) {
+  const percent = (value) => (known(value) ? 100 * value : null);
+  const point = (row) => ({
+    x: row.own.axes[axis],
+    y: 100 * row.mean,
+    low: percent(row.low),
+    high: percent(row.high),
+    title: `${row.own.name}, ${row.own.axes[axis]}: ${row.text} %`,
+  });
+  const series = methods.map((rows, place) => ({
+    name: rows[0]?.own.name || "",
+    look: `c${place}`,
+    symbol: place,
+    dash: DASHES[place % DASHES.length],
+    points: rows.map(point).sort((a, b) => a.x - b.x),
+  }));
+  const gain = (own) => own.points[own.points.length - 1].y - own.points[0].y;
+  const [most] = series.filter((own) => own.points.length > 1).sort((a, b) => gain(b) - gain(a));
+  const [first, last] = [x.ticks[0], x.ticks[x.ticks.length - 1]];
+  const finding = most
+    ? `${most.name} gains most from ${first} to ${last}: ${gain(most) > 0 ? "+" : ""}${gain(most).toFixed(1)} points.`
+    : "";
+  const title = `${shotsText(methods.flat()[0].shots)} a class`;
+  const y = { label: "Top-1 (%)", clip: meansFirst };
+  return figure(chart({ finding, title, x, y, series, width: half(), height: 340 }), finding);
+}
+
+const RIDGE = "regime.ridge";
+
 // A cell a ridge and rank, coloured by how far it is from the base kernel.
 function drawRidgeRank(chapter, all) {
-  const rows = all.filter(
-    (row) => row.by === all[0].by && known(row.own.axes["regime.ridge"]) && known(row.own.D),
-  );
-  const titles = unique(rows.map((row) => chapter.methods[row.own.method].title));
-  const wide = (own) =>
-    unique(own.map((row) => row.own.axes["regime.ridge"])).length > 2 &&
-    unique(own.map((row) => row.own.D)).length > 2;
-  const title = titles.find((name) =>
-    wide(rows.filter((row) => chapter.methods[row.own.method].title === name)),
-  );
+  const methodRow = (row) => chapter.methods[row.own.method];
+  const first = all.filter((row) => row.by === all[0].by);
+  const rows = first.filter((row) => known(row.own.axes[RIDGE]) && known(row.own.D));
+  const of = (title) => rows.filter((row) => methodRow(row).title === title);
+  const count = (own, value) => unique(own.map(value)).length;
+  const isWide = (own) => count(own, (row) => row.own.axes[RIDGE]) > 2 && count(own, (row) => row.own.D) > 2;
+  const title = unique(rows.map((row) => methodRow(row).title)).find((name) => isWide(of(name)));
   if (!title) return null;
-  const own = rows.filter((row) => chapter.methods[row.own.method].title === title);
-  const tables = unique(own.map((row) => row.shots))
-    .sort((a, b) => a - b)
-    .map((count) => {
-      const here = own.filter((row) => row.shots === count);
-      const base = all.find(
-        (row) =>
-          row.shots === count &&
-          row.by === all[0].by &&
-          chapter.methods[row.own.method].method === "base_kernel",
-      );
-      const level = base ? base.mean : here.map((row) => row.mean).sort()[Math.floor(here.length / 2)];
-      const reach = Math.max(...here.map((row) => Math.abs(row.mean - level))) || 1;
-      const ranks = unique(here.map((row) => row.own.D)).sort((a, b) => a - b);
-      const ridges = unique(here.map((row) => row.own.axes["regime.ridge"])).sort((a, b) => b - a);
-      const cell = (ridge, rank) => {
-        const row = here.find((one) => one.own.D === rank && one.own.axes["regime.ridge"] === ridge);
-        if (!row) return el("td", {}, "–");
-        const share = (row.mean - level) / reach;
-        return el(
-          "td",
-          {
-            class: `heat ${share > 0 ? "above" : "below"}`,
-            style: { "--share": `${Math.round(70 * Math.abs(share))}%` },
-          },
-          (100 * row.mean).toFixed(1),
-        );
-      };
-      const top = here.reduce((a, b) => (b.mean > a.mean ? b : a));
-      const finding = `${shotsText(count)} a class: at most ${(100 * top.mean).toFixed(1)} % at rank ${top.own.D}, ridge ${top.own.axes["regime.ridge"]}${base ? `; base kernel ${(100 * level).toFixed(1)} %` : ""}.`;
-      return el(
-        "div",
-        { class: "scroll", tabindex: "0", role: "region", "aria-label": finding },
-        el(
-          "table",
-          { class: "heatmap" },
-          el("caption", {}, finding),
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              el("th", { scope: "col" }, "Ridge \\ rank"),
-              ranks.map((rank) => el("th", { scope: "col", class: "number" }, rank)),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            ridges.map((ridge) =>
-              el(
-                "tr",
-                {},
-                el("th", { scope: "row" }, short(ridge)),
-                ranks.map((rank) => cell(ridge, rank)),
-              ),
-            ),
-          ),
-        ),
-      );
-    });
+  const tables = ascending(of(title).map((row) => row.shots)).map((shots) => {
+    const base = first.find((row) => row.shots === shots && methodRow(row).method === "base_kernel");
+    return heatMap(
+      of(title).filter((row) => row.shots === shots),
+      base,
+    );
+  });
   return [
     el("h3", {}, `${title}: ridge and rank`),
     el("div", { class: "panels" }, tables),
-    el(
-      "p",
-      { class: "note" },
-      `Few-label accuracy (%), ${all[0].by}. Orange: above the base kernel; blue: below.`,
-    ),
+    note(`Few-label accuracy (%), ${all[0].by}. Orange: above the base kernel; blue: below.`),
   ];
+}
+
+function heatMap(rows, base) {
+  const means = rows.map((row) => row.mean).sort((a, b) => a - b);
+  const level = base ? base.mean : means[Math.floor(means.length / 2)];
+  const reach = Math.max(...means.map((mean) => Math.abs(mean - level))) || 1;
+  const ranks = ascending(rows.map((row) => row.own.D));
+  const ridges = ascending(rows.map((row) => row.own.axes[RIDGE])).reverse();
+  const cell = (ridge, rank) => {
+    const row = rows.find((own) => own.own.D === rank && own.own.axes[RIDGE] === ridge);
+    if (!row) return el("td", {}, "–");
+    const share = (row.mean - level) / reach;
+    const style = { "--share": `${Math.round(70 * Math.abs(share))}%` };
+    return el("td", { class: `heat ${share > 0 ? "above" : "below"}`, style }, (100 * row.mean).toFixed(1));
+  };
+  const top = highest(rows);
+  const beside = base ? `; base kernel ${(100 * level).toFixed(1)} %` : "";
+  const most = `${(100 * top.mean).toFixed(1)} % at rank ${top.own.D}, ridge ${top.own.axes[RIDGE]}`;
+  const finding = unparted(`${shotsText(top.shots)} a class: at most ${most}${beside}.`);
+  const heading = (rank) => el("th", { scope: "col", class: "number" }, rank);
+  const tableRow = (ridge) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, short(ridge)),
+      ranks.map((rank) => cell(ridge, rank)),
+    );
+  const body = [
+    el("caption", {}, finding),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Ridge \\ rank"), ranks.map(heading))),
+    el("tbody", {}, ridges.map(tableRow)),
+  ];
+  const region = { class: "scroll", tabindex: "0", role: "region", "aria-label": finding };
+  return el("div", region, el("table", { class: "heatmap" }, body));
 }
 
 function drawSpectra(chapter, spectra) {
@@ -297,7 +251,7 @@ function drawSpectra(chapter, spectra) {
   return [
     el("h3", {}, "Spectra"),
     figure(drawing, finding),
-    el("p", { class: "note" }, "Covariance of the representation, first seed."),
+    note("Covariance of the representation, first seed."),
   ];
 }
 

@@ -6,7 +6,7 @@ function drawPublished(chapter) {
   return [
     el("h2", {}, "Beside published figures"),
     tables.map((table, place) => plainTable(`published-${place}`, table)),
-    missing.map((sentence) => el("p", { class: "note" }, sentence)),
+    missing.map(note),
   ];
 }
 
@@ -22,77 +22,41 @@ function drawRuns(chapter) {
     )
     .map((run) => ({ ...run, m: methodOf(chapter, run.c) }))
     .sort((a, b) => (fate(a) === "done") - (fate(b) === "done"));
-  const columns = [
-    {
-      title: "Network",
-      cell: (run) =>
-        el(
-          "button",
-          {
-            type: "button",
-            class: "link",
-            id: `runs-${run.id}`,
-            on: { click: () => go({ run: run.id }, { step: true }) },
-          },
-          run.id,
-        ),
-      by: (run) => run.id,
-    },
-    { title: "Method", cell: (run) => labelOf(chapter, run.c), by: (run) => labelOf(chapter, run.c) },
-    {
-      title: "D",
-      number: true,
-      cell: (run) => dimOf(chapter, run.c) ?? "",
-      by: (run) => dimOf(chapter, run.c),
-    },
-    { title: "Seed", number: true, cell: (run) => run.network.seed ?? "–", by: (run) => run.network.seed },
-    {
-      title: "Status",
-      cell: (run) => el("span", { class: fate(run) === "done" ? "done" : "lost" }, fate(run)),
-      by: fate,
-    },
-    { title: "What it said", cell: (run) => el("span", { class: "message" }, said(run)), by: said },
-    {
-      title: "Measured",
-      number: true,
-      cell: (run) =>
-        `${run.measurements.filter((own) => own.status === "done").length} of ${run.measurements.length}`,
-      by: (run) => run.measurements.length,
-    },
-    {
-      title: "Training (s)",
-      number: true,
-      cell: (run) => short(run.cost.train_seconds || null),
-      by: (run) => run.cost.train_seconds,
-    },
-    {
-      title: "Attempts",
-      number: true,
-      cell: (run) => run.provenance.attempts,
-      by: (run) => run.provenance.attempts,
-    },
-  ];
-  const options = [
-    ["", "all"],
-    ...(statuses.length > 1 ? [["not done", "not done"]] : []),
-    ...statuses.map((own) => [own, own]),
-  ];
+  const options = [["", "all"], ...(statuses.length > 1 ? ["not done"] : []), ...statuses];
+  const columns = runColumns(chapter).filter((own) => own.by !== said || rows.some(said));
   return [
-    el(
-      "div",
-      { class: "head" },
-      el("h2", {}, "Runs"),
-      statuses.length > 1 && choice("status", "Status", options, wanted || ""),
-    ),
+    head("Runs", statuses.length > 1 && choice("status", "Status", options, wanted || "")),
     rows.length
-      ? sortable(
-          "runs-table",
-          `${chapter.name}: every network`,
-          columns.filter((own) => own.title !== "What it said" || rows.some(said)),
-          rows,
-          { limit: 40 },
-        )
+      ? sortable("runs-table", `${chapter.name}: every network`, columns, rows, { limit: 40 })
       : el("p", {}, "None."),
+  ];
+}
+
+function runColumns(chapter) {
+  const opener = (run) => {
+    const open = { click: () => go({ run: run.id }, { step: true }) };
+    return el("button", { type: "button", class: "link", id: `runs-${run.id}`, on: open }, run.id);
+  };
+  const status = (run) => el("span", { class: fate(run) === "done" ? "done" : "lost" }, fate(run));
+  const done = (run) => run.measurements.filter((own) => own.status === "done").length;
+  return [
+    { title: "Network", cell: opener, by: (run) => run.id },
+    { title: "Method", cell: (run) => labelOf(chapter, run.c), by: (run) => labelOf(chapter, run.c) },
+    dimColumn(chapter),
+    column(
+      "Seed",
+      (run) => run.network.seed,
+      (run) => run.network.seed ?? "–",
+    ),
+    { title: "Status", cell: status, by: fate },
+    { title: "What it said", cell: (run) => el("span", { class: "message" }, said(run)), by: said },
+    column("Measured", done, (run) => `${done(run)} of ${run.measurements.length}`),
+    column(
+      "Training (s)",
+      (run) => run.cost.train_seconds,
+      (run) => threeDigits(run.cost.train_seconds || null),
+    ),
+    column("Attempts", (run) => run.provenance.attempts),
   ];
 }
 

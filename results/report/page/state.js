@@ -109,10 +109,19 @@ function filter(name, values, open) {
   );
 }
 
-// A choice that lies in the address, as a labelled list.
+// A choice that lies in the address, as a labelled list of names, or of values and names.
 function choice(name, label, options, current) {
   const id = `choose-${name}`;
-  const list = options.map(([value, text]) => el("option", { value, selected: value === current }, text));
+  const list = options.map((option) => {
+    const [value, text] = Array.isArray(option) ? option : [option, option];
+    return el("option", { value, selected: value === current }, text);
+  });
   const change = (event) => go({ [name]: event.target.value });
-  return el("span", { class: "choice" }, el("label", { for: id }, label), " ", el("select", { id, on: { change } }, list));
+  return el(
+    "span",
+    { class: "choice" },
+    el("label", { for: id }, label),
+    " ",
+    el("select", { id, on: { change } }, list),
+  );
 }

@@ -38,6 +38,7 @@ function drawSuite(chapter, main) {
   );
   const shared = [chapter.name, chapter.methods, chapter.configurations, filters, sorts, chart.width];
   section(main, "summary", [chapter.name, chapter.about, table, filters], () => drawSummary(chapter, table));
+  followed(main);
   if (table) {
     section(
       main,
@@ -128,96 +129,89 @@ const jump = (id, changes) => (event) => {
 // The one table that matters: a row a method and dimension, the chosen figure drawn, others and the costs beside it.
 function drawMain(chapter, table) {
   const tables = figureTables(chapter);
-  const same = tables.filter(
+  const beside = tables.filter(
     (own) => own !== table && own.headline && own.dataset === table.dataset && own.split === table.split,
   );
-  const beside = same.slice(0, 3);
   const costs = ["step_seconds", "peak_bytes_step", "train_seconds"]
     .map((metric) => costTable(chapter, metric))
     .filter(Boolean)
-    .sort((a, b) => measured(chapter, b) - measured(chapter, a))
-    .slice(0, 2);
-  const [factor, unit] = shownUnit(table);
-  const cells = new Map(
-    [table, ...beside, ...costs].map((own) => [own, new Map(own.rows.map((row) => [row.c, row]))]),
-  );
+    .sort((a, b) => measured(chapter, b) - measured(chapter, a));
+  const shown = [table, ...beside.slice(0, 3), ...costs.slice(0, 2)];
+  const cells = new Map(shown.map((own) => [own, new Map(own.rows.map((row) => [row.c, row]))]));
+  const has = (c) => [...cells].some(([own, found]) => !own.cost && found.has(c));
   const rows = chapter.configurations
     .map((own, c) => ({ c, m: own.method }))
-    .filter(
-      (row) =>
-        passesConfiguration(chapter, row.c) &&
-        [...cells].some(([own, found]) => !own.cost && found.has(row.c)),
-    );
-  const value = (own) => (row) => (cells.get(own).get(row.c)?.n ? cells.get(own).get(row.c).mean : null);
-  const scale = intervalScale(
-    rows
-      .map((row) => value(table)(row))
-      .concat(rows.flatMap((row) => cells.get(table).get(row.c)?.seeds || [])),
-    { factor },
-  );
-  const columns = [
-    {
-      title: "Method",
-      cell: (row) =>
-        methodCell(
-          chapter,
-          row.c,
-          cells.get(table).get(row.c)?.apart,
-          state["sort-table"] === null && rows[rows.indexOf(row) - 1]?.m === row.m,
-        ),
-      by: (row) => labelOf(chapter, row.c),
-    },
-    {
-      title: "D",
-      number: true,
-      cell: (row) => dimOf(chapter, row.c) ?? "",
-      by: (row) => dimOf(chapter, row.c),
-    },
+    .filter((row) => passesConfiguration(chapter, row.c) && has(row.c));
+  const isBest = (row) => cells.get(table).get(row.c)?.mark === "*";
+  const names = tables.map((own) => tableName(chapter, own));
+  return [
+    head(
+      "Results",
+      names.length > 1 && choice("figure", "Figure of merit", names, tableName(chapter, table)),
+    ),
+    el("p", { class: "protocol" }, `${table.heading}; ${table.key}`),
+    sortable(
+      "table",
+      `${chapter.name}: ${tableName(chapter, table)}, by method and dimension`,
+      mainColumns(chapter, shown, cells, rows),
+      rows,
+      { rowClass: (row) => (isBest(row) ? "best" : null) },
+    ),
+    table.notes.map(note),
+    note(
+      "Drawn: the mean, its interval, and a tick for each seed; an arrow where it lies beyond the column.",
+    ),
+  ];
+}
+
+// Columns of the main table: `shown` are the chosen table, others and costs, `cells` their rows by configuration.
+function mainColumns(chapter, shown, cells, rows) {
+  const [table, ...others] = shown;
+  const [factor, unit] = shownUnit(table);
+  const cell = (own, row) => cells.get(own).get(row.c);
+  const mean = (own) => (row) => (cell(own, row)?.n ? cell(own, row).mean : null);
+  const methods = rows.filter((row) => !chapter.methods[row.m].reference && mean(table)(row) !== null);
+  const drawn = (methods.length ? methods : rows).flatMap((row) => [
+    mean(table)(row),
+    ...(cell(table, row)?.seeds || []),
+  ]);
+  const scale = intervalScale(drawn, { factor });
+  const isAgain = (row) => state["sort-table"] === null && rows[rows.indexOf(row) - 1]?.m === row.m;
+  return [
+    methodColumn(chapter, (row) => methodCell(chapter, row.c, cell(table, row)?.apart, isAgain(row))),
+    dimColumn(chapter),
     scale && {
       title: `${table.short} (${unit})`,
       axis: scale.axis,
-      cell: (row) => drawnCell(chapter, cells.get(table).get(row.c), scale),
+      cell: (row) => drawnCell(chapter, cell(table, row), scale),
     },
-    {
-      title: "Mean ± 95 %",
-      hint: tableName(chapter, table),
-      number: true,
-      cell: (row) => figureCell(table, cells.get(table).get(row.c)),
-      by: value(table),
-    },
-    ...beside.map((own) => ({
-      title: `${own.short} (${shownUnit(own)[1]})`,
-      hint: own.key,
-      number: true,
-      cell: (row) => figureCell(own, cells.get(own).get(row.c)),
-      by: value(own),
-    })),
-    ...costs.map((own) => ({
-      title: `${COST_NAMES[own.metric]} (${shownUnit(own)[1]})`,
-      hint: own.key,
-      number: true,
-      cell: (row) => costCell(own, cells.get(own).get(row.c)),
-      by: value(own),
-    })),
+    column(
+      "Mean ± 95 %",
+      mean(table),
+      (row) => figureCell(cell(table, row), true),
+      tableName(chapter, table),
+    ),
+    ...others.map((own) =>
+      column(
+        `${own.cost ? COST_NAMES[own.metric] : own.short} (${shownUnit(own)[1]})`,
+        mean(own),
+        (row) => (own.cost ? costCell(own, cell(own, row)) : figureCell(cell(own, row), false)),
+        own.key,
+      ),
+    ),
     { title: "Runs by seed", cell: (row) => runButtons(chapter, row.c) },
   ].filter(Boolean);
-  const caption = `${chapter.name}: ${tableName(chapter, table)}, by method and dimension`;
-  const options = tables.map((own) => [tableName(chapter, own), tableName(chapter, own)]);
-  return [
-    el(
-      "div",
-      { class: "head" },
-      el("h2", {}, "Results"),
-      options.length > 1 && choice("figure", "Figure of merit", options, tableName(chapter, table)),
-    ),
-    el("p", { class: "protocol" }, `${table.heading}; ${table.key}`),
-    sortable("table", caption, columns, rows, {
-      rowClass: (row) => (cells.get(table).get(row.c)?.mark === "*" ? "best" : null),
-    }),
-    table.notes.map((note) => el("p", { class: "note" }, note)),
-    el("p", { class: "note" }, "Drawn: the mean, its interval, and a tick for each seed."),
-  ];
 }
+
+// A column of numbers, which are sorted by `by` and shown as `cell` says.
+const column = (title, by, cell = by, hint = null) => ({ title, number: true, by, cell, hint });
+const methodColumn = (chapter, cell = (row) => methodCell(chapter, row.c)) => ({
+  title: "Method",
+  cell,
+  by: (row) => labelOf(chapter, row.c),
+});
+const dimColumn = (chapter, dim = (row) => dimOf(chapter, row.c)) =>
+  column("D", dim, (row) => dim(row) ?? "");
 
 // `again`: the row above is of the same method.
 const methodCell = (chapter, c, apart, again) => [
@@ -233,16 +227,20 @@ function drawnCell(chapter, row, scale) {
     : "";
 }
 
-function figureCell(table, row) {
+// A figure with its mark; what became of runs that failed in words, or, in columns beside, as a cross.
+function figureCell(row, inWords) {
   if (!row) return el("span", { class: "absent" }, "–");
   const meaning = { "*": "best of its column", "†": "no test tells it from the best" }[row.mark];
+  const said =
+    inWords || row.n ? row.failures : el("abbr", { title: row.failures }, "✕", unseen(row.failures));
   return [
-    row.n > 0 && el("span", { class: row.mark ? "marked" : null }, row.text.replace("-", "−")),
-    row.mark &&
-      el("abbr", { title: meaning }, ` ${row.mark}`, el("span", { class: "unseen" }, ` ${meaning}`)),
-    row.failures && el("span", { class: "lost" }, row.n ? " " : "", row.failures),
+    row.n > 0 && el("span", { class: row.mark === "*" ? "marked" : null }, row.text.replace("-", "−")),
+    row.mark && el("abbr", { title: meaning }, ` ${row.mark}`, unseen(` ${meaning}`)),
+    (inWords || !row.n) && row.failures && el("span", { class: "lost" }, row.n ? " " : "", said),
   ];
 }
+
+const unseen = (text) => el("span", { class: "unseen" }, text);
 
 function costCell(table, row) {
   return row?.n ? threeDigits(row.mean * shownUnit(table)[0]) : el("span", { class: "absent" }, "–");
@@ -277,7 +275,7 @@ function drawOverDimension(chapter, table) {
   const found = overD(chapter, rows, factor);
   if (!found.isOver) return null;
   const finding = bestFinding(chapter, table, rows);
-  const note = found.lost ? " ✕ at the foot: no run came to its end." : "";
+  const note = found.series.some((own) => own.lost.length) ? " ✕ at the foot: no run came to its end." : "";
   const drawing = chart({
     finding,
     x: { label: "Embedding dimension D", log: true, ticks: found.dims },
@@ -293,7 +291,7 @@ function drawOverDimension(chapter, table) {
   if (!drawing) return null;
   return [
     el("h2", {}, "Over the embedding dimension"),
-    figure(drawing, [el("span", { class: "of" }, `${tableName(chapter, table)}. `), finding]),
+    figure(drawing, findingOf(tableName(chapter, table), finding)),
     el(
       "p",
       { class: "note" },
@@ -302,41 +300,46 @@ function drawOverDimension(chapter, table) {
   ];
 }
 
+// The series of rows over D: of many methods the best, and where no run of one came to its end, `lost`.
 function overD(chapter, rows, factor, { most = 10 } = {}) {
-  const dims = unique(rows.map((row) => dimOf(chapter, row.c)).filter(known)).sort((a, b) => a - b);
-  const methods = unique(
-    rows.filter((row) => known(dimOf(chapter, row.c))).map((row) => methodOf(chapter, row.c)),
-  );
+  const over = rows.filter((row) => known(dimOf(chapter, row.c)));
+  const of = (method) => over.filter((row) => methodOf(chapter, row.c) === method);
   const top = (method) =>
     Math.max(
-      ...rows.filter((row) => methodOf(chapter, row.c) === method && row.n).map((row) => row.mean),
       -Infinity,
+      ...of(method)
+        .filter((row) => row.n)
+        .map((row) => row.mean),
     );
+  const methods = unique(over.map((row) => methodOf(chapter, row.c)));
   const kept = methods.length > most ? [...methods].sort((a, b) => top(b) - top(a)).slice(0, most) : methods;
-  let lost = false;
+  const scaled = (value) => (known(value) ? value * factor : null);
+  const point = (row) => ({
+    x: dimOf(chapter, row.c),
+    y: scaled(row.mean),
+    low: scaled(row.low),
+    high: scaled(row.high),
+    seeds: row.seeds.map(scaled),
+    title: `${nameWithDim(chapter, row.c)}: ${row.text}`,
+  });
   const series = kept.map((method, place) => ({
     name: chapter.methods[method].label,
     m: method,
     ...look(chapter, method),
     shift: 7 * (place - (kept.length - 1) / 2) * Math.min(1, 8 / kept.length),
-    points: rows
-      .filter((row) => methodOf(chapter, row.c) === method && row.n)
-      .map((row) => ({
-        x: dimOf(chapter, row.c),
-        y: row.mean * factor,
-        low: known(row.low) ? row.low * factor : null,
-        high: known(row.high) ? row.high * factor : null,
-        seeds: row.seeds.map((seed) => seed * factor),
-        title: `${chapter.methods[method].label}, D = ${dimOf(chapter, row.c)}: ${row.text}`,
-      }))
+    points: of(method)
+      .filter((row) => row.n)
+      .map(point)
       .sort((a, b) => a.x - b.x),
+    lost: of(method)
+      .filter((row) => !row.n)
+      .map((row) => dimOf(chapter, row.c)),
   }));
-  for (const row of rows.filter((row) => known(dimOf(chapter, row.c)) && !row.n))
-    lost = lost || kept.includes(methodOf(chapter, row.c));
   const levels = rows
     .filter((row) => !known(dimOf(chapter, row.c)) && row.n)
     .map((row) => ({ name: labelOf(chapter, row.c), y: row.mean * factor }));
-  return { dims, series, levels, lost, isOver: series.some((own) => own.points.length > 1) };
+  const dims = ascending(over.map((row) => dimOf(chapter, row.c)));
+  return { dims, series, levels, isOver: series.some((own) => own.points.length > 1) };
 }
 
 // Room for the means and their intervals, but intervals may not shrink the means to less than half.

@@ -8,6 +8,7 @@ function drawSweep(chapter, main) {
     /^(sort|all)-/.test(name),
   );
   section(main, "summary", [chapter.name, chapter.about], () => drawSweepSummary(chapter));
+  followed(main);
   section(main, "cost", [chapter.name, chapter.points, chart.width, state.scope, state.n], () =>
     drawSweepFigures(chapter),
   );
@@ -52,7 +53,7 @@ function drawSweepFigures(chapter) {
     unique(own.map((point) => point.D)).length >= unique(own.map((point) => point.N)).length
       ? ["D", "N"]
       : ["N", "D"];
-  const values = unique(own.map((point) => point[fixed])).sort((a, b) => a - b);
+  const values = ascending(own.map((point) => point[fixed]));
   const most = values.reduce((a, b) =>
     own.filter((point) => point[fixed] === b).length > own.filter((point) => point[fixed] === a).length
       ? b
@@ -85,9 +86,7 @@ function drawSweepFigures(chapter) {
     ),
     el("div", { class: "panels" }, panels),
     tradeoff && [el("h3", {}, "Trade-off"), tradeoff],
-    el(
-      "p",
-      { class: "note" },
+    note(
       `${SCOPES[scope]}, ${fixed} = ${value}, ${own[0].precision}; medians. Thin: others' implementations of the same. Axes are logarithmic.`,
     ),
   ];
@@ -120,7 +119,7 @@ function sweepSeries(chapter, points, across, up) {
 }
 
 function sweepPanel(chapter, points, swept, what) {
-  const ticks = unique(points.map((point) => point[swept])).sort((a, b) => a - b);
+  const ticks = ascending(points.map((point) => point[swept]));
   if (ticks.length < 2) return null;
   const series = sweepSeries(chapter, points, swept, what);
   const last = points

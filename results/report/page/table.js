@@ -80,10 +80,7 @@ function plainTable(id, table) {
     return { title, number, cell: (row) => row.cells[place], by: number ? value : (row) => row.cells[place] };
   });
   const rows = table.rows.map((cells) => ({ cells }));
-  return [
-    sortable(id, table.title, columns, rows),
-    table.notes.map((note) => el("p", { class: "note" }, note)),
-  ];
+  return [sortable(id, table.title, columns, rows), table.notes.map(note)];
 }
 
 // The axis above a column of drawn intervals: its ends, and a line at `zero` where it has one.
@@ -96,42 +93,35 @@ function intervalScale(values, { zero = null, factor = 1, width = 150 } = {}) {
   ];
   const room = (high - low) * 0.06 || Math.abs(high) * 0.05 || 1;
   [low, high] = [low - room, high + room];
+  const isInside = (value) => value >= low && value <= high;
   const x = (value) => Math.max(0, Math.min(width, (width * (value - low)) / (high - low)));
-  const ticks = niceTicks(low * factor, high * factor, width / 50).map((tick) => tick / factor);
+  const ticks = niceTicks(low * factor, high * factor, width / 40).map((tick) => tick / factor);
   const marks = ticks.map((tick) => [
-    svg("line", { x1: x(tick), x2: x(tick), y1: 11, y2: 15, class: "axis" }),
-    svg("text", { x: x(tick), y: 9, "text-anchor": "middle" }, short(tick * factor)),
+    line(x(tick), 11, x(tick), 15, "axis"),
+    label(x(tick), 9, "middle", short(tick * factor)),
   ]);
   const axis = svg(
     "svg",
     { viewBox: `0 0 ${width} 16`, width, height: 16, class: "interval-axis", "aria-hidden": "true" },
     marks,
   );
-  return { x, ticks, axis, width, zero };
+  return { x, ticks, axis, width, zero, isInside, high };
 }
 
 // One cell: for each mark its interval, its mean and its seeds. The figures stand in the next column, as text.
 function intervalCell(scale, marks, height = 18) {
-  const lines = scale.ticks.map((tick) =>
-    svg("line", { x1: scale.x(tick), x2: scale.x(tick), y1: 0, y2: height, class: "grid" }),
-  );
-  if (scale.zero !== null)
-    lines.push(
-      svg("line", { x1: scale.x(scale.zero), x2: scale.x(scale.zero), y1: 0, y2: height, class: "zero" }),
-    );
+  const lines = scale.ticks.map((tick) => line(scale.x(tick), 0, scale.x(tick), height, "grid"));
+  if (scale.zero !== null) lines.push(line(scale.x(scale.zero), 0, scale.x(scale.zero), height, "zero"));
   const drawn = marks.map((mark, place) => {
     const y = marks.length > 1 ? ((place + 0.5) * height) / marks.length : height / 2;
     return svg(
       "g",
       { class: `m ${mark.look}` },
-      known(mark.low) &&
-        svg("line", { x1: scale.x(mark.low), x2: scale.x(mark.high), y1: y, y2: y, class: "interval" }),
-      (mark.seeds || []).map((seed) =>
-        svg("line", { x1: scale.x(seed), x2: scale.x(seed), y1: y - 4, y2: y + 4, class: "seed" }),
-      ),
+      known(mark.low) && line(scale.x(mark.low), y, scale.x(mark.high), y, "interval"),
+      (mark.seeds || []).map((seed) => line(scale.x(seed), y - 4, scale.x(seed), y + 4, "seed")),
       svg("path", {
-        d: SYMBOLS[mark.symbol % SYMBOLS.length],
-        transform: `translate(${scale.x(mark.x)} ${y})`,
+        d: scale.isInside(mark.x) ? SYMBOLS[mark.symbol % SYMBOLS.length] : "M0 0L7-4V4Z",
+        transform: `translate(${scale.x(mark.x)} ${y})${mark.x > scale.high ? " scale(-1)" : ""}`,
         class: "mark",
       }),
     );

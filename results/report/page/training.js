@@ -10,7 +10,7 @@ function drawCurves(chapter) {
   const quantity = quantities.includes(state.curve) ? state.curve : quantities[0];
   const own = runs.filter((run) => run.curve.values[quantity]);
   const methods = unique(own.map((run) => methodOf(chapter, run.c)));
-  const dims = unique(own.map((run) => dimOf(chapter, run.c))).sort((a, b) => a - b);
+  const dims = ascending(own.map((run) => dimOf(chapter, run.c)));
   const panels = methods.slice(0, 24).map((method) =>
     curvePanel(
       chapter,
@@ -21,61 +21,58 @@ function drawCurves(chapter) {
     ),
   );
   const words = (name) => name.replace(/_/g, " ");
+  const name = words(quantity);
+  const more = methods.length > 24 ? ` ${methods.length - 24} more methods: choose them above.` : "";
   return [
-    el(
-      "div",
-      { class: "head" },
-      el("h2", {}, "Training"),
+    head(
+      "Training",
       choice(
         "curve",
         "Over steps",
-        quantities.map((name) => [name, words(name)]),
+        quantities.map((own) => [own, words(own)]),
         quantity,
       ),
     ),
     el("div", { class: "panels small" }, panels),
-    el(
-      "p",
-      { class: "note" },
-      `${words(quantity)[0].toUpperCase()}${words(quantity).slice(1)} as it was logged: mean and range over seeds, each method on its own scale. ✕: the last value of a run that diverged.${methods.length > 24 ? ` ${methods.length - 24} more methods: choose them above.` : ""}`,
+    note(
+      `${name[0].toUpperCase()}${name.slice(1)} as it was logged: mean and range over seeds, each method on its own ` +
+        `scale. ✕: the last value of a run that diverged.${more}`,
     ),
   ];
 }
 
 function curvePanel(chapter, runs, method, quantity, dims) {
   const style = look(chapter, method);
-  const series = unique(runs.map((run) => dimOf(chapter, run.c)))
-    .sort((a, b) => a - b)
-    .map((dim) => {
-      const own = runs.filter((run) => dimOf(chapter, run.c) === dim);
-      const steps = unique(own.flatMap((run) => run.curve.step)).sort((a, b) => a - b);
-      const at_step = own.map(
-        (run) => new Map(run.curve.step.map((step, place) => [step, run.curve.values[quantity][place]])),
-      );
-      const points = steps
-        .map((step) => {
-          const values = at_step.map((values) => values.get(step)).filter(Number.isFinite);
-          const mean = values.reduce((a, b) => a + b, 0) / values.length;
-          return values.length
-            ? { x: step, y: mean, low: Math.min(...values), high: Math.max(...values) }
-            : null;
-        })
-        .filter(Boolean);
-      for (const run of own.filter((run) => run.status === "diverged")) {
-        const place = run.curve.values[quantity].map(Number.isFinite).lastIndexOf(true);
-        if (place >= 0)
-          points.push({ x: run.curve.step[place], y: run.curve.values[quantity][place], cross: true });
-      }
-      points.sort((a, b) => a.x - b.x);
-      return {
-        name: dim ? `D = ${dim}` : "",
-        ...style,
-        dash: DASHES[dims.indexOf(dim) % DASHES.length],
-        points,
-        band: own.length > 1,
-        marks: false,
-      };
-    });
+  const series = ascending(runs.map((run) => dimOf(chapter, run.c))).map((dim) => {
+    const own = runs.filter((run) => dimOf(chapter, run.c) === dim);
+    const steps = ascending(own.flatMap((run) => run.curve.step));
+    const at_step = own.map(
+      (run) => new Map(run.curve.step.map((step, place) => [step, run.curve.values[quantity][place]])),
+    );
+    const points = steps
+      .map((step) => {
+        const values = at_step.map((values) => values.get(step)).filter(Number.isFinite);
+        const mean = values.reduce((a, b) => a + b, 0) / values.length;
+        return values.length
+          ? { x: step, y: mean, low: Math.min(...values), high: Math.max(...values) }
+          : null;
+      })
+      .filter(Boolean);
+    for (const run of own.filter((run) => run.status === "diverged")) {
+      const place = run.curve.values[quantity].map(Number.isFinite).lastIndexOf(true);
+      if (place >= 0)
+        points.push({ x: run.curve.step[place], y: run.curve.values[quantity][place], cross: true });
+    }
+    points.sort((a, b) => a.x - b.x);
+    return {
+      name: dim ? `D = ${dim}` : "",
+      ...style,
+      dash: DASHES[dims.indexOf(dim) % DASHES.length],
+      points,
+      band: own.length > 1,
+      marks: false,
+    };
+  });
   const told = series.map(
     (own) =>
       `${own.name ? `${own.name}: ` : ""}${short(own.points[0]?.y)} → ${short(own.points[own.points.length - 1]?.y)}`,
