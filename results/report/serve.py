@@ -13,6 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from socketserver import TCPServer
 from threading import Lock
 from typing import Any
 
@@ -36,6 +37,11 @@ class Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.one_at_a_time = Lock()  # warnings are caught for the whole process
         super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        """Without asking DNS for the host's full name, as ``HTTPServer`` does, which may take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     @property
     def url(self) -> str:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from results.cell import CostCell, tables
+from results.cell import CostCell, reference_name, tables
 from results.formats import MIB
 from results.report.tables import plain
 
@@ -44,7 +44,9 @@ def _shape(cell: CostCell) -> tuple[Any, ...]:
 
 
 def _points(cell: CostCell) -> list[dict[str, Any]]:
-    measured = {"spherebench": cell.measured, "textbook": cell.reference, **cell.peers}
+    measured = {"spherebench": cell.measured, **cell.peers}
+    if cell.reference is not None:
+        measured |= {reference_name(cell): cell.reference}
     place = {"D": cell.embedding_dim, "N": cell.batch_size, "precision": cell.precision, "scope": cell.scope}
     return [
         {**place, "by": by, "ms": 1e3 * own.seconds.median, "mib": max(own.peak_bytes, 1) / MIB}

@@ -91,6 +91,7 @@ def tables(
                 "notes": [] if is_cost else remarks(table, found),
                 # The dimensions at which no test tells the best from any other.
                 "unsure": [None if pd.isna(dim) else int(dim) for dim in found.unsure] if found else [],
+                "tested": any(test.test for test in found.tests) if found else False,
                 "rows": _rows(table, own, marks_of(found), common),
             }
         )

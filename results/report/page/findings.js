@@ -5,37 +5,47 @@ const withUnit = (table, row) => `${row.text} ${shownUnit(table)[1]}`;
 
 // The best of each dimension, and whether a test tells it from the others.
 function bestFinding(chapter, table, rows) {
-  const dims = unique(rows.map((row) => chapter.configurations[row.c].D)).sort(
-    (a, b) => (a ?? -1) - (b ?? -1),
-  );
-  const name = (row) => chapter.methods[chapter.configurations[row.c].method].label;
-  const whole = rows.length === table.rows.length;
-  const told = dims
-    .map((dim) => {
-      const here = rows.filter((row) => chapter.configurations[row.c].D === dim && row.n);
-      const methods = here.filter((row) => !chapter.methods[chapter.configurations[row.c].method].reference);
-      if (methods.length < 2) return null;
-      const best = methods.reduce((a, b) => (b.mean > a.mean ? b : a));
-      const doubt = table.unsure.includes(dim)
-        ? "no test tells it from any other"
-        : methods.some((row) => row.mark === "†")
-          ? `no test tells it from ${plural(methods.filter((row) => row.mark === "†").length, "other")}`
-          : best.mark === "*"
-            ? "and every other is told from it"
-            : "";
-      return { dim, best, name: name(best), text: withUnit(table, best), doubt: whole ? doubt : "" };
-    })
-    .filter(Boolean);
-  if (!told.length) return "";
-  const last = told[told.length - 1];
-  const named = unique(told.map((own) => own.name));
-  const start =
-    told.length > 1 && named.length === 1
-      ? `${named[0]} is best at every D shown, at D = ${last.dim} with ${last.text}`
-      : `${at(last.dim)}${last.dim === null ? `${last.name} is best` : `${last.name} is best`}, with ${last.text}`;
-  const others =
-    named.length > 1 ? `; ${listed(told.slice(0, -1).map((own) => `${own.name} at D = ${own.dim}`))}` : "";
-  return unparted(`${start}${last.doubt ? `; ${last.doubt}` : ""}${others}.`);
+  const isMethod = (row) => row.n && !chapter.methods[methodOf(chapter, row.c)].reference;
+  const some = rows.some(isMethod) ? rows.filter(isMethod) : rows.filter((row) => row.n);
+  if (!some.length) return "";
+  const isWhole = rows.length === table.rows.length;
+  const found = ascending(some.map((row) => dimOf(chapter, row.c) ?? 0)).map((dim) => {
+    const here = some.filter((row) => (dimOf(chapter, row.c) ?? 0) === dim);
+    return bestAt(chapter, table, here, dim || null, isWhole);
+  });
+  const last = found[found.length - 1];
+  const isOne = unique(found.map((own) => own.name)).length === 1;
+  const before = found.slice(0, -1).map((own) => `${own.name} (${own.dim ? `D = ${own.dim}` : "no D"})`);
+  const elsewhere = !isOne && before.length < 4 && before.length ? `elsewhere ${before.join(", ")}` : "";
+  const start = last.isAlone
+    ? `${at(last.dim)}${last.name} reaches ${last.text}`
+    : isOne && found.length > 1
+      ? `${last.name} ${last.verb} best at every D shown, at D = ${last.dim} with ${last.text}`
+      : `${at(last.dim)}${last.name} ${last.verb} best, with ${last.text}`;
+  return unparted(`${[start, last.doubt, elsewhere].filter(Boolean).join("; ")}.`);
+}
+
+// Of the rows of one dimension: the best by their means, and what tests say of it, where all are shown.
+function bestAt(chapter, table, rows, dim, isWhole) {
+  const most = highest(rows).mean;
+  const best = rows.filter((row) => row.mean === most);
+  const names = listed(best.map((row) => labelOf(chapter, row.c)));
+  const untold = rows.filter((row) => row.mark === "†").length;
+  const doubt = table.unsure.includes(dim)
+    ? table.tested
+      ? "no test tells it from any other"
+      : "one seed is too few to test"
+    : untold
+      ? `no test tells it from ${plural(untold, "other")}`
+      : best[0].mark && table.tested && "every other is told from it";
+  return {
+    dim,
+    name: best.length > 3 ? `${best.length} methods alike` : names,
+    verb: best.length > 1 ? "are" : "is",
+    isAlone: rows.length === 1,
+    text: withUnit(table, best[0]),
+    doubt: isWhole && rows.length > best.length ? doubt : "",
+  };
 }
 
 // From the smallest to the largest of a quantity over D.
@@ -55,11 +65,11 @@ function growthFinding(chapter, table, rows) {
     .filter((own) => chapter.configurations[own.last.c].D === largest)
     .sort((a, b) => value(a.last) - value(b.last));
   const [least, most] = [there[0], there[there.length - 1]];
-  if (least === most)
-    return `${least.name}: ${short(value(least.first))} to ${short(value(least.last))} ${unit}.`;
-  return unparted(
-    `At D = ${largest} from ${short(value(least.last))} ${unit} (${least.name}) to ${short(value(most.last))} ${unit} (${most.name}), ${short(value(most.last) / value(least.last))} times as much.`,
-  );
+  const [low, high] = [value(least.last), value(most.last)];
+  if (high / low < 1.005)
+    return unparted(`At D = ${largest} ${short(high)} ${unit} for ${least === most ? least.name : "all"}.`);
+  const ends = `from ${short(low)} ${unit} (${least.name}) to ${short(high)} ${unit} (${most.name})`;
+  return unparted(`At D = ${largest} ${ends}, ${short(high / low)} times as much.`);
 }
 
 function differencesFinding(chapter, base, rows) {

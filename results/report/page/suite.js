@@ -99,8 +99,7 @@ function drawSummary(chapter, table) {
       el(
         "p",
         { class: "finding" },
-        el("span", { class: "of" }, `${tableName(chapter, table)}: `),
-        bestFinding(chapter, table, visible(chapter, table.rows)),
+        findingOf(tableName(chapter, table), bestFinding(chapter, table, visible(chapter, table.rows))),
       ),
     el(
       "dl",

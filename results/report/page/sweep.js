@@ -1,6 +1,8 @@
 // A cost sweep's chapter: time, memory and their trade-off of every loss, step or fit, ours beside others, and its tables.
 
 const MEASURED = { ms: "Time (ms)", mib: "Memory (MiB)" };
+// What ours is measured in turns with, by scope.
+const REFERENCES = ["textbook", "scikit-learn"];
 const SCOPES = { loss: "Loss and its gradient", step: "Training step", fit: "Fit in the kernel regime" };
 
 function drawSweep(chapter, main) {
@@ -147,20 +149,18 @@ function sweepPanel(chapter, points, swept, what) {
 
 function sweepTradeoff(chapter, points, swept) {
   if (points.length < 3) return null;
-  const ratios = points
-    .filter((point) => point.by === "textbook")
+  const isSame = (own, other) => ["method", "D", "N"].every((key) => own[key] === other[key]);
+  const references = points.filter((point) => REFERENCES.includes(point.by));
+  const ratios = references
     .map((other) => {
-      const own = points.find(
-        (point) =>
-          point.by === "spherebench" && ["method", "D", "N"].every((key) => point[key] === other[key]),
-      );
+      const own = points.find((point) => point.by === "spherebench" && isSame(point, other));
       return own ? other.ms / own.ms : null;
     })
     .filter(known)
     .sort((a, b) => a - b);
   const finding = ratios.length
-    ? `The textbook form takes ${short(ratios[0])} to ${short(ratios[ratios.length - 1])} times as long as ours.`
-    : `Memory over time, one point a shape, over ${swept}.`;
+    ? `The ${references[0].by} form takes ${short(ratios[0])} to ${short(ratios[ratios.length - 1])} times as long as ours.`
+    : `Memory over time, a point a shape, over ${swept}.`;
   const series = sweepSeries(chapter, points, "ms", "mib");
   return figure(
     chart({

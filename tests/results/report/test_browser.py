@@ -149,6 +149,25 @@ def test_failures_are_shown_as_what_they_are(digits_url: str, open_page: Open) -
     expect(page.locator("#runs-table tbody tr")).to_contain_text("diverged at step 12")
 
 
+def test_a_dimension_of_which_no_run_finished_has_a_cross_at_the_foot_and_words_in_the_table(
+    make_record: Make, write_runs: Write, tmp_path: Path, open_page: Open
+) -> None:
+    records = [make_record(dim=dim) for dim in (64, 256)]
+    folder = write_runs([*records, make_record(dim=1024, status="out-of-memory")])
+    page = open_page(pages.write([folder], tmp_path / "page.html").as_uri())
+    expect(page.locator("#over-dimension svg .lost")).to_have_count(1)
+    expect(page.locator("#table tr", has_text="1024")).to_contain_text("out-of-memory 1/1")
+
+
+def test_methods_differ_without_colour(digits_url: str, open_page: Open) -> None:
+    page = open_page(digits_url)
+    script = "gs => gs.map(g => [g.querySelector('.mark'), g.querySelector('.line')].map(e => e.outerHTML).join())"
+    drawn = page.locator("#over-dimension g[clip-path]").evaluate_all(script)
+    told = [re.findall(r' d="([^"]+)" transform|stroke-dasharray="([^"]*)"', one) for one in drawn]
+    assert len(told) == 6
+    assert len({str(one) for one in told}) == 6
+
+
 def test_hostile_text_is_text(make_record: Make, write_runs: Write, tmp_path: Path, open_page: Open) -> None:
     hostile = """<script>alert(1)</script><img src=x onerror="alert(2)">'"&amp;`${alert(3)}`</script>"""
     made = [make_record(), make_record(seed=1, status="failed", message=hostile, title=hostile)]
