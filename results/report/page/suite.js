@@ -170,10 +170,11 @@ function mainColumns(chapter, shown, cells, rows) {
   const cell = (own, row) => cells.get(own).get(row.c);
   const mean = (own) => (row) => (cell(own, row)?.n ? cell(own, row).mean : null);
   const methods = rows.filter((row) => !chapter.methods[row.m].reference && mean(table)(row) !== null);
-  const drawn = (methods.length ? methods : rows).flatMap((row) => [
-    mean(table)(row),
-    ...(cell(table, row)?.seeds || []),
-  ]);
+  const points = (methods.length ? methods : rows).map((row) => ({
+    y: mean(table)(row),
+    ...cell(table, row),
+  }));
+  const drawn = [...meansFirst(points), ...points.flatMap((point) => point.seeds || [])];
   const scale = intervalScale(drawn, { factor });
   const isAgain = (row) => state["sort-table"] === null && rows[rows.indexOf(row) - 1]?.m === row.m;
   return [
