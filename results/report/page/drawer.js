@@ -2,7 +2,10 @@
 
 function drawDrawer(chapters) {
   const drawer = byId("drawer");
-  const chapter = chapters.find((own) => own.kind === "runs" && own.runs.some((run) => run.id === state.run));
+  // A network may be of several suites: that of the shown one comes first.
+  const chapter = [currentChapter(), ...chapters].find(
+    (own) => own?.kind === "runs" && own.runs.some((run) => run.id === state.run),
+  );
   if (!chapter) {
     if (drawer.open) drawer.close();
     return;
