@@ -17,7 +17,7 @@ from results.collect import tabulate
 from results.record import NETWORK_NAME, PACKED_NAME
 from results.report import curves, runs, sweep, tables
 from results.report.regime import regime
-from results.runs import LeftOut, Records, read_runs, without_repeats
+from results.runs import LeftOut, Records, headlines, read_runs, without_repeats
 from results.summary import summarise
 
 # Suites of candidates come after what was chosen.
@@ -34,12 +34,15 @@ def content(places: Iterable[Path]) -> dict[str, Any]:
         warnings.simplefilter("always", LeftOut)
         sweeps, folders = _told_apart(places)
         suites: dict[str, list[Records]] = defaultdict(list)
+        wanted: dict[str, list[str]] = defaultdict(list)
         for folder in folders:  # one by one: a network may be of two suites
+            first = headlines([folder])
             for records in read_runs([folder]):
                 suites[records.network.suite].append(records)
+                wanted[records.network.suite] += first
         points = curves.points_each(sum(map(len, suites.values())))
         ordered = sorted(suites.items(), key=lambda item: (item[0].endswith(_TUNING), item[0]))
-        chapters = [_suite(name, without_repeats(found), points) for name, found in ordered]
+        chapters = [_suite(name, without_repeats(found), wanted[name], points) for name, found in ordered]
     chapters += [sweep.chapter(name, cells) for name, cells in sweeps.items()]
     left_out = [str(warning.message) for warning in caught]
     return {"version": version("spherebench"), "chapters": chapters, "left_out": list(dict.fromkeys(left_out))}
@@ -70,8 +73,8 @@ def _told_apart(places: Iterable[Path]) -> tuple[dict[str, list[CostCell]], list
     return sweeps, folders
 
 
-def _suite(name: str, found: Sequence[Records], points: int) -> dict[str, Any]:
-    collection = tabulate(found)
+def _suite(name: str, found: Sequence[Records], wanted: Sequence[str], points: int) -> dict[str, Any]:
+    collection = tabulate(found, list(dict.fromkeys(wanted)))
     summary = summarise(collection)
     own = tables.Configurations.of(collection, summary)
     shown, differences = tables.tables(collection, summary, own)

@@ -11,7 +11,17 @@ from results.compare import beside
 from results.formats import Table
 from results.paired import best, tested
 from results.regime_rows import NEIGHBOURS, OVER, largest, less_axes, shots_text
-from results.summary import COSTS, TITLES, configurations, is_reference, metric_title, natural, protocol_columns, select
+from results.summary import (
+    COSTS,
+    TITLES,
+    configurations,
+    headline,
+    is_reference,
+    metric_title,
+    natural,
+    protocol_columns,
+    select,
+)
 from results.tables import difference_text, figure, in_common, marks_of, p_text, remarks, tests_text
 
 _TABLE = ["dataset", "metric", "key"]
@@ -61,7 +71,8 @@ def tables(
     collection: Collection, summary: pd.DataFrame, own: Configurations
 ) -> tuple[list[dict[str, Any]], dict[int, dict[int, Any]]]:
     """A table a data set, metric and protocol, costs among them; and by table and method the differences to it."""
-    chosen = {*select(summary)[_TABLE].itertuples(index=False, name=None)}
+    first = {*headline(summary)[_TABLE].itertuples(index=False, name=None)}
+    chosen = first | {*select(summary)[_TABLE].itertuples(index=False, name=None)}
     probes = {tuple(row): probe for *row, probe in collection.metrics[[*_TABLE, "probe"]].to_numpy()}
     shown: list[dict[str, Any]] = []
     differences: dict[int, dict[int, Any]] = {}
@@ -88,6 +99,7 @@ def tables(
                 "split": protocol.get("split"),
                 "protocol": protocol,
                 "headline": key in chosen,
+                "first": key in first,
                 "notes": [] if is_cost else remarks(table, found),
                 # The dimensions at which no test tells the best from any other.
                 "unsure": [None if pd.isna(dim) else int(dim) for dim in found.unsure] if found else [],

@@ -20,11 +20,12 @@ function tableName(chapter, table) {
     .join("; ");
 }
 
-// The figure of merit that a reader chose, or the first headline one.
+// The figure of merit that a reader chose, or the one that the suite begins with.
 function chosenTable(chapter) {
   const tables = figureTables(chapter);
   return (
     tables.find((table) => tableName(chapter, table) === state.figure) ||
+    tables.find((table) => table.first) ||
     tables.find((table) => table.headline) ||
     tables[0]
   );
