@@ -36,6 +36,7 @@ from importlib import import_module
 from typing import Any
 
 from .base import KernelSSL
+from .chains import CircleNoise, GaussianNoise, recovery
 from .graphs import clique_graph, knn_graph, pair_graph, temporal_graph
 from .kernels import NTK, RBF, Laplacian, OnSphere, Polynomial
 from .quadratic import KernelBarlowTwins, KernelSpectral, KernelVICReg
@@ -53,6 +54,7 @@ ESTIMATORS: dict[str, type[KernelSSL]] = {
 __all__ = ["ESTIMATORS", "KernelBarlowTwins", "KernelSimCLR", "KernelSpectral", "KernelVICReg"]
 __all__ += ["NTK", "RBF", "EmpiricalNTK", "Laplacian", "OnSphere", "Polynomial", "WideReLU"]
 __all__ += ["Affine", "Blur", "Compose", "iter_views", "make_views"]
+__all__ += ["CircleNoise", "GaussianNoise", "recovery"]
 __all__ += ["clique_graph", "knn_graph", "pair_graph", "temporal_graph"]
 
 

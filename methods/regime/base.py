@@ -13,6 +13,7 @@ from sklearn.utils import Tags, check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .eigen import largest_eigenvalue
+from .expectations import Expectations
 from .features import SAMPLERS, Features, Landmarks, exact_features, make_features
 from .graphs import adjacency, with_self_pairs
 from .kernels import resolve_kernel
@@ -42,7 +43,7 @@ def _of_the_solution(name: str, doc: str) -> Any:
 
 
 @dataclass(eq=False, repr=False)  # its fields are the parameters scikit-learn finds, subclasses add theirs
-class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class KernelSSL(Expectations, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators z(x) = W φ(x) of a fixed kernel; see a subclass for its loss."""
 
     n_components: int | None = None

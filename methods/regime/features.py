@@ -115,6 +115,19 @@ def exact_features(kernel: KernelLike, X_ND: np.ndarray) -> tuple[LandmarkFeatur
     return LandmarkFeatures(Landmarks.of(kernel, X_ND, order_N[:rank]), phi_NP[:rank]), phi_NP, order_N
 
 
+def features_behind(source: Landmarks | FourierFeatures, readout_Pd: np.ndarray) -> tuple[Features, np.ndarray]:
+    """Return (features, W (d, p)) of a map z(x) = source.raw(x) readout = Wφ(x), up to landmarks that are redundant.
+
+    Raises ValueError of a precomputed kernel, whose landmarks have no rows to take the kernel between.
+    """
+    if isinstance(source, FourierFeatures):
+        return source, readout_Pd.T
+    if source.rows is None:
+        raise ValueError("the features of a precomputed kernel are not kept: fit on rows with a kernel")
+    features, phi_PR, order_P = exact_features(source.kernel, source.rows)
+    return features, readout_Pd[order_P].T @ phi_PR
+
+
 def make_features(
     basis: str | np.ndarray, kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState
 ) -> Features:

@@ -21,14 +21,19 @@ def clique_graph(groups: np.ndarray) -> sp.csr_array:
 
     Raises ValueError where a label is missing (NaN, NaT, None) or infinite, or labels cannot be compared.
     """
-    labels_N = _labels(groups, "groups")
+    Y_NI = group_indicator(groups)
+    return without_loops(Y_NI @ Y_NI.T)
+
+
+def group_indicator(groups: np.ndarray, n_rows: int | None = None) -> sp.csr_array:
+    """Return Y (N, I), 1 where a row is a view of an image. Raises ValueError as :func:`clique_graph`."""
+    labels_N = _labels(groups, "groups", n_rows)
     try:
         _, image_N = np.unique(labels_N, return_inverse=True)
     except TypeError as error:
         raise ValueError(f"groups has labels that cannot be compared ({error}): give numbers or strings") from error
     rows = np.arange(len(image_N))
-    Y_NI = sp.csr_array((np.ones(len(rows)), (rows, image_N)))
-    return without_loops(Y_NI @ Y_NI.T)
+    return sp.csr_array((np.ones(len(rows)), (rows, image_N)))
 
 
 def pair_graph(pairs: np.ndarray, n_rows: int, weights: np.ndarray | None = None) -> sp.csr_array:
