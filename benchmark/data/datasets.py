@@ -27,6 +27,9 @@ from benchmark.runtime.errors import UserError
 
 DIGITS_TEST_IMAGES = 500
 SPIRALS, SPIRAL_POINTS, SPIRAL_TURNS, SPIRAL_NOISE = 3, 125, 1.0, 0.02
+# Points whose views' positive-pair kernel is known (methods.regime.chains), to train and to test on.
+ON_CIRCLES, ON_CIRCLES_TEST, IN_PLANE = 1000, 2000, 1000
+ARCS = 4
 # Images of imagenet20 in each class, as published; as many of the ones behind the next are for tuning.
 IMAGENET20_PER_CLASS = 260
 
@@ -74,6 +77,7 @@ _IMAGENET = "by hand: DATA_ROOT/imagenet/train/CLASS/*.JPEG and DATA_ROOT/imagen
 _CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 _CIFAR100 = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 _STL10 = (0.441, 0.428, 0.387), (0.268, 0.261, 0.269)
+_GENERATED = "0 (generated)", "nothing to get; for kernel methods", (), ()
 _IN20 = 1000 * IMAGENET20_PER_CLASS
 
 # Mean and standard deviation of the training pixels in [0, 1]: as published, for digits as counted.
@@ -83,6 +87,7 @@ SOURCES = {
         Source("digits", 1297, 500, 10, 8, "0 (scikit-learn's)", "nothing to get", (0.3061,), (0.3764,)),
         Source("mnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.1307,), (0.3081,), "MNIST/raw"),
         Source("fashionmnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.2860,), (0.3530,), "FashionMNIST/raw"),
+        Source("emnist", 124_800, 20_800, 26, 28, "2.3 GB", _DOWNLOAD, (0.1722,), (0.3309,), "EMNIST/raw"),
         Source("cifar10", 50_000, 10_000, 10, 32, "180 MB", _DOWNLOAD, *_CIFAR10, "cifar-10-batches-py"),
         Source(
             "cifar10_train",
@@ -114,7 +119,10 @@ SOURCES = {
             tune_images=_IN20,
             decoded=True,
         ),
-        Source("spirals", 375, 375, 3, 0, "0 (generated)", "nothing to get; for kernel methods", (), ()),
+        Source("spirals", 375, 375, 3, 0, *_GENERATED),
+        Source("circle", ON_CIRCLES, ON_CIRCLES_TEST, ARCS, 0, *_GENERATED),
+        Source("torus", ON_CIRCLES, ON_CIRCLES_TEST, ARCS, 0, *_GENERATED),
+        Source("mnist_plane", IN_PLANE, IN_PLANE, 10, 0, "55 MB", _DOWNLOAD, (), (), "MNIST/raw"),
     )
 }
 
@@ -188,6 +196,49 @@ def _arms(random: np.random.RandomState) -> Points:
     angle = 2 * np.pi * (SPIRAL_TURNS * radius + labels / SPIRALS)
     rows = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return Points(rows + SPIRAL_NOISE * random.randn(*rows.shape), labels)
+
+
+def _on_circles(circles: int, root: Path, download: bool) -> Stored:
+    """Uniform on a product of unit circles, the class an arc of the first; always the same points, as the spirals."""
+    random = np.random.RandomState(0)
+
+    def draw(count: int) -> Points:
+        angles = random.uniform(0, 2 * np.pi, (count, circles))
+        rows = np.stack([np.cos(angles), np.sin(angles)], axis=2).reshape(count, -1)
+        return Points(rows, (angles[:, 0] * ARCS / (2 * np.pi)).astype(np.int64))
+
+    return Stored(draw(ON_CIRCLES), draw(ON_CIRCLES_TEST), ARCS, 0, (), ())
+
+
+def _mnist_plane(root: Path, download: bool) -> Stored:
+    """1,000 training images of MNIST by their two leading principal components, scaled to a total variance of one.
+
+    They are the whole population: the test points are the same.
+    """
+    whole = _official_arrays("mnist", "MNIST", root, download).train
+    assert isinstance(whole, PixelImages)
+    some = whole.subset(stratified(whole.labels, IN_PLANE)[0])
+    pixels = some.pixels.flatten(1).double().numpy() / 255
+    pixels -= pixels.mean(axis=0)
+    _, vectors = np.linalg.eigh(pixels.T @ pixels)
+    rows = pixels @ vectors[:, :-3:-1]
+    # An eigenvector has no sign of its own: the farthest point lies on the positive side.
+    rows *= np.sign(rows[np.abs(rows).argmax(axis=0), [0, 1]])
+    points = Points(rows / np.sqrt(rows.var(axis=0).sum()), some.labels)
+    return Stored(points, points, 10, 0, (), ())
+
+
+def _emnist(root: Path, download: bool) -> Stored:
+    """The split of letters, capital and small as one class, upright: the files hold images on their side."""
+    from torchvision.datasets import EMNIST
+
+    def read(train: bool, download: bool) -> ImageSet:
+        split = EMNIST(root, "letters", train=train, download=download)
+        upright = np.ascontiguousarray(np.asarray(split.data).transpose(0, 2, 1))
+        return PixelImages(channels_first(upright), np.asarray(split.targets, dtype=np.int64) - 1)
+
+    train, test = _found("emnist", root, download, lambda download: (read(True, download), read(False, download)))
+    return _stored("emnist", train, test)
 
 
 def _official_arrays(name: str, torchvision_name: str, root: Path, download: bool) -> Stored:
@@ -361,8 +412,12 @@ def _locked(path: Path, how: int) -> Iterator[None]:
 READERS: dict[str, Callable[[Path, bool], Stored]] = {
     "digits": _digits,
     "spirals": _spirals,
+    "circle": partial(_on_circles, 1),
+    "torus": partial(_on_circles, 2),
+    "mnist_plane": _mnist_plane,
     "mnist": partial(_official_arrays, "mnist", "MNIST"),
     "fashionmnist": partial(_official_arrays, "fashionmnist", "FashionMNIST"),
+    "emnist": _emnist,
     "cifar10": partial(_official_arrays, "cifar10", "CIFAR10"),
     "cifar10_train": _cifar10_train,
     "cifar100": partial(_official_arrays, "cifar100", "CIFAR100"),

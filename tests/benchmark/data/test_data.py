@@ -379,6 +379,7 @@ def test_the_numbers_of_images_are_the_data_sets_own() -> None:
         "digits": (1297, 1297, 500),
         "mnist": (60_000, 60_000, 10_000),
         "fashionmnist": (60_000, 60_000, 10_000),
+        "emnist": (124_800, 124_800, 20_800),
         "cifar10": (50_000, 50_000, 10_000),
         "cifar10_train": (40_000, 40_000, 10_000),
         "cifar100": (50_000, 50_000, 10_000),
@@ -387,6 +388,9 @@ def test_the_numbers_of_images_are_the_data_sets_own() -> None:
         "imagenet": (1_281_167, 1_281_167, 50_000),
         "imagenet20": (260_000, 260_000, 50_000),
         "spirals": (375, 375, 375),
+        "circle": (1000, 1000, 2000),
+        "torus": (1000, 1000, 2000),
+        "mnist_plane": (1000, 1000, 1000),
     }
     found = {name: (own.train_images(), own.labelled_images, own.test_images) for name, own in SOURCES.items()}
     assert found == expected
@@ -399,7 +403,7 @@ def test_the_numbers_of_images_are_the_data_sets_own() -> None:
         "stl10",
         "imagenet20",
     }
-    for name in ("digits", "spirals"):
+    for name in ("digits", "spirals", "circle", "torus"):
         data = read(name, tune_fraction=0.0)
         assert (len(data.train), len(data.labelled), len(data.test)) == expected[name]
 
