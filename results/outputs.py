@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from results import cell, cell_plots, plots
+from results import cell, cell_plots, expectations, plots
 from results.collect import collect
 from results.formats import format_table, join
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, PACKED_NAME, write_atomically
@@ -28,6 +28,7 @@ def write(folder: Path) -> list[Path]:
     summary = summarise(collection)
     costs = summary["metric"].isin(COSTS)
     read = {"accuracy": accuracy(summary) + unfinished(collection), "cost": cost(summary)}
+    read["expectations"] = expectations.table(summary)
     texts = {f"{name}.{suffix}": join(tables, format) for name, tables in read.items() for format, suffix in _READ}
     texts |= {
         "accuracy.csv": format_table(figures(collection, summary[~costs]), "csv"),

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results import regime, regime_width, style
+from results import expectations, ground_truth, regime, regime_width, style
 from results.collect import PROTOCOL, SUBJECT, Collection, short_source
 from results.formats import MIB
 from results.runs import Records
@@ -245,5 +245,7 @@ _KERNEL_FIGURES: dict[str, _Draw] = {
     "neighbourhoods": regime.neighbourhoods,
     "width": regime_width.width,
     "stepwise": regime_width.stepwise,
+    "recovery": ground_truth.recovery,
+    "expectations": expectations.expectations,
     "loss_curves": loss_curves,
 }

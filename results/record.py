@@ -45,7 +45,16 @@ class Metric(Frozen):
     metric: str = Field(description="what is measured: knn_top1, linear_top1, rankme, ...")
     protocol: dict[str, ProtocolValue] = Field(description="how: probe, k, T, split, epoch, ...")
     value: float
-    unit: Literal["fraction", "nats", "dimensions", "squared distance", "relative"] = "fraction"
+    unit: Literal[
+        "fraction",
+        "nats",
+        "dimensions",
+        "squared distance",
+        "squared norm",
+        "correlation",
+        "difference",
+        "relative",
+    ] = "fraction"
     sd: float | None = Field(default=None, description="standard deviation over draws, where the protocol draws")
 
     @computed_field  # type: ignore[prop-decorator]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -101,15 +101,26 @@ class Basis(Spec):
         return self.model_copy(update={"kernel": self.kernel.resolved(), "basis_size": size})
 
 
-class Views(Spec):
-    """Views of images: their number and how they are made."""
+class Several(Spec):
+    """Of several rows an image."""
 
     n_views: int = Field(16, ge=1, description="views of each image, all related to each other")
+
+
+class Views(Several):
+    """Of views of images, and how they are made."""
+
     augmentation: Literal["none", "translation", "rotation", "zoom", "blur", "affine", "mixed"] = "affine"
 
 
 class OnViews(Basis, Views):
     """A base kernel on views."""
+
+
+class OnNoise(Basis, Several):
+    """Of points and noise, whose positive-pair kernel is known: :mod:`methods.regime.chains`."""
+
+    noise: float = Field(gt=0, description="of a view: deviation of the angle on a circle, or of each coordinate")
 
 
 class Ridged(Spec):
@@ -133,6 +144,12 @@ class RelatedViews(OnViews, Ridged):
     relation: Literal["views"] = "views"
 
 
+class RelatedNoise(OnNoise, Ridged):
+    """A loss over points that are one image but for noise."""
+
+    relation: Literal["noise"] = "noise"
+
+
 class RelatedNeighbours(Basis, Ridged):
     """A loss over each row's nearest neighbours."""
 
@@ -147,7 +164,7 @@ class Eigenmaps(Basis):
     extension_ridge: float = Field(0.0, ge=0)
 
 
-Regime = RelatedViews | RelatedNeighbours | Eigenmaps | OnViews | Basis
+Regime = RelatedViews | RelatedNoise | RelatedNeighbours | Eigenmaps | OnViews | OnNoise | Basis
 ALL_KEYS = frozenset(name for kind in get_args(Regime) for name in kind.model_fields)
 
 
@@ -175,8 +192,8 @@ class FittedOnRows(Network):
 
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "kernel"})  # the inner products of its features
     leaves_weights: ClassVar[bool] = True
-    # What ``regime`` holds: of views, and where a graph of neighbours is asked for.
-    regimes: ClassVar[tuple[type[Spec], type[Spec]]]
+    # What ``regime`` holds, by the relation that is asked for.
+    regimes: ClassVar[Mapping[str, type[Spec]]]
 
     def make(self, data: DataSet, job: Job) -> Made:
         """Fit it on the main process; the others wait, and end as it does where somebody asked it to."""
@@ -217,11 +234,20 @@ class KernelNetwork(FittedOnRows):
     regime: Regime
 
     trained: ClassVar[int] = 1  # a closed form sees the data once
+    gives: ClassVar[frozenset[str]] = Network.offers
 
     @property
     def title(self) -> str:
         own = KERNEL_METHODS[self.method]
         return f"{own}, NTK" if self.regime.kernel.name == "ntk" else own
+
+    @property
+    def offers(self) -> frozenset[str]:  # type: ignore[override]  # what it is made of is for its settings to say
+        """Also a ``kernel``, its features' inner products; ``views`` of images, and the ``chain`` that makes them."""
+        regime: Spec = self.regime
+        views = {"views"} if isinstance(regime, Several) else set()
+        chain = {"chain"} if isinstance(regime, OnNoise) else set()
+        return self.gives | {"kernel", *views, *chain}
 
     def resolved(self) -> Self:
         """Raises :class:`SettingError` where more directions are asked for than the basis has."""
@@ -237,8 +263,12 @@ class KernelNetwork(FittedOnRows):
             if isinstance(self.regime, OnViews) and self.regime.augmentation != "none":
                 raise UserError(
                     f"regime.relation: is views, and data.source {data.name} holds points, of which no views are made; "
-                    "give relation neighbours"
+                    "give relation neighbours or noise"
                 )
+        elif isinstance(self.regime, OnNoise):
+            raise UserError(
+                f"regime.relation: is noise, on points, and data.source {data.name} holds images; give relation views"
+            )
         elif data.train.pixels is None:
             raise UserError(f"data.source {data.name}: lies in files; kernel methods need data that is held in memory")
         elif size not in (None, data.train.pixels.shape[-1]):
@@ -246,7 +276,7 @@ class KernelNetwork(FittedOnRows):
         neighbours = getattr(self.regime, "n_neighbors", None)
         if neighbours is not None and neighbours >= len(data.train):
             raise UserError(f"regime.n_neighbors: is {neighbours}, must be below the {len(data.train)} rows")
-        rows = len(data.train) * (self.regime.n_views if isinstance(self.regime, OnViews) else 1)
+        rows = len(data.train) * (self.regime.n_views if isinstance(self.regime, Several) else 1)
         if (dim := getattr(self, "embedding_dim", None)) is not None and dim >= rows:
             raise UserError(f"embedding_dim: is {dim}, must be below the {rows} rows")
 
@@ -271,7 +301,14 @@ class KernelNetwork(FittedOnRows):
             fitted = kernel_maps.KernelMap.of(arrays, kernel_maps.make_kernel(self.regime.kernel))
         except KeyError as error:
             raise UserError(f"{folder / WEIGHTS_NAME}: is damaged: {error} is missing") from error
-        return FrozenKernel(fitted, self.trained, partial(kernel_maps.base_map, self))
+        return FrozenKernel(
+            fitted,
+            self.trained,
+            partial(kernel_maps.base_map, self),
+            seed=self.seed,
+            made=partial(kernel_maps.rows_of, regime=self.regime) if isinstance(self.regime, Several) else None,
+            noise=self.regime.noise if isinstance(self.regime, OnNoise) else None,
+        )
 
 
 class ClosedForm(KernelNetwork):
@@ -280,8 +317,8 @@ class ClosedForm(KernelNetwork):
     method: Literal["kernel_spectral", "kernel_vicreg", "kernel_barlow_twins", "kernel_simclr"]
     loss: dict[str, Any] = Field(default_factory=dict, description="the method's options, resolved")
     embedding_dim: int | None = Field(None, ge=2, description="None: every direction that lowers the loss")
-    regime: RelatedViews | RelatedNeighbours = Field(discriminator="relation")
-    regimes = (RelatedViews, RelatedNeighbours)
+    regime: RelatedViews | RelatedNeighbours | RelatedNoise = Field(discriminator="relation")
+    regimes = {"views": RelatedViews, "neighbours": RelatedNeighbours, "noise": RelatedNoise}
 
     def resolved(self) -> Self:
         """Raises ``ValueError`` for an option that is not the loss's own, or a value that is not allowed."""
@@ -289,7 +326,7 @@ class ClosedForm(KernelNetwork):
             raise SettingError("regime.ridge", "is 0.0, must be positive for kernel_simclr: without it z grows forever")
         if self.method == "kernel_simclr" and self.regime.time is not None:
             raise SettingError("regime.time", f"is {self.regime.time:g}, must be left out for kernel_simclr: see ridge")
-        if isinstance(self.regime, RelatedViews) and self.regime.n_views == 1:
+        if isinstance(self.regime, Several) and self.regime.n_views == 1:
             raise SettingError("regime.n_views", f"is 1, must be 2 or more for {self.method}, which relates views")
         return super().resolved().model_copy(update={"loss": loss_options(self.method, self.loss)})
 
@@ -316,8 +353,8 @@ class KernelPCA(KernelNetwork):
 
     method: Literal["kernel_pca"]
     embedding_dim: int = Field(ge=2)
-    regime: Basis | OnViews
-    regimes = (OnViews, Basis)
+    regime: Basis | OnViews | OnNoise
+    regimes = {"views": OnViews, "neighbours": Basis, "noise": OnNoise}
 
 
 class LaplacianEigenmaps(KernelNetwork):
@@ -326,7 +363,7 @@ class LaplacianEigenmaps(KernelNetwork):
     method: Literal["laplacian_eigenmaps"]
     embedding_dim: int = Field(ge=2)
     regime: Eigenmaps
-    regimes = (Eigenmaps, Eigenmaps)
+    regimes = dict.fromkeys(("views", "neighbours", "noise"), Eigenmaps)
 
 
 class BaseKernel(KernelNetwork):
@@ -334,7 +371,7 @@ class BaseKernel(KernelNetwork):
 
     method: Literal["base_kernel"]
     regime: Basis
-    regimes = (Basis, Basis)
+    regimes = dict.fromkeys(("views", "neighbours", "noise"), Basis)
     trained = 0
 
 
@@ -342,9 +379,9 @@ class AugmentedBaseKernel(KernelNetwork):
     """The base kernel, whose classifiers learn from labelled views: several rows an image, so no features of it."""
 
     method: Literal["base_kernel_augmented"]
-    regime: OnViews
-    regimes = (OnViews, OnViews)
-    offers = frozenset({"rows", "kernel"})
+    regime: OnViews | OnNoise
+    regimes = {"views": OnViews, "neighbours": OnViews, "noise": OnNoise}
+    gives = frozenset({"rows"})
     trained = 0
 
     def resolved(self) -> Self:
@@ -367,6 +404,9 @@ class FrozenKernel(Frozen):
     map: KernelMap
     epochs: int
     base: Callable[[Rows], KernelMap]  # φ on a basis of such rows, for pictures
+    seed: int
+    made: Callable[..., tuple[Rows, NDArray[np.int64]]] | None  # of images and a seed, rows and the image of each
+    noise: float | None  # of these rows, where it is what they are made by
     views: int = 1
     learned_from: Callable[[ImageSet], Rows] = plain_rows
     name: str = "kernel"
@@ -378,10 +418,20 @@ class FrozenKernel(Frozen):
     def bank(self, images: ImageSet) -> Tensor:
         return self._mapped(self.learned_from(images))
 
-    def _mapped(self, rows_ND: Rows) -> Tensor:
+    def views_of(self, images: ImageSet, seed: int) -> tuple[Rows, NDArray[np.int64]]:
+        """(views, image number of each), made as those that it was fitted on."""
+        assert self.made is not None
+        rows_ND, image_N = self.made(images, seed=seed)
+        self._check(rows_ND)
+        return rows_ND, image_N
+
+    def _check(self, rows_ND: Rows) -> None:
         numbers = self.map.input_dim
         if rows_ND.shape[1] != numbers:
             raise UserError(f"its kernel is of rows of {numbers} numbers, these images have {rows_ND.shape[1]}")
+
+    def _mapped(self, rows_ND: Rows) -> Tensor:
+        self._check(rows_ND)
         return torch.from_numpy(self.map.transform(rows_ND))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,17 +24,27 @@ from benchmark.networks.kernel import (
     KernelPCA,
     KernelSpec,
     LaplacianEigenmaps,
-    RelatedViews,
+    OnNoise,
+    RelatedNeighbours,
     Rows,
+    Several,
     Views,
     image_stack,
     plain_rows,
 )
 from benchmark.runtime.seeds import key
 from benchmark.runtime.spec import Spec
-from methods.regime import ESTIMATORS, Affine, Blur, Compose, make_views
+from methods.regime import ESTIMATORS, Affine, Blur, CircleNoise, Compose, GaussianNoise, make_views
 from methods.regime.base import ROWS, RankWarning
-from methods.regime.features import Features, FourierFeatures, Landmarks, exact_features, make_features
+from methods.regime.chains import Chain
+from methods.regime.features import (
+    Features,
+    FourierFeatures,
+    Landmarks,
+    exact_features,
+    features_behind,
+    make_features,
+)
 from methods.regime.graphs import knn_graph, normalised_adjacency
 from methods.regime.kernels import NAMED, Kernel
 from methods.regime.views import Augmentation
@@ -49,8 +60,13 @@ def rows_of(images: ImageSet, regime: Spec, seed: int) -> tuple[Rows, NDArray[np
 
     Of views ``n_views`` of every image, drawn by the seed; without augmentation its copies. Otherwise each image once.
     """
+    views_key = key(seed, "kernel regime", "views")
+    if isinstance(regime, OnNoise):
+        points, random = plain_rows(images), np.random.default_rng(views_key)
+        noisy = [chain_of(points, regime.noise).view(points, random) for _ in range(regime.n_views)]
+        return np.stack(noisy, axis=1).reshape(-1, points.shape[1]), np.repeat(np.arange(len(points)), regime.n_views)
     if not isinstance(regime, Views) or regime.augmentation == "none":
-        rows, copies = plain_rows(images), regime.n_views if isinstance(regime, Views) else 1
+        rows, copies = plain_rows(images), regime.n_views if isinstance(regime, Several) else 1
         return np.repeat(rows, copies, axis=0), np.repeat(np.arange(len(rows)), copies)
     stack = image_stack(images)
     side = stack.shape[1]
@@ -63,7 +79,24 @@ def rows_of(images: ImageSet, regime: Spec, seed: int) -> tuple[Rows, NDArray[np
         "affine": affine,
         "mixed": Compose((affine, blur)),
     }
-    return make_views(stack, known[regime.augmentation], regime.n_views, seed=key(seed, "kernel regime", "views"))
+    return make_views(stack, known[regime.augmentation], regime.n_views, seed=views_key)
+
+
+def chain_of(population: Rows, noise: float) -> Chain:
+    """How views of points are made: points on unit circles are turned, others are moved.
+
+    The second kind is of these images only, so that what its views agree on is known from all of them.
+    """
+    circles, odd = divmod(population.shape[1], 2)
+    if not odd and np.allclose((population.reshape(-1, circles, 2) ** 2).sum(axis=2), 1):
+        return CircleNoise(noise, circles)
+    return _gaussian_noise(noise, population.tobytes(), population.shape[1])
+
+
+@lru_cache(maxsize=8)
+def _gaussian_noise(noise: float, population: bytes, columns: int) -> GaussianNoise:
+    """Kept, since its integrals take seconds and are the same for every network of a suite."""
+    return GaussianNoise(noise, np.frombuffer(population).reshape(-1, columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +126,10 @@ class KernelMap:
             return len(self.source.frequencies)
         assert self.source.rows is not None
         return self.source.rows.shape[1]
+
+    def in_features(self) -> tuple[Features, Rows]:
+        """Return (features φ, W (d, p)): the map is Wφ(x) − c."""
+        return features_behind(self.source, self.readout)
 
     def transform(self, rows_ND: Rows) -> Rows:
         """Return z (N, d)."""
@@ -171,10 +208,10 @@ def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) 
     with warnings.catch_warnings():
         if regime.ridge > 0:  # how many of ``embedding_dim`` directions lower the loss is then the ridge's to say
             warnings.simplefilter("ignore", RankWarning)
-        if isinstance(regime, RelatedViews):
-            learner.fit(rows_ND, groups=image_N)
-        else:
+        if isinstance(regime, RelatedNeighbours):
             learner.fit(rows_ND, graph=knn_graph(rows_ND, regime.n_neighbors))
+        else:
+            learner.fit(rows_ND, groups=image_N)
     source, readout_Pd, shift_d = learner.linear_map()
     return KernelMap(source, np.ascontiguousarray(readout_Pd), shift_d)
 

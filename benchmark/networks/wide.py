@@ -74,7 +74,7 @@ class WideNetwork(FittedOnRows):
     descent: Descent = Descent()
 
     offers: ClassVar[frozenset[str]] = FittedOnRows.offers | {"tangent"}
-    regimes = (RidgedViews, RidgedViews)
+    regimes = {"views": RidgedViews, "neighbours": RidgedViews}
 
     @property
     def title(self) -> str:

@@ -150,8 +150,10 @@ def _regime(kind: type[FittedOnRows], own: Settings) -> Spec:
     if "regime" not in own:
         raise SettingError("regime", f"must be given for {own['method']}")
     given: Settings = own["regime"]
-    of_views, of_neighbours = kind.regimes
-    schema = of_neighbours if given.get("relation") == "neighbours" else of_views
+    relation = given.get("relation", "views")
+    if str(relation) not in kind.regimes:
+        raise SettingError("regime.relation", f"is {relation!r}, must be one of {', '.join(kind.regimes)}")
+    schema = kind.regimes[relation]
     if "n_neighbors" in schema.model_fields and given.get("n_neighbors") is None:
         raise SettingError("regime.n_neighbors", "must be given for a graph of neighbours")
     return validated(schema, {name: value for name, value in given.items() if name in schema.model_fields}, "regime")

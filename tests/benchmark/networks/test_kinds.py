@@ -414,6 +414,7 @@ def test_what_kinds_offer_is_what_probes_need() -> None:
     assert offered["vicreg"] == {"features", "rows", "embedding", "backbone"}
     assert offered["untrained"] == {"features", "rows", "backbone"}
     assert offered["raw_pixels"] == {"features", "rows"}
-    assert offered["kernel_pca"] == {"features", "rows", "kernel"}
-    assert offered["base_kernel_augmented"] == {"rows", "kernel"}
+    assert offered["kernel_pca"] == {"features", "rows", "kernel", "views"}
+    assert offered["base_kernel_augmented"] == {"rows", "kernel", "views"}
+    assert offered["base_kernel"] == {"features", "rows", "kernel"}
     assert get_args(Execution.model_fields["keep"].annotation) == ("encoder", "backbone", "none")

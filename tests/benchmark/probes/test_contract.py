@@ -45,8 +45,8 @@ FLOAT_ERROR = 1e-4
 
 
 def network_for(probe: type[Probe]) -> Network:
-    """Of the three that follow, the first that offers what the probe needs."""
-    return next(network for network in (encoder(), kernel(), wide()) if probe.needs <= network.offers)
+    """Of those that follow, the first that offers what the probe needs."""
+    return next(network for network in (encoder(), kernel(), wide(), noisy()) if probe.needs <= network.offers)
 
 
 def encoder() -> Network:
@@ -86,6 +86,17 @@ def wide() -> Network:
         "regime": {"n_views": 2},
         "mlp": {"width": 16},
         "descent": {"steps": 30},
+    }
+    return compose(settings, lambda data: data).network
+
+
+def noisy() -> Network:
+    """A closed form on noisy views, of which the ground truth is known."""
+    settings = {
+        "method": "kernel_spectral",
+        "embedding_dim": 2,
+        "data": {"source": "circle", "tune_fraction": 0.0, "limit": 40},
+        "regime": {"relation": "noise", "noise": 0.3, "n_views": 2, "basis_size": 20},
     }
     return compose(settings, lambda data: data).network
 
@@ -131,7 +142,7 @@ def figures(record: MeasurementRecord) -> Any:
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders of the networks, never measured in."""
     folder = tmp_path_factory.mktemp("networks")
-    for network in (encoder(), kernel(), wide()):
+    for network in (encoder(), kernel(), wide(), noisy()):
         make(network, folder / network.id)
     return folder
 
@@ -241,7 +252,7 @@ def test_it_can_be_asked_for_in_a_suite_and_only_where_it_is_for_the_network(nam
     assert kind.name == name
     assert not RESERVED & kind.model_fields.keys()
     assert kind.model_fields.keys() <= evaluation_schema().model_fields.keys()
-    for network in (encoder(), kernel(), wide()):
+    for network in (encoder(), kernel(), wide(), noisy()):
         data = network.data  # type: ignore[attr-defined]
         asked = measurements({"probes": [name]}, network, data)
         expected = [Measurement(probe=kind(), data=data)] if kind.needs <= network.offers else []
@@ -262,7 +273,7 @@ def test_two_probes_of_one_name_are_refused() -> None:
 
 
 def test_a_probe_that_is_not_known_is_told_of() -> None:
-    with pytest.raises(ValueError, match="probe 'zoom' is not known; there are clustering, "):
+    with pytest.raises(ValueError, match="probe 'zoom' is not known; there are agreement, "):
         Measurement.parse({**measurement_of("knn").settings(), "probe": "zoom"})
 
 
