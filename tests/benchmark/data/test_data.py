@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
-from benchmark.data import DataSet, DataSpec, Points, datasets_table, load
+from benchmark.data import DataSet, DataSpec, Points, datasets, datasets_table, load
 from benchmark.data.datasets import SOURCES, check_source, ranks_in_class
 from benchmark.data.folders import class_folders
 from benchmark.data.images import statistics, stratified
@@ -119,6 +119,16 @@ def test_mnist_and_fashionmnist_are_read(source: str, folder: str, tmp_path: Pat
     assert np.array_equal(data.test.labels, labels)
 
 
+def test_emnists_letters_are_upright_and_counted_from_zero(tmp_path: Path) -> None:
+    layouts.write_emnist(tmp_path)
+    data = read("emnist", tmp_path)
+    images, labels = layouts.pictures(28, 4, colour=False)
+    assert shape(data) == (108, 108, 12, 40)
+    assert (data.classes, data.channels, data.image_size) == (26, 1, 28)
+    assert torch.equal(data.test.pixels[:, 0], torch.from_numpy(images))
+    assert np.array_equal(data.test.labels, labels)
+
+
 @pytest.mark.parametrize(("source", "classes"), [("cifar10", 10), ("cifar100", 100)])
 def test_cifar_is_read(source: str, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layouts.write_cifar(tmp_path, monkeypatch, classes)
@@ -204,7 +214,7 @@ def test_images_are_ranked_within_their_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["mnist", "fashionmnist", "cifar10", "cifar10_train", "cifar100", "stl10", "imagenette"]
+    "source", ["mnist", "fashionmnist", "emnist", "cifar10", "cifar10_train", "cifar100", "stl10", "imagenette"]
 )
 def test_a_missing_data_set_says_where_it_looked_and_how_to_get_it(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
@@ -363,6 +373,33 @@ def test_spirals_are_points_always_the_same_on_three_arms() -> None:
     assert np.abs(first @ turn - second).max() < 0.15
     with pytest.raises(UserError, match="points have no images"):
         data.train.image(0)
+
+
+@pytest.mark.parametrize(("source", "circles"), [("circle", 1), ("torus", 2)])
+def test_points_on_circles_are_always_the_same_uniform_ones(source: str, circles: int) -> None:
+    data, again = read(source, tune_fraction=0.0), read(source, tune_fraction=0.0)
+    np.testing.assert_array_equal(data.train.rows, again.train.rows)
+    assert data.train.rows.shape == (1000, 2 * circles)
+    np.testing.assert_allclose((data.test.rows.reshape(2000, circles, 2) ** 2).sum(axis=2), 1)
+    assert np.abs(data.test.rows.mean(axis=0)).max() < 0.05
+    assert (np.bincount(data.test.labels) > 450).all()
+    first = np.arctan2(data.train.rows[:, 1], data.train.rows[:, 0]) % (2 * np.pi)
+    np.testing.assert_array_equal(data.train.labels, first // (np.pi / 2))
+
+
+def test_mnists_plane_holds_its_images_by_their_leading_components(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "IN_PLANE", 60)
+    layouts.write_mnist(tmp_path)
+    data = read("mnist_plane", tmp_path, tune_fraction=0.0)
+    np.testing.assert_array_equal(data.train.rows, data.test.rows)
+    pixels, labels = layouts.pictures(28, 12, colour=False)
+    some, _ = stratified(labels, 60)
+    np.testing.assert_array_equal(data.train.labels, labels[some])
+    centred = pixels[some].reshape(60, -1) / 255 - (pixels[some].reshape(60, -1) / 255).mean(axis=0)
+    sigma = np.linalg.svd(centred, compute_uv=False)[:2]
+    np.testing.assert_allclose(np.linalg.svd(data.train.rows, compute_uv=False), sigma / np.hypot(*sigma) * 60**0.5)
 
 
 def test_an_unknown_source_lists_what_there_is() -> None:

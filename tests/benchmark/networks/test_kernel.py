@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from benchmark.cli import Commands
-from benchmark.data import DataSet, DataSpec, ImageSet, load
+from benchmark.data import DataSet, DataSpec, ImageSet, Points, load
 from benchmark.networks import kernel_maps
 from benchmark.networks.base import WEIGHTS_NAME, Job, Network
 from benchmark.networks.kernel import (
@@ -24,6 +24,7 @@ from benchmark.networks.kernel import (
     FrozenKernel,
     KernelNetwork,
     KernelSpec,
+    OnNoise,
     OnViews,
     kernel_methods_table,
     plain_rows,
@@ -147,6 +148,33 @@ def test_a_relation_of_neighbours_has_neighbours_and_no_views(suite_file: Path) 
     pca = network(suite_file, "kernel_pca", "regime.relation=neighbours")
     assert set(pca.model_dump()["regime"]) == {"kernel", "basis", "basis_size"}
     assert parse_network(pca.model_dump(mode="json")) == pca
+
+
+def test_a_relation_of_noise_has_noise_and_no_augmentation(suite_file: Path) -> None:
+    noisy = ("regime.relation=noise", "regime.noise=0.3", "data.source=circle", "data.tune_fraction=0.0")
+    plain = network(suite_file, "kernel_spectral", *noisy)
+    regime = plain.model_dump()["regime"]
+    assert (regime["noise"], regime["n_views"]) == (0.3, 4)
+    assert not {"n_neighbors", "augmentation"} & regime.keys()
+    assert plain.offers == {"features", "rows", "kernel", "views", "chain"}
+    for method in KERNEL_METHODS:
+        made = network(suite_file, method, *noisy)
+        assert parse_network(made.model_dump(mode="json")) == made
+    with pytest.raises(UserError, match=r"regime\.noise: "):
+        network(suite_file, "kernel_spectral", "regime.relation=noise")
+
+
+def test_noise_turns_points_on_circles_and_moves_others(data: DataSet) -> None:
+    torus = load(DataSpec(source="torus", tune_fraction=0.0, limit=50), Path("nowhere")).train
+    rows, image_N = rows_of(torus, OnNoise(n_views=3, noise=0.1), 0)
+    np.testing.assert_allclose((rows.reshape(150, 2, 2) ** 2).sum(axis=2), 1)
+    np.testing.assert_array_equal(image_N, np.repeat(np.arange(50), 3))
+    seen, still = (np.arctan2(own[:, 1::2], own[:, ::2]) for own in (rows, plain_rows(torus)[image_N]))
+    deviations = np.angle(np.exp(1j * (seen - still))).std(axis=0)
+    np.testing.assert_allclose(deviations, [0.1, 0.2], rtol=0.25)
+    points = Points(np.random.default_rng(0).normal(size=(80, 2)), np.zeros(80, dtype=np.int64))
+    rows, image_N = rows_of(points, OnNoise(n_views=4, noise=0.5), 0)
+    assert (rows - points.rows[image_N]).std() == pytest.approx(0.5, rel=0.1)
 
 
 def test_defaults_that_are_plain_numbers_are_in_the_digest() -> None:
@@ -426,6 +454,13 @@ def test_every_kernel_network_is_measured(measured: Result, suite_file: Path) ->
         ("tiny", ["data.image_size=16"], "kernel methods see the images as they are stored"),
         ("regime_spirals", ["regime.n_neighbors=400"], "regime.n_neighbors: is 400, must be below"),
         ("regime_spirals", ["regime.relation=views"], "regime.relation: is views"),
+        ("tiny", ["regime.relation=friends"], "regime.relation: is 'friends', must be one of views, neighbours, noise"),
+        (
+            "tiny",
+            ["regime.relation=noise", "regime.noise=0.1"],
+            "regime.relation: is noise, on points, and data.source",
+        ),
+        ("regime_chain", ["regime.noise=0"], "regime.noise: is 0, should be greater than 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_nothing_written(
