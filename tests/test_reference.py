@@ -20,6 +20,7 @@ from results.summary import half_width
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 KERNEL_SUITES = (
     *("regime_digits", "regime_mnist", "regime_ridge_rank", "regime_ridge_time", "regime_spirals", "regime_width"),
+    *("regime_chain", "regime_augmentations"),
 )
 
 
@@ -183,6 +184,50 @@ def test_the_right_neighbourhood_untangles_the_spirals() -> None:
         if run["method"] == "kernel_spectral"
     }
     assert spectral[5] > 0.9 > 0.7 > max(spectral[2], spectral[40])
+
+
+def _recovered(source: str, **settings: Any) -> dict[str, list[float]]:
+    """By method, what each seed recovered on fresh views, of the RBF kernel's networks with these settings."""
+    found: dict[str, list[float]] = {}
+    for record, metric in _metrics(_records(load_suite("regime_chain"), REFERENCE / "regime_chain")):
+        run = record.network.network
+        wanted = {"data.source": source, "regime.kernel.name": "rbf", **settings}
+        if matches(metric, "recovery[views=fresh]") and all(lookup(run, key) == value for key, value in wanted.items()):
+            found.setdefault(run["method"], []).append(metric.value)
+    return found
+
+
+@pytest.mark.parametrize("source", ["torus", "mnist_plane"])
+def test_with_more_images_the_spectral_loss_recovers_more_than_the_base_kernel_has(source: str) -> None:
+    for noise in (0.2, 0.4, 0.6):
+        few, more = (_recovered(source, **{"regime.noise": noise, "data.limit": limit}) for limit in (50, 800))
+        for method in ("kernel_spectral", "kernel_vicreg"):
+            assert min(more[method]) > max(few[method]), (method, noise)
+            assert min(more[method]) > max(more["kernel_pca"]), (method, noise)
+
+
+def test_on_the_torus_barlow_twins_finds_what_kernel_pca_finds() -> None:
+    """Four of the six functions, the first harmonics of both circles, however many images there are."""
+    for limit in (200, 800):
+        found = _recovered("torus", **{"regime.noise": 0.4, "data.limit": limit})
+        for method in ("kernel_pca", "kernel_barlow_twins"):
+            assert np.abs(np.array(found[method]) - 4 / 6).max() < 0.03
+
+
+def test_what_views_agree_on_in_fewer_dimensions_has_the_higher_accuracy() -> None:
+    """A finding: over these augmentations the complexity falls as accuracy grows, by an interval that leaves 0 out."""
+    from results.collect import collect
+    from results.expectations import correlations, table
+    from results.formats import join
+    from results.summary import summarise
+
+    folder = REFERENCE / "regime_augmentations"
+    summary = summarise(collect([folder]))
+    found = {(own["title"], own["measure"], own["shots"]): own for own in correlations(summary, "mnist")}
+    for title in ("Kernel spectral contrastive", "Kernel VICReg"):
+        assert found[title, "augmentation_complexity", 1]["high"] < 0
+        assert found[title, "augmentation_complexity", 1]["n"] == 7
+    assert join(table(summary), "md") == (folder / "tables" / "expectations.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
