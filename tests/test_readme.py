@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_the_kernel_regimes_facts_name_tests_and_files_that_are_there() -> None:
     ]
     facts = "".join(path.read_text(encoding="utf-8") for path in tests)
     named = re.findall(r"`(test_\w+)`", text)
-    assert len(named) == 12
+    assert len(named) == 16
     assert [name for name in named if f"def {name}(" not in facts] == []
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (folder / target).exists(), target
@@ -76,12 +77,14 @@ def test_the_kernel_regimes_facts_name_tests_and_files_that_are_there() -> None:
         ("README.md", "## The kernel regime", "regime_digits", 6),
         ("methods/regime/README.md", "## Infinite width", "regime_digits", 4),
         ("methods/regime/README.md", "## On MNIST", "regime_mnist", 10),
+        ("methods/regime/README.md", "## Where the best representation is known", "regime_chain", 10),
+        ("methods/regime/README.md", "## What to expect of an augmentation", "regime_augmentations", 5),
     ],
 )
 def test_the_kernel_regimes_figures_are_the_committed_records(page: str, heading: str, suite: str, count: int) -> None:
     section = (ROOT / page).read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
     table = (ROOT / "results" / "reference" / suite / "tables" / "accuracy.md").read_text(encoding="utf-8")
-    figures = re.findall(r"\d\d\.\d ± \d\.\d", section)
+    figures = re.findall(r"\d\d\.\d ± \d+\.\d", section)
     assert len(figures) == count
     assert [figure for figure in figures if figure not in table] == []
 
@@ -131,3 +134,21 @@ def test_no_page_tells_of_a_gpu_that_nothing_was_run_on() -> None:
     pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "slurm/README.md")}
     told = {"README.md": "No line of this has run on a CUDA device", "slurm/README.md": "It was run on no GPU\nyet"}
     assert {name: sentence in pages[name] for name, sentence in told.items()} == dict.fromkeys(told, not on_gpus)
+
+
+def test_what_is_said_of_augmentations_stands_in_the_committed_tables() -> None:
+    text = (ROOT / "methods" / "regime" / "README.md").read_text(encoding="utf-8")
+    section = " ".join(text.partition("## What to expect of an augmentation")[2].partition("\n## ")[0].split())
+    tables = ROOT / "results" / "reference" / "regime_augmentations" / "tables"
+    correlations = re.findall(r"-0\.\d\d \(\S+ to \S+\d\)", section)
+    assert len(correlations) == 6
+    shown = (tables / "expectations.md").read_text(encoding="utf-8")
+    assert [correlation for correlation in correlations if correlation not in shown] == []
+    with (tables / "accuracy.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] == "kernel_spectral"]
+    measured = {(row["metric"], row["regime.augmentation"], row["regime.n_views"]): float(row["mean"]) for row in rows}
+    for augmentation, told in (("mixed", "94"), ("none", "378")):
+        assert f"κ² = {told}" in section
+        assert f"{measured['augmentation_complexity', augmentation, '8']:.0f}" == told
+    gaps = [f"{measured['invariance_gap', 'mixed', views]:.3f}" for views in ("2", "4", "16")]
+    assert "by {}, {} and {}.".format(*gaps) in section

@@ -27,6 +27,10 @@ random_state : of landmarks, random features and random starts.
 Fitted attributes: ``eigenvalues_``, ``components_`` (W), ``dual_coef_`` and ``landmarks_`` (landmark bases), ``rank_``,
 ``loss_``, ``ridge_``.
 
+``chains`` has views whose best representation is known, to hold an estimator against. What a fitted one says of its
+augmentation without labels is in ``expectations``: ``augmentation_complexity``, ``trace_gap``, ``invariances`` and
+``rkhs_norms``.
+
 Without ridge and rank limit the induced kernel forgets what images have in common, and few-label accuracy falls far
 below the base kernel's: hence the default ridge is not zero. README.md searches β and γ with the views of an image in
 one fold, and says what is theorem and what is finding.
