@@ -55,7 +55,6 @@ KERNEL_METHODS = {
     "kernel_pca": "Kernel PCA",
     "laplacian_eigenmaps": "Laplacian eigenmaps",
 }
-_ENDS = (Interrupted, Diverged)  # of a fit that somebody stopped, or that has no finite value
 _PARAMETERS = {"rbf": {"gamma"}, "laplacian": {"gamma"}, "polynomial": {"gamma", "degree"}, "ntk": {"depth"}}
 
 
@@ -197,7 +196,8 @@ class FittedOnRows(Network):
 
     def make(self, data: DataSet, job: Job) -> Made:
         """Fit it on the main process; the others wait, and end as it does where somebody asked it to."""
-        cost, ended = Cost(), (0, "")
+        cost = Cost()
+        ended: Interrupted | Diverged | None = None
         if job.process.is_main:
             try:
                 with job.requests.at_once():
@@ -205,10 +205,10 @@ class FittedOnRows(Network):
                 with full_disk_told(job.folder):
                     write_atomically(job.folder / WEIGHTS_NAME, save(arrays))
             except (Interrupted, Diverged) as error:
-                ended = (_ENDS.index(type(error)), str(error))
-        cost, (kind, told) = job.process.broadcast((cost, ended))
-        if told:
-            raise _ENDS[kind](told)
+                ended = error
+        cost, ended = job.process.broadcast((cost, ended))
+        if ended is not None:
+            raise ended
         return Made(cost)
 
     def fitted(self, data: DataSet) -> tuple[dict[str, NDArray[Any]], Cost]:

@@ -380,7 +380,7 @@ class Elsewhere(Process):
 
     def broadcast(self, value: Any) -> Any:
         assert value is not None
-        return value[0], "stopped there"
+        return value[0], Interrupted("stopped there")
 
 
 def test_a_process_that_waits_ends_as_the_one_that_fits(suite_file: Path, data: DataSet, tmp_path: Path) -> None:
