@@ -123,18 +123,17 @@ class Crops:
     def __init__(self, subject: Subject, batch_size: int) -> None:
         self._subject, self.batch_size = subject, batch_size
         self._loader = subject.views(subject.data.labelled, PROBE_CROPS, batch_size, drop_last=False)
-        self._labels = torch.from_numpy(subject.data.labelled.labels)
         self.steps_per_epoch = self._loader.steps_per_epoch
 
     def epoch(self, number: int, first_step: int = 0) -> Steps:
         subject, loader, network = self._subject, self._loader, self._subject.network
         assert isinstance(network, FrozenModule)
-        images = zip(loader.indices(number)[first_step:], loader.sizes[first_step:], strict=True)
-        for (view_NCHW,), (rows_N, size) in zip(loader.epoch(number, first_step), images, strict=True):
+        for batch, size in zip(loader.epoch(number, first_step), loader.sizes[first_step:], strict=True):
+            (view_NCHW,) = batch.views
             with subject.frozen():
                 nothing_NF = view_NCHW.new_empty(0, network.feature_dim)
-                x_NF = subject.through(network.module, view_NCHW) if len(rows_N) else nothing_NF
-            yield x_NF, self._labels[rows_N].to(subject.device), size
+                x_NF = subject.through(network.module, view_NCHW) if len(view_NCHW) else nothing_NF
+            yield x_NF, batch.labels.to(subject.device), size
 
 
 def _add_gradients(head: nn.Linear, x_NF: Tensor, labels_N: Tensor, size: int) -> None:

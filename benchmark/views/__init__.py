@@ -4,6 +4,6 @@
 of tensors with a draw of its own for every image.
 """
 
-from benchmark.views.recipes import PROBE_CROPS, RECIPES, Operation, Recipe, recipe
+from benchmark.views.recipes import PROBE_CROPS, RECIPES, Operation, Recipe, View, recipe
 
-__all__ = ["PROBE_CROPS", "RECIPES", "Operation", "Recipe", "recipe"]
+__all__ = ["PROBE_CROPS", "RECIPES", "Operation", "Recipe", "View", "recipe"]

@@ -42,18 +42,38 @@ class Draws:
         return self.uniform(0, 1) < p
 
 
-def view(operations: tuple[recipes.Operation, ...], x_NCHW: Tensor, image_size: int, draws: Draws) -> Tensor:
-    """uint8 images (N, C, H, W) to one float view (N, C, image_size, image_size) in [0, 1]."""
-    x_NCHW = x_NCHW.float().div_(255)
-    for operation in operations:
-        x_NCHW = _apply(operation, x_NCHW, image_size, draws)
-    return x_NCHW
+def views(view: recipes.View, x_NCHW: Tensor, image_size: int, draws: Draws) -> tuple[Tensor, ...]:
+    """uint8 images (N, C, H, W) to float views (N, C, side, side) in [0, 1]: one, or the patches of one."""
+    x_NCHW, whole = x_NCHW.float().div_(255), view.whole(image_size)
+    for operation in view.operations:
+        x_NCHW = _apply(operation, x_NCHW, whole, draws)
+    return (x_NCHW,) if view.patches is None else _patches(view.patches, x_NCHW, view.side(image_size), draws)
+
+
+def _patches(patches: recipes.Patches, x_NCHW: Tensor, side: int, draws: Draws) -> tuple[Tensor, ...]:
+    """``patches.count`` patches (N, C, side, side) of square images."""
+    corners_Nk2 = patch_corners(patches, x_NCHW.shape[-1], side, draws).to(x_NCHW.device, non_blocking=True)
+    images = torch.arange(len(x_NCHW), device=x_NCHW.device).view(-1, 1, 1)
+    within = torch.arange(side, device=x_NCHW.device)
+    return tuple(
+        x_NCHW[images, :, (top_N1 + within).unsqueeze(2), (left_N1 + within).unsqueeze(1)].permute(0, 3, 1, 2)
+        for top_N1, left_N1 in (corners_N2.split(1, dim=1) for corners_N2 in corners_Nk2.unbind(1))
+    )
+
+
+def patch_corners(patches: recipes.Patches, whole: int, side: int, draws: Draws) -> Tensor:
+    """(n, count, 2) top and left of the patches of images of ``whole`` pixels."""
+    grid, jitter = patches.grid, round(patches.jitter * whole / patches.of)
+    cells_Nk = draws.uniform(0, 1, grid**2).argsort(dim=1)[:, : patches.count]
+    moved_Nk2 = draws.uniform(0, jitter + 1, patches.count, 2).floor().clamp_(max=jitter).long()
+    stride = (whole - side - jitter) // (grid - 1)
+    return stride * torch.stack([cells_Nk // grid, cells_Nk % grid], dim=2) + moved_Nk2
 
 
 def _apply(operation: recipes.Operation, x: Tensor, image_size: int, draws: Draws) -> Tensor:
     match operation:
-        case recipes.CentralCrop():
-            return central_crop(x, image_size).clamp_(0, 1)
+        case recipes.CentralCrop(interpolation):
+            return central_crop(x, image_size, interpolation).clamp_(0, 1)
         case recipes.RandomResizedCrop(interpolation=interpolation):
             height, width = x.shape[-2:]
             boxes_N4 = crop_boxes(operation, height, width, draws).to(x.device, non_blocking=True)
@@ -226,7 +246,7 @@ def _cubic(t: Tensor) -> Tensor:
 
 
 def _blur(x_NCHW: Tensor, sigma_N: Tensor, radius: int) -> Tensor:
-    matrix = blur_matrix(sigma_N, x_NCHW.shape[-1], radius)
+    matrix = blur_matrix(sigma_N, x_NCHW.shape[-1], min(radius, x_NCHW.shape[-1] - 1))
     return separable(x_NCHW, matrix, matrix).clamp_(max=1)
 
 

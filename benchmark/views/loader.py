@@ -21,7 +21,16 @@ from benchmark.views import Recipe, batched
 from benchmark.views.batched import central_crop
 from benchmark.views.recipes import Interpolation
 
-Views = tuple[Tensor, ...]
+
+@dataclass(frozen=True)
+class Batch:
+    """V views (n, C, side, side) on the device, float32 and normalised; on the CPU labels (n,) and images' numbers."""
+
+    views: tuple[Tensor, ...]
+    labels: Tensor
+    indices: Tensor
+
+
 # Of every step: its number in the epoch, the global batch's images, and this rank's rows of it.
 Schedule = Sequence[tuple[int, Tensor, slice]]
 
@@ -56,17 +65,19 @@ class ViewLoader:
             check_batch(batch_size, len(images), world_size)
         whole, rest = divmod(len(images), batch_size)
         self.sizes = [batch_size] * whole + ([rest] if rest and not drop_last else [])
+        self._labels = torch.from_numpy(images.labels)
         self._images, self._recipe, self._image_size, self._seed = len(images), recipe, image_size, seed
         self._rank, self._world_size = rank, world_size
         device = torch.device(device)
         self._normalise = _Normalise(mean, std, device)
-        self._nothing = tuple(torch.empty(0, len(mean), image_size, image_size, device=device) for _ in recipe.views)
+        sides = recipe.sides(image_size)
+        self._nothing = tuple(torch.empty(0, len(mean), side, side, device=device) for side in sides)
         self._pixels = None if images.pixels is None else images.pixels.to(device)
         if images.pixels is None:
             # Here, since importing torchvision takes seconds: images in memory do without.
             from benchmark.views.per_image import random_views, transform
 
-            transforms = [transform(operations, image_size) for operations in recipe.views]
+            transforms = [transform(view, image_size) for view in recipe.views]
             self._decoder = _Decoder(partial(random_views, images, transforms, seed), workers, device)
 
     @property
@@ -74,19 +85,16 @@ class ViewLoader:
         """Batches in an epoch."""
         return len(self.sizes)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Views]:
-        """The steps of an epoch from ``first_step`` on: a tuple of V views (n, C, H, W), float32, normalised."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The steps of an epoch from ``first_step`` on."""
         order = list(enumerate(self._order(epoch)))[first_step:]
         schedule = [(step, batch_N, self._rows(len(batch_N))) for step, batch_N in order]
         # A batch may be smaller than the number of ranks: some have none of it.
         mine = [entry for entry in schedule if entry[2].start < entry[2].stop]
         made = self._from_files(epoch, mine) if self._pixels is None else self._in_memory(self._pixels, epoch, mine)
-        for _, _, rows in schedule:
-            yield tuple(map(self._normalise, next(made) if rows.start < rows.stop else self._nothing))
-
-    def indices(self, epoch: int) -> list[Tensor]:
-        """Which images this rank's views of an epoch are of: (n,) a step, on the CPU."""
-        return [batch_N[self._rows(len(batch_N))] for batch_N in self._order(epoch)]
+        for _, batch_N, rows in schedule:
+            views, own_n = next(made) if rows.start < rows.stop else self._nothing, batch_N[rows]
+            yield Batch(tuple(map(self._normalise, views)), self._labels[own_n], own_n)
 
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
         order = torch.randperm(self._images, generator=generator(self._seed, "order", epoch))
@@ -99,10 +107,10 @@ class ViewLoader:
         """Whole batches at once, where the pixels lie; float views in [0, 1]."""
         for step, batch_N, rows in schedule:
             x_NCHW = pixels[batch_N[rows].to(pixels.device, non_blocking=True)]
-            views = []
-            for view, operations in enumerate(self._recipe.views):
-                draws = batched.Draws(generator(self._seed, "view", epoch, step, view), len(batch_N), rows)
-                views.append(batched.view(operations, x_NCHW, self._image_size, draws))
+            views: list[Tensor] = []
+            for number, view in enumerate(self._recipe.views):
+                draws = batched.Draws(generator(self._seed, "view", epoch, step, number), len(batch_N), rows)
+                views += batched.views(view, x_NCHW, self._image_size, draws)
             yield views
 
     def _from_files(self, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:

@@ -1,5 +1,6 @@
 """One image at a time, with torchvision: for images that are decoded from files in the loader's processes."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -13,25 +14,47 @@ from benchmark.views import recipes
 from benchmark.views.batched import central_crop
 
 
-def transform(operations: tuple[recipes.Operation, ...], image_size: int) -> v2.Compose:
-    """uint8 (C, H, W) of any size to uint8 (C, image_size, image_size). Draws from torch's global generator."""
-    return v2.Compose([_torchvision(operation, image_size) for operation in operations])
+def transform(view: recipes.View, image_size: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """uint8 (C, H, W) of any size to uint8 views (C, side, side). Draws from torch's global generator."""
+    whole = view.whole(image_size)
+    operations = v2.Compose([_torchvision(operation, whole) for operation in view.operations])
+    return partial(_views, view.patches, operations, view.side(image_size))
 
 
-def random_views(images: ImageSet, transforms: list[v2.Compose], seed: int, place: tuple[int, int]) -> list[Tensor]:
+def _views(patches: recipes.Patches | None, operations: v2.Compose, side: int, x_CHW: Tensor) -> tuple[Tensor, ...]:
+    made_CHW = operations(x_CHW)
+    if patches is None:
+        return (made_CHW,)
+    whole, grid = made_CHW.shape[-1], patches.grid
+    jitter = round(patches.jitter * whole / patches.of)
+    stride = (whole - side - jitter) // (grid - 1)
+    corners = [
+        (stride * (cell // grid), stride * (cell % grid)) for cell in torch.randperm(grid**2)[: patches.count].tolist()
+    ]
+    moved = torch.randint(jitter + 1, (patches.count, 2)).tolist()
+    return tuple(
+        F.crop(made_CHW, top + down, left + right, side, side)
+        for (top, left), (down, right) in zip(corners, moved, strict=True)
+    )
+
+
+def random_views(
+    images: ImageSet, transforms: list[Callable[[Tensor], tuple[Tensor, ...]]], seed: int, place: tuple[int, int]
+) -> list[Tensor]:
     """(epoch, image) to its views, uint8 (C, H, W) each, drawn by (seed, epoch, image, view)."""
     epoch, index = place
-    image_CHW, views = images.image(index), []
+    image_CHW = images.image(index)
+    views: list[Tensor] = []
     for view, transform in enumerate(transforms):
         with fork_rng(seed, "view", epoch, index, view):
-            views.append(transform(image_CHW))
+            views += transform(image_CHW)
     return views
 
 
 def _torchvision(operation: recipes.Operation, image_size: int) -> object:
     match operation:
-        case recipes.CentralCrop():
-            return partial(central_crop, image_size=image_size)
+        case recipes.CentralCrop(interpolation):
+            return partial(central_crop, image_size=image_size, interpolation=interpolation)
         case recipes.RandomResizedCrop(scale, ratio, interpolation):
             mode = v2.InterpolationMode(interpolation)
             return v2.RandomResizedCrop(image_size, scale, ratio, interpolation=mode, antialias=True)
@@ -53,7 +76,8 @@ def _torchvision(operation: recipes.Operation, image_size: int) -> object:
 
 def _random_blur(x_CHW: Tensor, blur: recipes.GaussianBlur) -> Tensor:
     """One axis after the other: a fifth of the time of torchvision's two-dimensional kernel at 224 pixels."""
-    width, drawn = 2 * blur.radius + 1, torch.empty(1).uniform_(*blur.sigma).item()
+    radius = min(blur.radius, min(x_CHW.shape[-2:]) - 1)
+    width, drawn = 2 * radius + 1, torch.empty(1).uniform_(*blur.sigma).item()
     blurred = x_CHW.float()
     for kernel in ([width, 1], [1, width]):
         blurred = F.gaussian_blur(blurred, kernel, [drawn, drawn])

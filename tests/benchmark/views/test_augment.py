@@ -29,8 +29,11 @@ from benchmark.views.recipes import (
     Interpolation,
     Operation,
     RandomResizedCrop,
+    Recipe,
     Solarize,
+    View,
 )
+from methods import Pairing
 
 SIDE = 24
 
@@ -47,7 +50,7 @@ def draws(size: int, *parts: str | int) -> batch.Draws:
 
 
 def test_the_published_recipes_are_these() -> None:
-    first, second = recipe("vicreg").views
+    first, second = (view.operations for view in recipe("vicreg").views)
     assert (first[4], second[4]) == (GaussianBlur(1.0, (0.1, 2.0)), GaussianBlur(0.1, (0.1, 2.0)))
     assert (first[5], second[5]) == (Solarize(0.0), Solarize(0.2))
     assert first[:4] == second[:4]
@@ -57,9 +60,9 @@ def test_the_published_recipes_are_these() -> None:
         ColourJitter(0.4, 0.4, 0.2, 0.1, 0.8),
     )
     for view in recipe("simclr").views:
-        assert view[2:] == (ColourJitter(0.8, 0.8, 0.8, 0.2, 0.8), Grayscale(0.2), GaussianBlur(0.5))
+        assert view.operations[2:] == (ColourJitter(0.8, 0.8, 0.8, 0.2, 0.8), Grayscale(0.2), GaussianBlur(0.5))
     for view in recipe("auh").views:
-        assert view[2:] == (ColourJitter(0.4, 0.4, 0.4, 0.4, 1.0), Grayscale(0.2))
+        assert view.operations[2:] == (ColourJitter(0.4, 0.4, 0.4, 0.4, 1.0), Grayscale(0.2))
 
 
 def test_an_unknown_recipe_lists_what_there_is() -> None:
@@ -84,7 +87,7 @@ def test_a_crop_is_pillows(interpolation: Interpolation, top: int, left: int, ta
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_a_batched_crop_is_that_of_each_image_by_torchvision(interpolation: Interpolation) -> None:
     operation, images = RandomResizedCrop(interpolation=interpolation), picture(40).repeat(20, 1, 1, 1)
-    views = batch.view((operation,), images, SIDE, draws(20, "crops"))
+    (views,) = batch.views(View((operation,)), images, SIDE, draws(20, "crops"))
     boxes = batch.crop_boxes(operation, 40, 40, draws(20, "crops")).int().tolist()
     mode = InterpolationMode(interpolation)
     expected = torch.stack(
@@ -97,11 +100,11 @@ def test_a_batched_crop_is_that_of_each_image_by_torchvision(interpolation: Inte
 
 
 def test_the_crops_of_the_linear_probe_are_bilinear_and_those_of_pretraining_bicubic() -> None:
-    assert PROBE_CROPS.views == ((RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bilinear"), HorizontalFlip(0.5)),)
-    crops = [
-        step for one in RECIPES.values() for view in one.views for step in view if isinstance(step, RandomResizedCrop)
-    ]
-    assert {crop.interpolation for crop in crops} == {"bicubic"}
+    (probed,) = PROBE_CROPS.views
+    assert probed.operations == (RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bilinear"), HorizontalFlip(0.5))
+    crops = {one.name: view.operations[0] for one in RECIPES.values() for view in one.views}
+    bilinear = {name for name, crop in crops.items() if crop.interpolation == "bilinear"}
+    assert bilinear == {"obow", "swav"}, "as in the published code of SFRIK"
 
 
 @pytest.mark.parametrize("side", [8, 24])
@@ -117,7 +120,7 @@ def test_a_blur_is_torchvisions(sigma: float, side: int) -> None:
 def test_a_blur_axis_by_axis_is_a_blur_up_to_rounding() -> None:
     x_CHW = picture()
     with fork_rng("blur"):
-        blurred = sample.transform((GaussianBlur(1.0, (1.5, 1.5)),), SIDE)(x_CHW)
+        blurred = sample.transform(View((GaussianBlur(1.0, (1.5, 1.5)),)), SIDE)(x_CHW)[0]
     assert int((blurred.int() - F.gaussian_blur(x_CHW, 13, 1.5).int()).abs().max()) <= 1
 
 
@@ -183,12 +186,13 @@ def features(views_NCHW: Tensor) -> Tensor:
     return torch.cat([views_NCHW.double().mean((2, 3)), flat.std(1, keepdim=True), flat @ projections], dim=1)
 
 
-def views_of_both_executors(operations: tuple[Operation, ...], count: int) -> tuple[Tensor, Tensor]:
+def views_of_both_executors(view: View, count: int) -> tuple[Tensor, Tensor]:
+    """The last view of a view's patches."""
     image_CHW = picture()
-    one_by_one = sample.transform(operations, SIDE)
+    one_by_one = sample.transform(view, SIDE)
     with fork_rng("one by one"):
-        first = torch.stack([one_by_one(image_CHW) for _ in range(count)]) / 255
-    second = batch.view(operations, image_CHW.repeat(count, 1, 1, 1), SIDE, draws(count, "at once"))
+        first = torch.stack([one_by_one(image_CHW)[-1] for _ in range(count)]) / 255
+    second = batch.views(view, image_CHW.repeat(count, 1, 1, 1), SIDE, draws(count, "at once"))[-1]
     return first, second
 
 
@@ -207,27 +211,27 @@ def assert_one_distribution(first: Tensor, second: Tensor) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_both_executors_draw_from_one_distribution(operation: Operation) -> None:
-    first, second = views_of_both_executors((operation,), 1500)
+    first, second = views_of_both_executors(View((operation,)), 1500)
     assert_one_distribution(features(first), features(second))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_whole_recipes_agree_between_executors(name: str) -> None:
-    for operations in recipe(name).views:
-        first, second = views_of_both_executors(operations, 500)
+    for view in dict.fromkeys(recipe(name).views):
+        first, second = views_of_both_executors(view, 500)
         assert_one_distribution(features(first), features(second))
 
 
 def test_the_statistical_test_sees_a_small_difference() -> None:
-    first, _ = views_of_both_executors((RandomResizedCrop((0.08, 1)),), 1500)
-    _, second = views_of_both_executors((RandomResizedCrop((0.25, 1)),), 1500)
+    first, _ = views_of_both_executors(View((RandomResizedCrop((0.08, 1)),)), 1500)
+    _, second = views_of_both_executors(View((RandomResizedCrop((0.25, 1)),)), 1500)
     with pytest.raises(AssertionError):
         assert_one_distribution(features(first), features(second))
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_every_image_has_a_draw_of_its_own(operation: Operation) -> None:
-    views = batch.view((operation,), picture().repeat(64, 1, 1, 1), SIDE, draws(64, "own"))
+    (views,) = batch.views(View((operation,)), picture().repeat(64, 1, 1, 1), SIDE, draws(64, "own"))
     distinct = len(views.flatten(1).unique(dim=0))
     assert distinct >= (2 if operation in (HorizontalFlip(), Grayscale(), Solarize(0.2)) else 30)
 
@@ -236,29 +240,30 @@ def test_every_image_has_a_draw_of_its_own(operation: Operation) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_views_have_their_size_and_stay_in_range(name: str, channels: int) -> None:
     images = torch.stack([picture(32, channels)] * 20)[:, :, :, :28]
-    for operations in recipe(name).views:
-        views = batch.view(operations, images, 16, draws(20, name))
-        assert views.shape == (20, channels, 16, 16)
+    made = [one for view in recipe(name).views for one in batch.views(view, images, 16, draws(20, name))]
+    ones = [one for view in recipe(name).views for one in sample.transform(view, 16)(images[0])]
+    assert len(made) == len(ones) == recipe(name).count
+    for views, one, side in zip(made, ones, recipe(name).sides(16), strict=True):
+        assert views.shape == (20, channels, side, side)
         assert 0 <= float(views.min()) <= float(views.max()) <= 1
-        one = sample.transform(operations, 16)(images[0])
-        assert (one.shape, one.dtype) == ((channels, 16, 16), torch.uint8)
+        assert (one.shape, one.dtype) == ((channels, side, side), torch.uint8)
 
 
 def test_rows_of_a_batch_are_the_batch_of_the_rows() -> None:
     images = torch.stack([picture(32)] * 24)
-    for operations in recipe("vicreg").views:
-        whole = batch.view(operations, images, 16, draws(24, "rows"))
+    for view in (*recipe("vicreg").views, recipe("obow").views[-1]):
+        whole = batch.views(view, images, 16, draws(24, "rows"))
         parts = [
-            batch.view(operations, images[rows], 16, batch.Draws(generator("test", "rows"), 24, rows))
+            batch.views(view, images[rows], 16, batch.Draws(generator("test", "rows"), 24, rows))
             for rows in (slice(0, 8), slice(8, 16), slice(16, 24))
         ]
-        assert torch.equal(torch.cat(parts), whole)
+        assert all(torch.equal(torch.cat(part), one) for part, one in zip(zip(*parts, strict=True), whole, strict=True))
 
 
 def test_the_images_are_left_as_they_are() -> None:
     images = torch.stack([picture()] * 8)
     for operation in OPERATIONS:
-        batch.view((operation,), images, SIDE, draws(8, "kept"))
+        batch.views(View((operation,)), images, SIDE, draws(8, "kept"))
     assert torch.equal(images, torch.stack([picture()] * 8))
 
 
@@ -283,5 +288,43 @@ def test_the_central_crop_leaves_an_image_of_the_right_size_alone() -> None:
     assert not torch.equal(found["bicubic"], found["bilinear"])
     assert torch.equal(central_crop(picture(64)[:, :, :48], 32), found["bicubic"])
     expected = found["bicubic"]
-    views = batch.view((CentralCrop(),), picture(64)[None, :, :, :48], 32, draws(1, "centre"))
+    (views,) = batch.views(View((CentralCrop(),)), picture(64)[None, :, :, :48], 32, draws(1, "centre"))
     torch.testing.assert_close(views[0], expected / 255, atol=0.01, rtol=0)
+
+
+def test_patches_are_different_cells_of_a_grid_as_published() -> None:
+    view, images = recipe("obow").views[-1], 300
+    corners = batch.patch_corners(view.patches, 256, 96, draws(images, "patches"))
+    assert corners.shape == (images, 5, 2)
+    cells = corners.div(68, rounding_mode="floor").clamp_(max=2)
+    moved = corners - 68 * cells
+    assert (int(moved.min()), int(moved.max())) == (0, 24)
+    assert len(moved.unique()) == 25
+    numbers = 3 * cells[..., 0] + cells[..., 1]
+    assert all(len(row.unique()) == 5 for row in numbers)
+    assert set(numbers[:, 0].tolist()) == set(range(9))
+    image = torch.arange(256 * 256).remainder(251).to(torch.uint8).view(1, 1, 256, 256).expand(2, 3, -1, -1)
+    cut = batch.views(View((), 96, "small", view.patches), image, 224, draws(2, "cut"))
+    top, left = batch.patch_corners(view.patches, 256, 96, draws(2, "cut"))[1, 3].tolist()
+    torch.testing.assert_close(cut[3][1], image[1, :, top : top + 96, left : left + 96] / 255)
+
+
+def test_multi_crop_recipes_are_these() -> None:
+    assert recipe("obow").sides(224) == (224, 160, 160, 96, 96, 96, 96, 96)
+    assert recipe("swav").sides(224) == (224, 224, 96, 96, 96, 96, 96, 96)
+    assert recipe("lejepa").sides(224) == (224, 224, 98, 98, 98, 98, 98, 98)
+    assert (recipe("obow").pairing, recipe("swav").pairing) == (Pairing.obow(7), Pairing.swav(2, 6))
+    assert recipe("lejepa").pairing == Pairing.centre(2, 6)
+    crops = {name: {view.operations[0].scale for view in recipe(name).views[1:]} for name in ("obow", "swav", "lejepa")}
+    assert crops["obow"] == {(0.08, 0.6), (0.6, 1.0)}
+    assert crops["swav"] == {(0.14, 1.0), (0.05, 0.14)}
+    assert crops["lejepa"] == {(0.3, 1.0), (0.05, 0.3)}
+    assert {view.role for view in recipe("obow").views} == {"original", "large", "small"}
+    for view in recipe("lejepa").views:
+        jitter = ColourJitter(0.4, 0.4, 0.2, 0.1, p=0.8)
+        assert view.operations[1:] == (HorizontalFlip(), jitter, Grayscale(), GaussianBlur(0.5), Solarize(0.2))
+
+
+def test_a_pairing_of_other_views_is_refused() -> None:
+    with pytest.raises(ValueError, match="the pairing is of 8 views, but there are 2"):
+        Recipe("odd", "a test", recipe("vicreg").views, Pairing.obow())
