@@ -35,10 +35,11 @@ print(len(data.train) == 80 and len(data.tune) == 20)
 """,
     "A recipe": """
 import torch
+import numpy as np
 from benchmark.views import batched, recipe
-draws = batched.Draws(torch.Generator().manual_seed(0), 3, slice(0, 3))
 pixels = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
-made = [batched.views(view, pixels, 28, draws)[0].shape for view in recipe("gentle").views]
+todo = [batched.steps(view, np.arange(3), 28, (0,), (16, 16)) for view in recipe("gentle").views]
+made = [batched.views(steps, pixels)[0].shape for steps in todo]
 print(made == [(3, 3, 28, 28), (3, 3, 12, 12)])
 """,
     "A kind of network": """

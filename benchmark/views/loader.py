@@ -1,8 +1,7 @@
 """Batches of views for pretraining, and plain batches for evaluation.
 
-Every draw is keyed by what it is for, so that neither the number of loading processes, nor of ranks, nor a restart in
-mid-epoch changes a view: images in memory by (seed, epoch, step, view) over the global batch, images in files by
-(seed, epoch, image, view).
+Every draw is keyed by what it is for, (seed, epoch, image, view), so that neither the number of loading processes, nor
+of ranks, nor a restart in mid-epoch changes a view.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -70,8 +69,8 @@ class ViewLoader:
         self._rank, self._world_size = rank, world_size
         device = torch.device(device)
         self._normalise = _Normalise(mean, std, device)
-        sides = recipe.sides(image_size)
-        self._nothing = tuple(torch.empty(0, len(mean), side, side, device=device) for side in sides)
+        self._sides = recipe.sides(image_size)
+        self._nothing = self._room(0)
         self._pixels = None if images.pixels is None else images.pixels.to(device)
         if images.pixels is None:
             # Here, since importing torchvision takes seconds: images in memory do without.
@@ -94,7 +93,7 @@ class ViewLoader:
         made = self._from_files(epoch, mine) if self._pixels is None else self._in_memory(self._pixels, epoch, mine)
         for _, batch_N, rows in schedule:
             views, own_n = next(made) if rows.start < rows.stop else self._nothing, batch_N[rows]
-            yield Batch(tuple(map(self._normalise, views)), self._labels[own_n], own_n)
+            yield Batch(views, self._labels[own_n], own_n)
 
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
         order = torch.randperm(self._images, generator=generator(self._seed, "order", epoch))
@@ -103,20 +102,32 @@ class ViewLoader:
     def _rows(self, size: int) -> slice:
         return slice(self._rank * size // self._world_size, (self._rank + 1) * size // self._world_size)
 
-    def _in_memory(self, pixels: Tensor, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
-        """Whole batches at once, where the pixels lie; float views in [0, 1]."""
-        for step, batch_N, rows in schedule:
-            x_NCHW = pixels[batch_N[rows].to(pixels.device, non_blocking=True)]
-            views: list[Tensor] = []
-            for number, view in enumerate(self._recipe.views):
-                draws = batched.Draws(generator(self._seed, "view", epoch, step, number), len(batch_N), rows)
-                views += batched.views(view, x_NCHW, self._image_size, draws)
+    def _in_memory(self, pixels: Tensor, epoch: int, schedule: Schedule) -> Iterator[tuple[Tensor, ...]]:
+        """Whole batches at once, where the pixels lie."""
+        for _, batch_N, rows in schedule:
+            height, width = pixels.shape[-2:]
+            images_n, views = batch_N[rows].numpy(), self._room(len(batch_N[rows]))
+            todo = [
+                batched.steps(view, images_n, self._image_size, (self._seed, "view", epoch, number), (height, width))
+                for number, view in enumerate(self._recipe.views)
+            ]
+            for part in batched.parts(len(images_n), views[0]):
+                (numbers_n,) = batched.sent([images_n[part]], pixels.device)
+                x_NCHW, places = pixels[numbers_n], iter(views)
+                for made in (made for steps in todo for made in batched.views(steps, x_NCHW, part)):
+                    self._normalise(made, next(places)[part])
             yield views
 
-    def _from_files(self, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
-        """Image by image in the loading processes, which send bytes; float views in [0, 1]."""
+    def _room(self, count: int) -> tuple[Tensor, ...]:
+        """Views of so many images, not yet made."""
+        channels, device = self._normalise.channels, self._normalise.device
+        return tuple(torch.empty(count, channels, side, side, device=device) for side in self._sides)
+
+    def _from_files(self, epoch: int, schedule: Schedule) -> Iterator[tuple[Tensor, ...]]:
+        """Image by image in the loading processes, which send bytes."""
         places = ([(epoch, index) for index in batch_N[rows].tolist()] for _, batch_N, rows in schedule)
-        return ([view_NCHW.float().div_(255) for view_NCHW in views] for views in self._decoder.batches(places))
+        for sent in self._decoder.batches(places):
+            yield tuple(self._normalise(view_NCHW.float().div_(255)) for view_NCHW in sent)
 
 
 def check_batch(batch_size: int, images: int, world_size: int) -> None:
@@ -155,19 +166,18 @@ def plain_batches(
 
 
 class _Normalise:
-    """(x - mean) / std by channel, in place. Grey images become colour before a network for that."""
+    """(x - mean) / std by channel, into ``out`` where it is given. Grey becomes colour before a network for that."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.channels, self.device = len(mean), device
         self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
         self._std = torch.tensor(std, device=device).view(-1, 1, 1)
 
-    def __call__(self, x_NCHW: Tensor) -> Tensor:
-        images, wanted = x_NCHW.shape[1], len(self._mean)
-        if images not in (1, wanted):
-            raise UserError(f"the images have {images} channels, the network takes images of {wanted}")
-        if images < wanted:
-            x_NCHW = x_NCHW.expand(-1, wanted, -1, -1).clone()
-        return x_NCHW.sub_(self._mean).div_(self._std)
+    def __call__(self, x_NCHW: Tensor, out: Tensor | None = None) -> Tensor:
+        channels = x_NCHW.shape[1]
+        if channels not in (1, self.channels):
+            raise UserError(f"the images have {channels} channels, the network takes images of {self.channels}")
+        return torch.sub(x_NCHW, self._mean, out=out).div_(self._std)
 
 
 def _plain_image(images: ImageSet, image_size: int, interpolation: Interpolation, index: int) -> tuple[Tensor]:

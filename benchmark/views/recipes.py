@@ -107,12 +107,36 @@ class Patches:
 
 @dataclass(frozen=True)
 class View:
-    """One view of an image: what is done to it, its side in pixels and its role; or patches of one, each a view."""
+    """One view of an image: what is done to it, its side in pixels and its role; or patches of one, each a view.
+
+    Raises ``ValueError`` unless it begins with a crop, and flips, if at all, right after: an image is decoded, cropped,
+    resized and flipped in one place, and the rest is done to whole batches in another. A flip changes places with
+    every operation but the affine one, whose draws are as often to one side as to the other.
+    """
 
     operations: tuple[Operation, ...]
     size: int = SIDE
     role: Role = "large"
     patches: Patches | None = None
+
+    def __post_init__(self) -> None:
+        crop, *others = self.operations or [None]
+        crops = (CentralCrop, RandomResizedCrop)
+        lost = any(isinstance(other, crops) for other in others) or HorizontalFlip in map(type, others[1:])
+        if not isinstance(crop, crops) or lost:
+            raise ValueError(f"a view is a crop, a flip maybe, and other operations, not {self.operations}")
+
+    @property
+    def crop(self) -> CentralCrop | RandomResizedCrop:
+        """Its first operation."""
+        crop = self.operations[0]
+        assert isinstance(crop, CentralCrop | RandomResizedCrop)
+        return crop
+
+    @property
+    def flip(self) -> float:
+        """With what probability it is flipped."""
+        return sum(operation.p for operation in self.operations if isinstance(operation, HorizontalFlip))
 
     @property
     def count(self) -> int:

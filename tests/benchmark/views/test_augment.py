@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstest
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from benchmark.data import PixelImages
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import fork_rng, generator
 from benchmark.views import PROBE_CROPS, RECIPES, recipe
 from benchmark.views import batched as batch
 from benchmark.views import per_image as sample
 from benchmark.views.batched import central_crop
+from benchmark.views.draws import Draws, crop_boxes, patch_corners
+from benchmark.views.loader import ViewLoader
 from benchmark.views.recipes import (
     Affine,
     CentralCrop,
@@ -45,8 +52,16 @@ def picture(side: int = SIDE, channels: int = 3) -> Tensor:
     return (255 * waves[:channels]).round().to(torch.uint8)
 
 
-def draws(size: int, *parts: str | int) -> batch.Draws:
-    return batch.Draws(generator("test", *parts), size, slice(0, size))
+def made(view: View, images: Tensor, image_size: int, *parts: str | int, numbers: range | None = None) -> list[Tensor]:
+    """Views of images in memory, which have these numbers, or those from 0 on."""
+    images_n = np.array(numbers or range(len(images)))
+    todo = batch.steps(view, images_n, image_size, parts, tuple(images.shape[-2:]))
+    return list(batch.views(todo, images))
+
+
+def pixelwise(*operations: Operation) -> View:
+    """Images of their size are not cropped."""
+    return View((CentralCrop(), *operations))
 
 
 def test_the_published_recipes_are_these() -> None:
@@ -66,7 +81,7 @@ def test_the_published_recipes_are_these() -> None:
 
 
 def test_an_unknown_recipe_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match="augmentation: is 'simclear', must be one of auh, grey, simclr"):
+    with pytest.raises(UserError, match="augmentation: is 'simclear', must be one of auh, grey, lejepa, obow, simclr"):
         recipe("simclear")
 
 
@@ -76,8 +91,10 @@ def test_an_unknown_recipe_lists_what_there_is() -> None:
 def test_a_crop_is_pillows(interpolation: Interpolation, top: int, left: int, tall: int, wide: int, out: int) -> None:
     tall, wide = min(tall, 31 - top), min(wide, 31 - left)
     x_CHW = torch.rand(3, 31, 31, generator=generator("crop"))
-    rows = batch.crop_matrix(torch.tensor([float(top)]), torch.tensor([float(tall)]), 31, out, interpolation)
-    columns = batch.crop_matrix(torch.tensor([float(left)]), torch.tensor([float(wide)]), 31, out, interpolation)
+    rows, columns = (
+        batch.crop_matrix(torch.tensor([[float(start), float(length), 0.0]]), 31, out, interpolation)
+        for start, length in ((top, tall), (left, wide))
+    )
     expected = F.resized_crop(
         x_CHW, top, left, tall, wide, [out, out], interpolation=InterpolationMode(interpolation), antialias=True
     )
@@ -87,8 +104,8 @@ def test_a_crop_is_pillows(interpolation: Interpolation, top: int, left: int, ta
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_a_batched_crop_is_that_of_each_image_by_torchvision(interpolation: Interpolation) -> None:
     operation, images = RandomResizedCrop(interpolation=interpolation), picture(40).repeat(20, 1, 1, 1)
-    (views,) = batch.views(View((operation,)), images, SIDE, draws(20, "crops"))
-    boxes = batch.crop_boxes(operation, 40, 40, draws(20, "crops")).int().tolist()
+    (views,) = made(View((operation,)), images, SIDE, "crops")
+    boxes = crop_boxes(operation, 40, 40, Draws.of(range(20), "crops", "crop")).astype(int).tolist()
     mode = InterpolationMode(interpolation)
     expected = torch.stack(
         [
@@ -120,16 +137,21 @@ def test_a_blur_is_torchvisions(sigma: float, side: int) -> None:
 def test_a_blur_axis_by_axis_is_a_blur_up_to_rounding() -> None:
     x_CHW = picture()
     with fork_rng("blur"):
-        blurred = sample.transform(View((GaussianBlur(1.0, (1.5, 1.5)),)), SIDE)(x_CHW)[0]
+        blurred = sample.transform(pixelwise(GaussianBlur(1.0, (1.5, 1.5))), SIDE)(x_CHW)[0]
     assert int((blurred.int() - F.gaussian_blur(x_CHW, 13, 1.5).int()).abs().max()) <= 1
+
+
+def toned(slopes: list[float], offsets: list[float], x_NCHW: Tensor, factors_N: Tensor) -> Tensor:
+    """One round of jitter, whose three numbers are slope · factor + offset."""
+    return batch._toned(x_NCHW, factors_N.unsqueeze(1) * torch.tensor(slopes) + torch.tensor(offsets))
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "factors"),
     [
-        (batch.adjust_brightness, F.adjust_brightness, (0.2, 1.0, 1.8)),
-        (batch.adjust_contrast, F.adjust_contrast, (0.2, 1.0, 1.8)),
-        (batch.adjust_saturation, F.adjust_saturation, (0.2, 1.0, 1.8)),
+        (partial(toned, [1, 0, 0], [0, 0, 0]), F.adjust_brightness, (0.2, 1.0, 1.8)),
+        (partial(toned, [1, 0, -1], [0, 0, 1]), F.adjust_contrast, (0.2, 1.0, 1.8)),
+        (partial(toned, [1, -1, 0], [0, 1, 0]), F.adjust_saturation, (0.2, 1.0, 1.8)),
         (batch.adjust_hue, F.adjust_hue, (-0.5, -0.1, 0.3)),
     ],
 )
@@ -157,6 +179,11 @@ def test_an_affine_map_is_torchvisions(degrees: float, shear: float, right: int,
     )
     theirs = F.affine(x_CHW, degrees, [right, down], zoom, [shear, 0.0], interpolation=InterpolationMode.BILINEAR)
     torch.testing.assert_close(ours[0], theirs, atol=2e-4, rtol=0)
+
+
+def alone(operation: Operation) -> View:
+    """A view by one operation."""
+    return View((operation,)) if isinstance(operation, RandomResizedCrop) else pixelwise(operation)
 
 
 OPERATIONS: list[Operation] = [
@@ -192,7 +219,7 @@ def views_of_both_executors(view: View, count: int) -> tuple[Tensor, Tensor]:
     one_by_one = sample.transform(view, SIDE)
     with fork_rng("one by one"):
         first = torch.stack([one_by_one(image_CHW)[-1] for _ in range(count)]) / 255
-    second = batch.views(view, image_CHW.repeat(count, 1, 1, 1), SIDE, draws(count, "at once"))[-1]
+    second = made(view, image_CHW.repeat(count, 1, 1, 1), SIDE, "at once")[-1]
     return first, second
 
 
@@ -211,7 +238,7 @@ def assert_one_distribution(first: Tensor, second: Tensor) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_both_executors_draw_from_one_distribution(operation: Operation) -> None:
-    first, second = views_of_both_executors(View((operation,)), 1500)
+    first, second = views_of_both_executors(alone(operation), 1500)
     assert_one_distribution(features(first), features(second))
 
 
@@ -231,7 +258,7 @@ def test_the_statistical_test_sees_a_small_difference() -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_every_image_has_a_draw_of_its_own(operation: Operation) -> None:
-    (views,) = batch.views(View((operation,)), picture().repeat(64, 1, 1, 1), SIDE, draws(64, "own"))
+    (views,) = made(alone(operation), picture().repeat(64, 1, 1, 1), SIDE, "own")
     distinct = len(views.flatten(1).unique(dim=0))
     assert distinct >= (2 if operation in (HorizontalFlip(), Grayscale(), Solarize(0.2)) else 30)
 
@@ -240,10 +267,10 @@ def test_every_image_has_a_draw_of_its_own(operation: Operation) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_views_have_their_size_and_stay_in_range(name: str, channels: int) -> None:
     images = torch.stack([picture(32, channels)] * 20)[:, :, :, :28]
-    made = [one for view in recipe(name).views for one in batch.views(view, images, 16, draws(20, name))]
+    many = [one for view in recipe(name).views for one in made(view, images, 16, name)]
     ones = [one for view in recipe(name).views for one in sample.transform(view, 16)(images[0])]
-    assert len(made) == len(ones) == recipe(name).count
-    for views, one, side in zip(made, ones, recipe(name).sides(16), strict=True):
+    assert len(many) == len(ones) == recipe(name).count
+    for views, one, side in zip(many, ones, recipe(name).sides(16), strict=True):
         assert views.shape == (20, channels, side, side)
         assert 0 <= float(views.min()) <= float(views.max()) <= 1
         assert (one.shape, one.dtype) == ((channels, side, side), torch.uint8)
@@ -252,30 +279,31 @@ def test_views_have_their_size_and_stay_in_range(name: str, channels: int) -> No
 def test_rows_of_a_batch_are_the_batch_of_the_rows() -> None:
     images = torch.stack([picture(32)] * 24)
     for view in (*recipe("vicreg").views, recipe("obow").views[-1]):
-        whole = batch.views(view, images, 16, draws(24, "rows"))
-        parts = [
-            batch.views(view, images[rows], 16, batch.Draws(generator("test", "rows"), 24, rows))
-            for rows in (slice(0, 8), slice(8, 16), slice(16, 24))
-        ]
-        assert all(torch.equal(torch.cat(part), one) for part, one in zip(zip(*parts, strict=True), whole, strict=True))
+        whole = made(view, images, 16, "rows")
+        parts = [made(view, images[8 * k : 8 * k + 8], 16, "rows", numbers=range(8 * k, 8 * k + 8)) for k in range(3)]
+        for part, one in zip(zip(*parts, strict=True), whole, strict=True):
+            torch.testing.assert_close(torch.cat(part), one)  # products of matrices round by their number
+        todo = batch.steps(view, np.arange(24), 16, ("rows",), (32, 32))
+        again = [batch.views(todo, images[8 * k : 8 * k + 8], slice(8 * k, 8 * k + 8)) for k in range(3)]
+        assert all(all(map(torch.equal, one, other)) for one, other in zip(parts, again, strict=True))
 
 
 def test_the_images_are_left_as_they_are() -> None:
     images = torch.stack([picture()] * 8)
     for operation in OPERATIONS:
-        batch.views(View((operation,)), images, SIDE, draws(8, "kept"))
+        made(alone(operation), images, SIDE, "kept")
     assert torch.equal(images, torch.stack([picture()] * 8))
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 200), (200, 4), (30, 40)])
 def test_crops_lie_inside_the_image_and_fall_back_to_its_centre(height: int, width: int) -> None:
     operation = RandomResizedCrop(scale=(0.5, 1.0))
-    boxes_N4 = batch.crop_boxes(operation, height, width, draws(500, "boxes"))
-    top, left, tall, wide = boxes_N4.unbind(1)
+    boxes_N4 = crop_boxes(operation, height, width, Draws.of(range(500), "boxes"))
+    top, left, tall, wide = boxes_N4.T
     assert bool(((top >= 0) & (left >= 0) & (tall >= 1) & (wide >= 1)).all())
     assert bool(((top + tall <= height) & (left + wide <= width)).all())
     if (height, width) == (4, 200):
-        assert boxes_N4.unique(dim=0).tolist() == [[0, 97, 4, 5]]
+        assert np.unique(boxes_N4, axis=0).tolist() == [[0, 97, 4, 5]]
 
 
 def test_the_central_crop_leaves_an_image_of_the_right_size_alone() -> None:
@@ -288,13 +316,14 @@ def test_the_central_crop_leaves_an_image_of_the_right_size_alone() -> None:
     assert not torch.equal(found["bicubic"], found["bilinear"])
     assert torch.equal(central_crop(picture(64)[:, :, :48], 32), found["bicubic"])
     expected = found["bicubic"]
-    (views,) = batch.views(View((CentralCrop(),)), picture(64)[None, :, :, :48], 32, draws(1, "centre"))
+    (views,) = made(View((CentralCrop(),)), picture(64)[None, :, :, :48], 32, "centre")
     torch.testing.assert_close(views[0], expected / 255, atol=0.01, rtol=0)
 
 
 def test_patches_are_different_cells_of_a_grid_as_published() -> None:
     view, images = recipe("obow").views[-1], 300
-    corners = batch.patch_corners(view.patches, 256, 96, draws(images, "patches"))
+    assert view.patches is not None
+    corners = torch.from_numpy(patch_corners(view.patches, 256, 96, Draws.of(range(images), "patches")))
     assert corners.shape == (images, 5, 2)
     cells = corners.div(68, rounding_mode="floor").clamp_(max=2)
     moved = corners - 68 * cells
@@ -304,8 +333,8 @@ def test_patches_are_different_cells_of_a_grid_as_published() -> None:
     assert all(len(row.unique()) == 5 for row in numbers)
     assert set(numbers[:, 0].tolist()) == set(range(9))
     image = torch.arange(256 * 256).remainder(251).to(torch.uint8).view(1, 1, 256, 256).expand(2, 3, -1, -1)
-    cut = batch.views(View((), 96, "small", view.patches), image, 224, draws(2, "cut"))
-    top, left = batch.patch_corners(view.patches, 256, 96, draws(2, "cut"))[1, 3].tolist()
+    cut = made(View((CentralCrop(),), 96, "small", view.patches), image, 224, "cut")
+    top, left = patch_corners(view.patches, 256, 96, Draws.of(range(2), "cut", "colour"))[1, 3].tolist()
     torch.testing.assert_close(cut[3][1], image[1, :, top : top + 96, left : left + 96] / 255)
 
 
@@ -328,3 +357,67 @@ def test_multi_crop_recipes_are_these() -> None:
 def test_a_pairing_of_other_views_is_refused() -> None:
     with pytest.raises(ValueError, match="the pairing is of 8 views, but there are 2"):
         Recipe("odd", "a test", recipe("vicreg").views, Pairing.obow())
+
+
+@pytest.mark.parametrize(
+    "operations", [(), (HorizontalFlip(),), (CentralCrop(), Grayscale(), HorizontalFlip())], ids=str
+)
+def test_a_view_begins_with_a_crop_and_flips_right_after(operations: tuple[Operation, ...]) -> None:
+    with pytest.raises(ValueError, match="a view is a crop, a flip maybe, and other operations"):
+        View(operations)
+
+
+def test_draws_are_keyed_uniform_and_independent() -> None:
+    first = Draws.of(range(2000), 0, "view", 3, 1)
+    numbers = first.uniform(0, 1, 40)
+    alone = Draws.of([7], 0, "view", 3, 1)
+    apart = np.concatenate([alone.uniform(0, 1, 4), alone.uniform(0, 1, 36)], axis=1)
+    assert np.array_equal(numbers[7], apart[0]), "whoever else is drawn for, and in how many strokes"
+    other = Draws.of(range(2000), 0, "view", 3, 2).uniform(0, 1, 40)
+    for column in (*numbers.T[:5], other[:, 0], numbers[11], first.uniform(0, 1)):
+        assert kstest(column, "uniform").pvalue > 1e-3
+    columns = np.column_stack([numbers, other, np.roll(numbers, 1, axis=0)])
+    correlations = np.corrcoef(columns.T) - np.eye(120)
+    assert np.abs(correlations).max() < 5 / np.sqrt(2000)
+    assert (numbers >= 0).all()
+    assert (numbers < 1).all()
+
+
+class Dispatched(TorchDispatchMode):
+    """Names the operations, tensors made of Python's numbers (``torch.tensor``: a lift) included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["vicreg", "simclr_small", "grey"])
+def test_views_in_memory_take_few_operations_and_nothing_waits(name: str) -> None:
+    """On a device that holds no numbers: reading back fails there by itself."""
+    channels = 1 if name == "grey" else 3
+    pixels = torch.empty(512, channels, 32, 32, dtype=torch.uint8, device="meta")
+    images = PixelImages(pixels, np.zeros(512, dtype=np.int64))
+    loader = ViewLoader(
+        images,
+        recipe(name),
+        batch_size=256,
+        image_size=32,
+        mean=(0.5,) * channels,
+        std=(0.5,) * channels,
+        seed=0,
+        device="meta",
+    )
+    steps = loader.epoch(0)
+    next(steps)
+    with Dispatched() as dispatched:
+        assert len(next(steps).views) == 2
+    names = dispatched.names
+    assert len(names) <= 2 * 230, "half of what it was"
+    # What comes from the host: numbers of the batch's images, and of each view what was drawn, in a copy of each kind.
+    assert names.count("aten.lift_fresh.default") <= 1 + 2 * 2
+    read = {"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.item.default", "aten.equal.default"}
+    assert read.isdisjoint(names)
