@@ -87,7 +87,7 @@ def views(todo: Sequence[Step], x_NCHW: Tensor, part: slice = slice(None)) -> tu
 
 
 def parts(count: int, view_NCHW: Tensor) -> list[slice]:
-    """Of so many images those that are worked on at once, to views such as this one."""
+    """Of so many images those that are worked on at once, to views, or of crops, of this shape."""
     at_once = max(1, PART_BYTES // (4 * view_NCHW[0].numel())) if view_NCHW.device.type == "cpu" else count
     return [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
 

@@ -56,6 +56,11 @@ class Draws:
         return self.uniform(0, 1) < p
 
 
+def view_key(seed: int, epoch: int, view: int) -> tuple[str | int, ...]:
+    """What the draws of an epoch's views are keyed by, beside the image."""
+    return seed, "view", epoch, view
+
+
 def crop_boxes(operation: RandomResizedCrop, height: ArrayLike, width: ArrayLike, draws: Draws) -> Numbers:
     """(n, 4) top, left, height, width in pixels: as torchvision, the first of ten that fits, else the centre."""
     shape = draws.counters_n.shape

@@ -17,12 +17,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from benchmark.cost import views as sample
 from benchmark.data import PixelImages
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import fork_rng, generator
 from benchmark.views import PROBE_CROPS, RECIPES, recipe
 from benchmark.views import batched as batch
-from benchmark.views import per_image as sample
 from benchmark.views.batched import central_crop
 from benchmark.views.draws import Draws, crop_boxes, patch_corners
 from benchmark.views.loader import ViewLoader
@@ -227,7 +227,8 @@ def assert_one_distribution(first: Tensor, second: Tensor) -> None:
     """Two-sample Kolmogorov-Smirnov tests on every feature.
 
     Both samples are blurred by a tenth of the spread: single images that rounding to bytes has moved a little would
-    else be told apart.
+    else be told apart. Of a change of one number torchvision's rounding down is a sixth of the spread, which thousands
+    of images would show.
     """
     spread = torch.cat([first, second]).std(0) + 1e-3
     noise = generator("dither")
@@ -238,7 +239,7 @@ def assert_one_distribution(first: Tensor, second: Tensor) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 def test_both_executors_draw_from_one_distribution(operation: Operation) -> None:
-    first, second = views_of_both_executors(alone(operation), 1500)
+    first, second = views_of_both_executors(alone(operation), 800)
     assert_one_distribution(features(first), features(second))
 
 

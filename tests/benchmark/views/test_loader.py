@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.data import DataSet, DataSpec, ImageSet, load
+from benchmark.data import DataSet, DataSpec, ImageSet, PixelImages, load
 from benchmark.runtime.errors import UserError
 from benchmark.views import PROBE_CROPS, Recipe, View, recipe
 from benchmark.views.batched import central_crop
-from benchmark.views.loader import ViewLoader, plain_batches
+from benchmark.views.loader import AHEAD, ViewLoader, plain_batches, share
 from benchmark.views.recipes import CentralCrop
 from tests.benchmark import layouts
 
@@ -262,3 +262,46 @@ def test_an_unreadable_image_is_one_sentence_from_any_process(workers: int, tmp_
     for attempt in attempts:
         with pytest.raises(UserError, match=rf"\Aimage {torn} cannot be read: [^\n]+\Z"):
             attempt()
+
+
+def test_views_of_files_are_those_of_the_same_pixels_in_memory(tmp_path: Path) -> None:
+    """Drawn alike; the loading processes crop and resize to bytes, which rounds."""
+    layouts.write_class_folders(tmp_path / "train", ["cat", "dog"], 12, side=64)
+    layouts.write_class_folders(tmp_path / "val", ["cat", "dog"], 3, side=64)
+    files = load(DataSpec(source=f"folder:{tmp_path}", image_size=48, tune_fraction=0), Path("nowhere"))
+    pixels = torch.stack([files.train.image(index) for index in range(len(files.train))])
+    memory = replace(files, train=PixelImages(pixels, files.train.labels))
+    for name in ("vicreg", "grey", "swav", "obow"):
+        first, second = (next(views_of(loader(data, recipe(name)), 2)) for data in (files, memory))
+        std = torch.tensor(files.std).view(-1, 1, 1)
+        for one, other in zip(first, second, strict=True):
+            assert ((one - other) * std).abs().mean() < 2 / 255
+
+
+@forks
+def test_loading_goes_on_over_epochs_and_is_a_bounded_number_of_batches_ahead(in_files: DataSet) -> None:
+    alone, ahead = loader(in_files), loader(in_files, workers=2)
+    begun: list[int] = []
+    work = ahead._work
+
+    def counted(epoch: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        for batch in work(epoch, first_step):
+            begun.append(batch[0][0])
+            yield batch
+
+    ahead._work = counted  # type: ignore[method-assign]
+    steps, taken = ahead.steps_per_epoch, 0
+    for epoch in range(3):
+        for found, expected in zip(views_of(ahead, epoch), views_of(alone, epoch), strict=True):
+            taken += 1
+            assert equal([found], [expected])
+            assert taken < len(begun) <= taken + AHEAD + 1
+            assert taken < steps or begun.count(0) == steps, "begun once"
+    assert begun == sorted(begun)
+    assert begun[-1] == 3, "the next epoch has begun"
+
+
+def test_a_share_is_as_even_as_can_be() -> None:
+    shares = [share(10, part, 4) for part in range(4)]
+    assert [row.stop - row.start for row in shares] == [2, 3, 2, 3]
+    assert [share(2, part, 4).stop - share(2, part, 4).start for part in range(4)] == [0, 1, 0, 1]
