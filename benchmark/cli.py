@@ -255,6 +255,24 @@ def methods(format_: str) -> None:
 
 @main.command()
 @format_option
+def probes(format_: str) -> None:
+    """List the probes and their options, keys of a suite's `evaluation`, with their defaults."""
+    from benchmark.probes.base import probes
+    from results.formats import format_table
+
+    rows = [
+        {
+            "probe": name,
+            "what it measures": (kind.__doc__ or "").partition("\n")[0],
+            "options": ", ".join(f"{option}={value}" for option, value in kind()),
+        }
+        for name, kind in probes().items()
+    ]
+    click.echo(format_table(rows, format_))
+
+
+@main.command()
+@format_option
 def datasets(format_: str) -> None:
     """List the data sets and how to get them."""
     from benchmark.data import datasets_table
@@ -272,14 +290,19 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None, against: st
     """Print accuracy and cost tables of the runs folders RUNS, or the table of a cost sweep's folder."""
     from results import cell
     from results.collect import collect
+    from results.formats import for_programs
     from results.tables import render
 
     with damage_told():
         cells = _cost_cells(runs)
         if cells and against:
             raise ValueError("--against compares accuracies, and a cost sweep has none")
-        text = cell.render(cells, format_) if cells else render(collect(runs), format_, metric, against)
+        collection = None if cells else collect(runs)
+        text = render(collection, format_, metric, against) if collection else cell.render(cells, format_)
     click.echo(text, nl=False)
+    if collection and not (metric or against or for_programs(format_)):
+        names = ", ".join(collection.metrics["metric"].unique())
+        click.echo(f"\n--metric NAME, or all, shows what else was measured: {names}", err=True)
 
 
 @main.command()

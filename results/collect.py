@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from results.record import DRAWS, MeasurementRecord
-from results.runs import Records, read_runs
+from results.record import DRAWS, MeasurementRecord, matches
+from results.runs import Records, headlines, read_runs
 
 # What a metric was measured on. The rest of a protocol says how it was measured; that decides what is comparable.
 SUBJECT = ("features", "epoch")
@@ -20,7 +20,8 @@ SUBJECT = ("features", "epoch")
 PROTOCOL = "protocol."
 # Tables come in this order of probes, whatever the order of the files; probes that are not named here follow by name.
 PROBES = (
-    *("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "retrieval", "clustering"),
+    *("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "finetune"),
+    *("retrieval", "clustering"),
     *("fewshot_embedding", "clustering_embedding", "embedding"),
 )
 # Kinds of network that only show what the others must beat; and of the kernel regime, what fits nothing.
@@ -39,7 +40,7 @@ class Collection:
     ``metrics`` has one row a network and metric: ``id, measurement, probe, options, metric, value, unit, sd``; its
     values on each draw where the record holds them (``by_draw``); the protocol, as text (``protocol``) and a column a
     key (``protocol.k``); ``key``, the part of it that makes figures comparable; and of what it was measured on what is
-    no part of the key (``features``, ``epoch``).
+    no part of the key (``features``, ``epoch``); and whether it is one that a suite begins with (``headline``).
     In all three, ``dataset`` names the data set that figures are grouped by: data of one's own are one data set where
     their content is the same, wherever they lie, and two where it is not.
     ``axes`` names the suites' axes, all of them columns of ``runs``.
@@ -53,7 +54,8 @@ class Collection:
 
     def tidy(self) -> pd.DataFrame:
         """One row a network and metric with everything known of it; a network without metrics keeps one row."""
-        measured = self.metrics.drop(columns=["options", "dataset", "data.source", "key", "by_draw", *SUBJECT])
+        ours = ["options", "dataset", "data.source", "key", "by_draw", "headline"]
+        measured = self.metrics.drop(columns=[*ours, *SUBJECT])
         return measured.merge(self.runs.drop(columns="configuration"), on="id", how="right")
 
     def details(self, probe: str) -> dict[str, dict[str, Any]]:
@@ -68,7 +70,8 @@ class Collection:
 
 def collect(places: Iterable[Path]) -> Collection:
     """The records of ``places``, as :func:`results.runs.read_runs` reads them, warns and raises."""
-    found = read_runs(places)
+    places = list(places)
+    found, wanted = read_runs(places), headlines(places)
     names = _names_of_data(found)
     with_suite = {own.network.suite: data for own in reversed(found) for data in [*_data_of(own)][:1]}
 
@@ -99,7 +102,7 @@ def collect(places: Iterable[Path]) -> Collection:
             by_draw = record.details.get(DRAWS, {})
             for metric in record.metrics:
                 own = dict(metric) | {"protocol": {**metric.protocol}, "by_draw": by_draw.get(metric.name)}
-                figures.append(given | own)
+                figures.append(given | own | {"headline": any(matches(metric, request) for request in wanted)})
     return Collection(
         runs,
         pd.DataFrame(measurements, columns=[*_MEASUREMENT, "status", "message"], dtype=object),
@@ -110,6 +113,7 @@ def collect(places: Iterable[Path]) -> Collection:
 
 
 _MEASUREMENT = ["id", "measurement", "probe", "options", "dataset", "data.source"]
+_FOUND = ["value", "unit", "sd", "by_draw", "headline"]
 
 
 def _names_of_data(found: Sequence[Records]) -> dict[str, dict[str, str]]:
@@ -212,9 +216,9 @@ def _metrics(figures: Sequence[dict[str, Any]]) -> pd.DataFrame:
             row |= {"protocol": protocol_text(protocol), "key": protocol_text(key)}
             row |= {name: protocol.get(name) for name in SUBJECT if name not in key}
             row |= {PROTOCOL + name: value for name, value in protocol.items()}
-            rows.append(row | {name: figure[name] for name in ("value", "unit", "sd", "by_draw")})
+            rows.append(row | {name: figure[name] for name in _FOUND})
     first = [*_MEASUREMENT, "metric", "protocol", "key", *SUBJECT]
-    columns = dict.fromkeys([*first, *(name for row in rows for name in row), "value", "unit", "sd", "by_draw"])
+    columns = dict.fromkeys([*first, *(name for row in rows for name in row), *_FOUND])
     return pd.DataFrame(rows, columns=list(columns), dtype=object).astype({"value": float, "sd": float})
 
 

@@ -19,17 +19,27 @@ PUBLISHED = Path(__file__).parent / "published" / "published.csv"
 
 # Our metric -> published metrics of the same quantity, and the factor from our unit to theirs.
 METRICS = {
-    "linear_top1": (("linear_top1", "online_linear_top1"), 100.0),
-    "linear_top5": (("linear_top5",), 100.0),
+    "linear_top1": (("linear_top1", "online_linear_top1", "places205_top1", "inat18_top1"), 100.0),
+    "linear_top5": (("linear_top5", "places205_top5"), 100.0),
+    "finetune_top1": (("semi1pct_top1", "semi10pct_top1", "finetune_top1_max_over_epochs"), 100.0),
+    "finetune_top5": (("semi1pct_top5", "semi10pct_top5", "finetune_top5_max_over_epochs"), 100.0),
     "knn_top1": (("knn_top1", "knn_top1_max_over_epochs"), 100.0),
+    "multilabel_map": (("voc07_map",), 100.0),
     "peak_bytes_step": (("peak_memory_per_gpu",), 1e-9),
     "train_seconds": (("runtime",), 1 / 60),
 }
 # What both sides state of a network's training, and how it is called.
 _RECIPE = {"epochs": "epochs", "batch_size": "batch size", "embedding_dim": "embedding dimension"}
+PERCENT = f"{PROTOCOL}percent"
 _FIGURE = ["mean", "low", "high", "half_width"]
 # Numbers that a published protocol states.
-_STATED = {"k": r"\bk=(\d+)", "T": r"\bT=([\d.]+)", "probe_epochs": r"linear probe, (\d+) epochs"}
+_STATED = {
+    "k": r"\bk=(\d+)",
+    "T": r"\bT=([\d.]+)",
+    "probe_epochs": r"(?:linear probe|fine-tuning), (\d+) epochs",
+    "backbone_lr": r"\blr ([\d.]+)/",
+    "head_lr": r"\blr [\d.]+/([\d.]+)",
+}
 # What the name of a published backbone with the stem for small images ends with.
 _SMALL_STEM = "-cifar"
 
@@ -44,7 +54,11 @@ def read_published() -> pd.DataFrame:
     missing = dict.fromkeys(whole, "")
     table = pd.read_csv(PUBLISHED, dtype=whole, keep_default_na=False, na_values=missing, float_precision="round_trip")
     stated = {name: table["protocol"].str.extract(own, expand=False).astype(float) for name, own in _STATED.items()}
-    return table.assign(**stated).add_prefix("published_")
+    # What a metric says by its name: the data set that it was measured on, where that is another, and which labels.
+    on = table["metric"].str.extract(r"^(places205|inat18|voc07)_", expand=False).fillna(table["dataset"])
+    percent = table["metric"].str.extract(r"^semi(\d+)pct_", expand=False).astype(float)
+    percent = percent.mask(table["metric"].str.startswith("finetune_"), 100.0)
+    return table.assign(**stated, on=on, percent=percent).add_prefix("published_")
 
 
 def render(collection: Collection, format: str = "plain") -> str:
@@ -77,7 +91,11 @@ def _pairs(networks: pd.DataFrame) -> list[Pair]:
     # ``resnet18-cifar``, of another stem, is a ResNet-18 too.
     published = read_published().reset_index(names="published_row")
     published["backbone"] = published["published_backbone"].str.removesuffix(_SMALL_STEM)
-    both = ours.merge(published, left_on=["place", "backbone.name"], right_on=["published_dataset", "backbone"])
+    both = ours.merge(published, left_on=["place", "backbone.name"], right_on=["published_on", "backbone"])
+    at_home = both["published_on"] == both["published_dataset"]
+    both = both[at_home | (both["made_of"].map(dataset_name) == both["published_dataset"])]
+    if PERCENT in both:
+        both = both[both["published_percent"].isna() | (both["published_percent"] == both[PERCENT].astype(float))]
     # A published SFRIK without an order stands for every order.
     order = both["method"].str.extract(r"^sfrik_l(\d+)$", expand=False).astype(float)
     order_fits = order.isna() | both["published_kernel_order"].isna() | (both["published_kernel_order"] == order)
@@ -120,6 +138,7 @@ def _differences(pair: Pair) -> list[str]:
     kind, own_data, _ = pair["data.source"].partition(":")
     backbone, by_zheng = pair["published_backbone"], "Zheng" in pair["published_source"]
     abroad = pair["kind"] == "trained" and pair["made_of"] != pair["dataset"]
+    abroad &= pair["published_on"] == pair["published_dataset"]
     other_stem = backbone.endswith(_SMALL_STEM) and pair.get("backbone.stem") == "imagenet"
     other_simclr = pair["method"].startswith("simclr") and (pair["method"] == "simclr_sfrik") != by_zheng
     found = [
@@ -133,7 +152,9 @@ def _differences(pair: Pair) -> list[str]:
     if pair["metric"] in COSTS:
         return [*filter(None, found), f"another machine ({pair['protocol']})"]
     protocol = {name.removeprefix(PROTOCOL): value for name, value in pair.items() if name.startswith(PROTOCOL)}
-    theirs, linear = pair["published_metric"], pair["metric"].startswith("linear")
+    theirs, supervised = pair["published_metric"], pair["metric"].startswith(("linear", "finetune"))
+    labels = protocol.get("labels", "")
+    drawn = labels.startswith("stratified draw")
     found += [
         "online probe against frozen features" if theirs.startswith("online_") else "",
         "best epoch on the test split against the last epoch" if theirs.endswith("_max_over_epochs") else "",
@@ -141,7 +162,10 @@ def _differences(pair: Pair) -> list[str]:
         apart("k=", protocol.get("k"), "k"),
         apart("T=", protocol.get("T"), "T"),
         "probe trained without random crops" if by_zheng and protocol.get("crops") == "none" else "",
-        apart("probe trained for ", protocol.get("epochs"), "probe_epochs", " epochs") if linear else "",
+        apart("probe trained for ", protocol.get("epochs"), "probe_epochs", " epochs") if supervised else "",
+        apart("rate of the backbone ", protocol.get("backbone_lr"), "backbone_lr"),
+        apart("rate of the classifier ", protocol.get("head_lr"), "head_lr"),
+        f"labels by a {labels} against the published list" if theirs.startswith("semi") and drawn else "",
     ]
     return [*filter(None, found)]
 
@@ -165,8 +189,9 @@ def _full(pair: Pair) -> dict[str, Any]:
 
 def _table(group: Sequence[Pair]) -> Table:
     first = group[0]
-    names = ("dataset", "backbone", "source", "metric", "protocol", "unit")
-    dataset, backbone, source, metric, protocol, unit = (first[f"published_{name}"] for name in names)
+    names = ("dataset", "on", "backbone", "source", "metric", "protocol", "unit")
+    dataset, on, backbone, source, metric, protocol, unit = (first[f"published_{name}"] for name in names)
+    place = f"{dataset}, {backbone}" + (f", on {on}" if on != dataset else "")
     common, unstated = (
         [text for text in first[name] if all(text in pair[name] for pair in group)]
         for name in ("differences", "unstated")
@@ -178,7 +203,7 @@ def _table(group: Sequence[Pair]) -> Table:
         apart if common else "Comparable: recipe, probe and split agree in all that both state.",
         *([f"Not stated there: {', '.join(unstated)}."] if unstated else []),
     ]
-    title = f"{dataset}, {backbone}: {TITLES[first['metric']]} ({unit})"
+    title = f"{place}: {TITLES[first['metric']]} ({unit})"
     return Table(title, [_row(pair, common) for pair in group], notes)
 
 
@@ -200,7 +225,7 @@ def _without_counterpart(networks: pd.DataFrame, found: Sequence[Pair]) -> list[
     """A sentence for each data set and backbone on what was published of none of our methods there."""
     if networks.empty:
         return ["There is no trained network to compare."]
-    published = read_published()[["published_dataset", "published_backbone"]].drop_duplicates().to_numpy()
+    published = read_published()[["published_on", "published_backbone"]].drop_duplicates().to_numpy()
     there = {(dataset, backbone.removesuffix(_SMALL_STEM)) for dataset, backbone in published}
     known = "there is " + ", ".join(f"{dataset} with {backbone}" for dataset, backbone in published)
     matched = {(pair["data.source"], pair["backbone.name"], pair["label"]) for pair in found}

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
@@ -12,6 +13,7 @@ from tabulate import tabulate
 FORMATS = ("plain", "md", "csv", "json", "latex")
 NOT_RUN = "–"
 MIB = 2**20
+_WIDEST = 72  # characters of a cell on a terminal
 
 _LATEX = str.maketrans(
     {
@@ -68,6 +70,8 @@ def format_table(rows: Sequence[Mapping[Any, Any]], format: str, *, title: str =
     markdown = format == "md"
     if markdown:
         texts = [[cell.replace("|", r"\|") for cell in row] for row in texts]
+    else:  # a message, say, of a run that failed
+        texts = [[fill(cell, _WIDEST) for cell in row] for row in texts]
     style = "pipe" if markdown else "simple"
     table = tabulate(texts, columns, tablefmt=style, disable_numparse=True, colalign=alignment)
     heading = f"**{title}**" if markdown and title else title

@@ -19,10 +19,12 @@ from results import regime, style
 from results.collect import PROTOCOL, SUBJECT, Collection, short_source
 from results.formats import MIB
 from results.runs import Records
-from results.summary import COSTS, configurations, metric_title, natural, protocol_columns, select, summarise
+from results.summary import COSTS, configurations, headline, metric_title, natural, protocol_columns, summarise
 
 # The part of its protocol that a metric is known by.
-_KNOWN_BY = {"knn_top1": "k", "logistic_top1": "C"}
+_KNOWN_BY = {"knn_top1": "k", "logistic_top1": "C", "fewshot_top1": "labels_per_class"}
+_BARS = 4  # seeds from which on intervals are drawn
+_NAMED = 10  # lines at most that have their names at their ends
 
 
 def write(collection: Collection, folder: Path) -> list[Path]:
@@ -44,20 +46,21 @@ def write(collection: Collection, folder: Path) -> list[Path]:
 
 
 def accuracy(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
-    """Headline metrics over the embedding dimension, a panel each: means and 95 % intervals over seeds.
+    """The figures that a suite begins with over the embedding dimension, a panel each: means, and every seed.
 
-    What was not trained here has no embedding dimension to speak of: it is a horizontal line. An interval that
-    leaves its panel has no cap there; a cross at the foot stands for a configuration of which no run came to an end.
+    From ``_BARS`` seeds on, 95 % intervals too: of fewer they would be wider than the panel. What was not trained here
+    has no embedding dimension to speak of: it is a horizontal line. A cross at the foot stands for a configuration of
+    which no run came to an end. Lines of a single panel have their names at their ends.
     """
     here = summary[(summary["dataset"] == dataset) & ~summary["metric"].isin(COSTS)]
     if here[(here["kind"] == "trained") & (here["n"] > 0)].empty:
         return None
-    chosen = select(here)
+    chosen = headline(here)
     trained = chosen[chosen["kind"] == "trained"]
     shown = set(trained[trained["n"] > 0].groupby(["metric", "key"]).groups)
     panels = [own for place, own in chosen.groupby(["metric", "key"], sort=False) if place in shown]
     looks = style.looks(trained["label"].unique())
-    figure, axes = style.grid(len(panels))
+    figure, axes = style.grid(len(panels), height=2.0 if len(panels) > 1 else 3.0)
     for own, axis in zip(panels, axes, strict=True):
         _accuracy_panel(axis, own, looks)
         # ``Weighted kNN`` above the panel, ``Top-1 accuracy (%)`` beside it.
@@ -66,7 +69,12 @@ def accuracy(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
         axis.set_ylabel(what[:1].upper() + what[1:])
     style.outer_labels(axes)
     lost = "; ×: no run finished" if (chosen["n"] == 0).any() else ""
-    return style.finish(figure, looks, f"Mean and 95 % interval over seeds{lost}")
+    bars = " and 95 % interval" if (trained["n"] >= _BARS).any() else ""
+    what = f"Mean{bars} over seeds; points: each seed{lost}"
+    if len(panels) > 1 or len(looks) > _NAMED:
+        return style.finish(figure, looks, what)
+    _names_at_the_ends(axes[0], trained, looks)
+    return style.untitled(figure, what)
 
 
 def _accuracy_panel(axis: Axes, own: pd.DataFrame, looks: dict[str, style.Look]) -> None:
@@ -83,22 +91,40 @@ def _accuracy_panel(axis: Axes, own: pd.DataFrame, looks: dict[str, style.Look])
         points = trained[trained["label"] == label]
         points = points.assign(x=points["embedding_dim"] * aside)
         found, lost = points[points["n"] > 0], points[points["n"] == 0]
-        axis.errorbar(found["x"], found["mean"] * scale, found["half_width"].fillna(0) * scale, **look.bars())
+        widths = found["half_width"].where(found["n"] >= _BARS, 0.0).fillna(0.0)
+        axis.errorbar(found["x"], found["mean"] * scale, widths * scale, **look.bars())
+        for x, seeds in zip(found["x"], found["by_seed"], strict=True):
+            values = [scale * float(values.mean()) for values in seeds.values()]
+            axis.scatter([x] * len(values), values, s=5, color=look.color, alpha=0.45, linewidths=0, zorder=1.5)
         for x in lost["x"]:
             axis.plot(x, 0.02, transform=axis.get_xaxis_transform(), **style.cross(look.color))
     _references(axis, own[own["kind"] != "trained"], scale)
 
 
 def _limits(own: pd.DataFrame) -> tuple[float, float]:
-    """Room for the means and their intervals, but no interval may shrink the means to less than a third.
+    """Room for every seed and the intervals, but no interval may shrink the seeds to less than a third.
 
     Nothing above 1 is shown of fractions, whatever a t-interval says.
     """
-    low, high = own["mean"].min(), own["mean"].max()
+    values = [float(values.mean()) for seeds in own["by_seed"] for values in seeds.values()]
+    low, high = min(values), max(values)
     span = max(high - low, 0.02 * abs(high), 1e-9)
-    bottom = max(low - span, own["low"].fillna(low).min()) - 0.08 * span
-    top = min(high + span, own["high"].fillna(high).max()) + 0.08 * span
+    shown = own[own["n"] >= _BARS]
+    bottom = max(low - span, min([low, *shown["low"].dropna()])) - 0.08 * span
+    top = min(high + span, max([high, *shown["high"].dropna()])) + 0.08 * span
     return bottom, min(top, 1 + 0.08 * span) if (own["unit"] == "fraction").all() else top
+
+
+def _names_at_the_ends(axis: Axes, trained: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    """Each line's name right of its last point, moved up or down where two would touch."""
+    scale = 100.0 if (trained["unit"] == "fraction").all() else 1.0
+    last = trained[trained["n"] > 0].sort_values("embedding_dim").groupby("label", sort=False)["mean"].last() * scale
+    low, high = axis.get_ylim()
+    for label, (level, place) in style.apart(last.sort_values(), low, high).items():
+        color, across = looks[str(label)].color, axis.get_yaxis_transform()  # x in parts of the panel, y in data
+        line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkB": 0}
+        named: dict[str, Any] = {"color": color, "fontsize": 7.5, "va": "center", "arrowprops": line}
+        axis.annotate(str(label), (1.0, level), (1.04, place), across, across, **named)
 
 
 def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +75,23 @@ def read_runs(places: Iterable[Path]) -> list[Records]:
     if not found:
         raise ValueError("no runs folder was named")
     return list(found.values())
+
+
+def headlines(places: Iterable[Path]) -> tuple[str, ...]:
+    """The metrics that the suites in ``places`` begin with, as :func:`results.record.matches` takes them."""
+    notes: list[dict[str, Any]] = []
+    for place in map(Path, places):
+        for path in _within(place, SUITE_NAME, depth=1):
+            notes += filter(None, [_left_out(lambda place: parse_json(place.read_bytes(), place), path)])
+        for path in [place] if place.is_file() else _within(place, PACKED_NAME, depth=1):
+            with path.open("rb") as lines:
+                next(lines)
+                notes += [parse_json(line, path)["suite"] for line in takewhile(_is_of_a_suite, lines)]
+    return tuple(dict.fromkeys(name for note in notes for name in note.get("headline", ())))
+
+
+def _is_of_a_suite(line: bytes) -> bool:
+    return line.startswith(b'{"line":"suite"')
 
 
 def pack(folder: Path, to: Path) -> int:

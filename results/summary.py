@@ -22,6 +22,8 @@ K = f"{PROTOCOL}k"
 TITLES = {
     "linear_top1": "Linear probe, top-1 accuracy",
     "linear_top5": "Linear probe, top-5 accuracy",
+    "finetune_top1": "Fine-tuning, top-1 accuracy",
+    "finetune_top5": "Fine-tuning, top-5 accuracy",
     "logistic_top1": "Logistic regression, top-1 accuracy",
     "knn_top1": "Weighted kNN, top-1 accuracy",
     "fewshot_top1": "Few-label probe, top-1 accuracy",
@@ -60,8 +62,9 @@ def summarise(collection: Collection) -> pd.DataFrame:
     Columns: ``dataset, metric, key, protocol, unit`` and the protocol's keys (``protocol.k``); ``mean, low, high,
     half_width, n`` over the seeds that were measured (no interval for n = 1), and over draws where the records hold
     them (:func:`results.inference.crossed_mean`); ``by_seed``, the values on each draw, or their mean alone, by seed
-    (``None`` where a network has none); ``runs`` (how many there are), ``failures`` (what became of the others, in
-    words, e.g. ``diverged 1/2``); ``label`` (the method's row name) and the configuration's own columns.
+    (``None`` where a network has none); ``headline``, whether a suite begins with it; ``runs`` (how many there are),
+    ``failures`` (what became of the others, in words, e.g. ``diverged 1/2``); ``label`` (the method's row name) and
+    the configuration's own columns.
     """
     measured, costs = _measured(collection), _costs(collection)
     columns = list(dict.fromkeys([*measured, *costs]))  # of networks that measured nothing too
@@ -81,6 +84,8 @@ def summarise(collection: Collection) -> pd.DataFrame:
     own = configurations(collection).drop(columns="data.source").rename(columns={"dataset": "made_of"})
     table = stats.merge(own, on="configuration", how="left")
     table["failures"] = _failures(table, collection.runs, values)
+    first = collection.metrics.loc[collection.metrics["headline"].astype(bool), _TABLE]
+    table["headline"] = pd.MultiIndex.from_frame(table[_TABLE]).isin(pd.MultiIndex.from_frame(first))
     abroad = (table["made_of"] != table["dataset"]) & (table["kind"] != "weights")
     table["label"] = table["label"].mask(abroad, table["label"] + ", trained on " + table["made_of"].map(short_source))
     return _ordered(table[(table["n"] > 0) | (table["failures"] != "")])
@@ -239,6 +244,21 @@ def select(summary: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
         return measured if chosen.empty else chosen
     ks = chosen[K].dropna()
     return chosen[chosen[K].isna() | (chosen[K] == (HEADLINE_K if HEADLINE_K in set(ks) else ks.min()))]
+
+
+def headline(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows that tables and figures begin with: the ones a suite names, or else the first that :func:`select` gives.
+
+    By data set, so that each has some.
+    """
+    groups = select(summary).groupby("dataset", sort=False)
+    return pd.concat([_first(own) for _, own in groups]) if groups.ngroups else select(summary)
+
+
+def _first(own: pd.DataFrame) -> pd.DataFrame:
+    if own["headline"].any():
+        return own[own["headline"]]
+    return own[(own[["metric", "key"]] == own[["metric", "key"]].iloc[0]).all(axis=1)]
 
 
 def metric_title(metric: str, unit: str) -> str:

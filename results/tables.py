@@ -10,7 +10,7 @@ from results.collect import PROTOCOL, SUBJECT, Collection, protocol_text, short_
 from results.formats import MIB, NOT_RUN, Table, for_programs, format_table, join
 from results.inference import LEVEL, Paired, fewest_flipped
 from results.paired import Best, Difference, Differences, against, best
-from results.summary import COSTS, is_reference, metric_title, over_draws, protocol_columns, select, summarise
+from results.summary import COSTS, headline, is_reference, metric_title, over_draws, protocol_columns, select, summarise
 
 # The cost table's columns: heading -> (metric, factor from seconds and bytes).
 _COST_COLUMNS = {
@@ -28,8 +28,8 @@ _FIGURES = ["metric", "protocol", "unit", "mean", "low", "high", "half_width", "
 def render(collection: Collection, format: str = "plain", metric: str | None = None, method: str | None = None) -> str:
     """Every table of a collection as one text.
 
-    ``plain``, ``md`` and ``latex``: accuracy tables of the headline metrics (or of ``metric``: a name, or ``all``),
-    the cost tables and what did not finish. ``csv`` and ``json``: one table in full precision with a row a
+    ``plain``, ``md`` and ``latex``: the accuracy tables that the suite begins with (or those of ``metric``: a name, or
+    ``all``), the cost tables and what did not finish. ``csv`` and ``json``: one table in full precision with a row a
     configuration, metric and protocol, all metrics and costs unless ``metric`` names one.
     With ``method``, instead, the paired differences of every other method to it, a row a method and dimension.
     Raises ``ValueError`` for an unknown format, metric or method.
@@ -42,7 +42,8 @@ def render(collection: Collection, format: str = "plain", metric: str | None = N
         return join([_difference_table(own) for own in tables], format)
     if programs:
         return format_table(figures(collection, summary if metric is None else select(summary, metric)), format)
-    return join(accuracy(summary, metric) + cost(summary) + unfinished(collection), format)
+    shown = _accuracy_tables(headline(summary)) if metric is None else accuracy(summary, metric)
+    return join(shown + cost(summary) + unfinished(collection), format)
 
 
 def figures(collection: Collection, summary: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -58,7 +59,10 @@ def figures(collection: Collection, summary: pd.DataFrame) -> list[dict[Any, Any
 
 def accuracy(summary: pd.DataFrame, metric: str | None = None) -> list[Table]:
     """One table a data set, metric and protocol: a row a method, a column an embedding dimension."""
-    chosen = select(summary, metric)
+    return _accuracy_tables(select(summary, metric))
+
+
+def _accuracy_tables(chosen: pd.DataFrame) -> list[Table]:
     return [_accuracy_table(table) for _, table in chosen.groupby(["dataset", "metric", "key"], sort=False)]
 
 

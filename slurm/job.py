@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 from benchmark.runtime.output import spell_out
@@ -23,11 +24,14 @@ def main(manifest: Path, indices: tuple[int, ...]) -> int:
     # and would be said to be killed.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    spell_out()
     with stop_requests() as requests:
-        signal_seconds = Submission.read(manifest).profile.signal_seconds
+        spell_out()
+        submission = Submission.read(manifest)
+        signal_seconds = submission.profile.signal_seconds
         # By then it must be gone by itself, so that its last act is in time.
         _leave_in_time(max(signal_seconds / 2, signal_seconds - 30))
+        if submission.cancelled.exists():
+            return ASKED
         from slurm.work import work
 
         return work(manifest, indices, requests)
@@ -53,4 +57,14 @@ def _leave_in_time(seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), tuple(int(index) for index in sys.argv[2:])))
+    code = 1
+    try:
+        code = main(Path(sys.argv[1]), tuple(int(index) for index in sys.argv[2:]))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: what a library still waits for at a program's end would hear no signal.
+    os._exit(code)

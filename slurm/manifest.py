@@ -93,6 +93,11 @@ class Submission(Frozen):
     def script(self) -> Path:
         return self.folder / "job.sh"
 
+    @property
+    def cancelled(self) -> Path:
+        """There once this machine's workers were told to end: one that starts its program then has heard no signal."""
+        return self.folder / "cancelled"
+
     def write(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, self.model_dump_json(indent=1).encode())

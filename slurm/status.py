@@ -15,7 +15,7 @@ from benchmark.runtime.errors import UserError
 from results.record import METRICS_NAME
 from slurm import queue
 from slurm.manifest import submissions
-from slurm.survey import FAILED, LIVE, Standing, survey
+from slurm.survey import FAILED, LIVE, Standing, is_alive, survey
 
 # Exit codes a script can use; 2 is bad input.
 ALL_DONE, SOME_FAILED, UNDER_WAY = 0, 1, 3
@@ -151,8 +151,8 @@ def cancel(runs: Path, wanted: Sequence[str]) -> list[str]:
     """Cancel runs that wait or run, in both stages; returns their ids. A running one is told to save first."""
     live = chosen(runs, wanted, LIVE)
     jobs = [job for standing in live for job in standing.trail if job.is_live]
-    workers = {pid for job in jobs if job.submission.profile.executor == "local" for pid in job.submission.jobs}
-    if workers and wanted:
+    local = {job.submission.name: job.submission for job in jobs if job.submission.profile.executor == "local"}
+    if local and wanted:
         raise UserError("a worker of this machine takes many runs: cancel all of them, without naming a run")
     groups: dict[tuple[str, str], list[str]] = {}
     for job in jobs:
@@ -165,9 +165,11 @@ def cancel(runs: Path, wanted: Sequence[str]) -> list[str]:
             queue.ask(queue.ASKING_SECONDS, "scancel", *queue.on("" if cluster == here else cluster), *ids)
         except queue.NoAnswer as error:
             refused[cluster, user] = error
-    for pid in workers:
-        with suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGTERM)
+    for submission in local.values():
+        submission.cancelled.touch()
+        for pid in filter(is_alive, submission.jobs):
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM)
     cancelled = []
     for standing in live:
         if not any(job.is_live and (job.submission.cluster, job.submission.user) in refused for job in standing.trail):

@@ -1,7 +1,7 @@
 """Settings of every test.
 
-One thread a process, the same examples of every property in every run, a cache of their own, and which tests share a
-process.
+One thread a process, the same examples of every property in every run, a cache of their own, which tests share a
+process, and that no process outlives them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,26 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.patience import MARK, end_marked
+
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        os.environ[MARK] = str(os.getpid())
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process that a test left behind is killed, and told as a failure."""
+    if hasattr(session.config, "workerinput"):
+        return
+    for pid, line in end_marked(str(os.getpid()), seconds=20).items():
+        print(f"\nleft behind, and killed: process {pid}: {line}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session", autouse=True)

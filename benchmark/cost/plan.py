@@ -7,7 +7,7 @@ cannot be had so is DistributedDataParallel; what it holds is put in its place (
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,10 @@ from benchmark.cost.steps import side_of, source_of
 from benchmark.cost.sweep import no_such_form
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
+from benchmark.probes.base import Precision
 from benchmark.probes.classifiers import SIMILARITIES
+from benchmark.probes.finetune import FineTune
+from benchmark.probes.training import backward
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
@@ -33,8 +36,8 @@ NOTE = (
     "Peak of one training step on each GPU: parameters, optimiser, gradients in DistributedDataParallel's buckets, "
     "activations, loss; without the CUDA context and the workspaces of cuBLAS and cuDNN. As published: with the "
     "gradients kept and copied into the buckets, as in the published code. Measured: the features of all labelled and "
-    "test images, a tile of kNN's similarities and the weights, while probes run; without a batch's activations. FLOP: "
-    "of one GPU, forward and backward."
+    "test images, a tile of kNN's similarities and the weights, while probes run; without a batch's activations. "
+    "Fine-tuned: one step of it, the network itself included. FLOP: of one GPU, forward and backward."
 )
 
 
@@ -50,6 +53,7 @@ class Plan:
     evaluation_bytes: int
     flop_per_step: int  # of one GPU: matrix products and convolutions, forward and backward
     steps: int
+    finetune_bytes: int | None = None  # where the suite asks for it
 
     @property
     def peak_bytes_published(self) -> int:
@@ -114,6 +118,29 @@ def _planned(dumped: str, gpus: int) -> Plan:
     )
 
 
+def finetuning_bytes(network: Trained, gpus: int, batch_size: int, precision: Precision) -> int:
+    """What a step of fine-tuning takes on each GPU: the network, a copy with classifier, gradients, momenta, a batch.
+
+    Raises as :func:`plan` where the data set is one's own.
+    """
+    source, side = source_of(network), side_of(network)
+    with FakeTensorMode():
+        encoder, tuned = network.build(len(source.mean)), network.build(len(source.mean)).backbone
+        model = nn.Sequential(tuned, nn.Linear(encoder.feature_dim, source.classes)).train()
+        optimizer, scaler = (
+            torch.optim.SGD(model.parameters(), momentum=0.9),
+            torch.amp.GradScaler("cpu", enabled=False),
+        )
+        x_NCHW = torch.empty(-(-batch_size // gpus), len(source.mean), side, side)
+        labels_N = torch.zeros(len(x_NCHW), dtype=torch.int64)
+        with PeakMemory(encoder, model, x_NCHW, labels_N) as memory:
+            for _ in range(2):  # the first makes the momenta
+                backward(model, x_NCHW, labels_N, batch_size, precision, scaler)
+                optimizer.step()
+                optimizer.zero_grad()
+    return memory.baseline_bytes + memory.peak_bytes
+
+
 def _hold_buckets(params: Sequence[nn.Parameter]) -> list[Tensor]:
     """What DistributedDataParallel holds with ``gradient_as_bucket_view``: room for all gradients, all the time.
 
@@ -170,6 +197,8 @@ def predict(suite: Suite, gpus: int, report: Callable[[str], None]) -> list[Plan
     """
     trained = [cell.run.network for cell in suite.cells if isinstance(cell.run.network, Trained)]
     alike = [network.model_copy(update={"seed": 0}) for network in trained]
+    measurements = (measurement for cell in suite.cells for measurement in cell.run.measurements)
+    tuned = {(own.probe.batch_size, own.precision) for own in measurements if isinstance(own.probe, FineTune)}
     plans: list[Plan] = []
     for network in {network.digest: network for network in alike}.values():
         if reason := no_such_form(network.method, network.form):
@@ -177,7 +206,9 @@ def predict(suite: Suite, gpus: int, report: Callable[[str], None]) -> list[Plan
             continue
         published = registry.get(network.method).published_form if network.form == "auto" else None
         asked = [network, *([network.model_copy(update={"form": published})] if published else [])]
-        plans += {made.form: made for made in (plan(formed, gpus) for formed in asked)}.values()
+        most = max((finetuning_bytes(network, gpus, *how) for how in tuned), default=None)
+        made = (replace(plan(formed, gpus), finetune_bytes=most) for formed in asked)
+        plans += {own.form: own for own in made}.values()
     if not plans:
         raise UserError(f"suite {suite.name}: nothing in it trains a network in this form, so there is nothing to plan")
     return plans
@@ -190,6 +221,8 @@ def row(own: Plan, memory: int | None, rate: float | None) -> dict[str, Any]:
     found |= {name: getattr(network, name) for name in ("embedding_dim", "batch_size", "precision")}
     predicted = ("gpus", "peak_bytes", "peak_bytes_published", "evaluation_bytes", "flop_per_step", "steps")
     found |= {name: getattr(own, name) for name in predicted}
+    if own.finetune_bytes is not None:
+        found["finetune_bytes"] = own.finetune_bytes
     if rate:  # of each GPU; the hours of all together
         found["gpu_hours"] = own.flop_per_step * own.steps * own.gpus / (rate * TERA) / 3600
     if memory:
@@ -211,6 +244,7 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "peak_bytes": ("Peak (GB)", _gigabytes),
     "peak_bytes_published": ("As published (GB)", _gigabytes),
     "evaluation_bytes": ("Measured (GB)", _gigabytes),
+    "finetune_bytes": ("Fine-tuned (GB)", _gigabytes),
     "flop_per_step": ("TFLOP a step", lambda flop: f"{flop / TERA:.3g}"),
     "steps": ("Steps", "{:,}".format),
     "gpu_hours": ("GPU-hours", "{:.0f}".format),

@@ -30,7 +30,7 @@ from benchmark.runtime.errors import UserError
 from benchmark.runtime.progress import quartiles
 from benchmark.runtime.seeds import fork_rng
 from benchmark.views import batched, recipe, recipes
-from benchmark.views.batched import central_crop
+from benchmark.views.batched import central_crop, resized
 from benchmark.views.draws import view_key
 from benchmark.views.files import RandomCrops
 from benchmark.views.loader import ViewLoader
@@ -173,6 +173,9 @@ def _torchvision(operation: recipes.Operation, image_size: int) -> object:
         case recipes.RandomResizedCrop(scale, ratio, interpolation):
             mode = v2.InterpolationMode(interpolation)
             return v2.RandomResizedCrop(image_size, scale, ratio, interpolation=mode, antialias=True)
+        case recipes.RandomCrop(interpolation):
+            square = partial(resized, image_size=image_size, interpolation=interpolation)
+            return v2.Compose([square, v2.RandomCrop(image_size)])
         case recipes.HorizontalFlip(p):
             return v2.RandomHorizontalFlip(p)
         case recipes.ColourJitter(brightness, contrast, saturation, hue, p):

@@ -5,6 +5,7 @@ Loads neither torchvision nor scikit-learn before it reads what needs them, so t
 
 import fcntl
 import importlib.util
+import pickle
 import shutil
 import tempfile
 import warnings
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmark.data.folders import read_tree
 from benchmark.data.images import OF_IMAGENET, ImageSet, PixelImages, Points, Stored, channels_first, stratified
+from benchmark.data.own import digest_of_arrays, of_arrays
 from benchmark.runtime.errors import UserError
 
 DIGITS_TEST_IMAGES = 500
@@ -52,6 +54,7 @@ class Source:
     unlabelled_images: int = 0
     tune_images: int = 0
     decoded: bool = False  # from an image file each
+    content: str | None = None  # the digest by which an npz file of the same arrays is the same data set
 
     def train_images(self, tune_fraction: float = 0.0) -> int:
         """Images to train on, less the tune split where it is taken from them."""
@@ -81,6 +84,19 @@ SOURCES = {
         Source("mnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.1307,), (0.3081,), "MNIST/raw"),
         Source("fashionmnist", 60_000, 10_000, 10, 28, "55 MB", _DOWNLOAD, (0.2860,), (0.3530,), "FashionMNIST/raw"),
         Source("cifar10", 50_000, 10_000, 10, 32, "180 MB", _DOWNLOAD, *_CIFAR10, "cifar-10-batches-py"),
+        Source(
+            "cifar10_train",
+            40_000,
+            10_000,
+            10,
+            32,
+            "as cifar10",
+            _DOWNLOAD,
+            (0.4915, 0.4821, 0.4462),
+            (0.2472, 0.2437, 0.2617),
+            "cifar-10-batches-py",
+            content="8b7f8e8147fafbb0",
+        ),
         Source("cifar100", 50_000, 10_000, 100, 32, "180 MB", _DOWNLOAD, *_CIFAR100, "cifar-100-python"),
         Source("stl10", 5000, 8000, 10, 96, "3.1 GB", _DOWNLOAD, *_STL10, "stl10_binary", unlabelled_images=100_000),
         Source("imagenette", 9469, 3925, 10, 128, "100 MB", _DOWNLOAD, *OF_IMAGENET, "imagenette2-160", decoded=True),
@@ -184,6 +200,33 @@ def _official_arrays(name: str, torchvision_name: str, root: Path, download: boo
 
     train, test = _found(name, root, download, lambda download: (read(True, download), read(False, download)))
     return _stored(name, train, test)
+
+
+def _cifar10_train(root: Path, download: bool) -> Stored:
+    """The 50,000 official training images alone: the first 40,000 to train on, the last 10,000 to test on.
+
+    The official test images need not be there, and stay unseen.
+    """
+    source = SOURCES["cifar10_train"]
+
+    def read(download: bool) -> dict[str, NDArray]:
+        if download:
+            from torchvision.datasets import CIFAR10
+
+            CIFAR10(root, download=True)
+        files = sorted((root / source.folder).glob("data_batch_*"))
+        if not files:
+            raise FileNotFoundError("Dataset not found")
+        batches = [pickle.loads(file.read_bytes(), encoding="latin1") for file in files]
+        x = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        y = np.concatenate([np.asarray(batch["labels"], dtype=np.int64) for batch in batches])
+        first, last = slice(-source.test_images), slice(-source.test_images, None)
+        return {"x_train": x[first], "y_train": y[first], "x_test": x[last], "y_test": y[last]}
+
+    arrays = _found(source.name, root, download, read)
+    if (found := digest_of_arrays(arrays)) != source.content:
+        raise UserError(f"data set {source.name}: {root / source.folder} holds other images (digest {found})")
+    return of_arrays(arrays)
 
 
 def _stl10(root: Path, download: bool) -> Stored:
@@ -321,6 +364,7 @@ READERS: dict[str, Callable[[Path, bool], Stored]] = {
     "mnist": partial(_official_arrays, "mnist", "MNIST"),
     "fashionmnist": partial(_official_arrays, "fashionmnist", "FashionMNIST"),
     "cifar10": partial(_official_arrays, "cifar10", "CIFAR10"),
+    "cifar10_train": _cifar10_train,
     "cifar100": partial(_official_arrays, "cifar100", "CIFAR100"),
     "stl10": _stl10,
     "imagenette": _imagenette,

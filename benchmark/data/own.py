@@ -34,6 +34,11 @@ def read_npz(path: Path) -> Stored:
     """``x_train``, ``y_train``, ``x_test``, ``y_test``; normalised by the mean and deviation of all of ``x_train``."""
     arrays = npz_arrays(path)
     _check(path, arrays)
+    return of_arrays(arrays)
+
+
+def of_arrays(arrays: dict[str, NDArray]) -> Stored:
+    """The images and labels of four arrays that are as :func:`read_npz` wants them."""
     train, test = (
         PixelImages(channels_first(arrays[f"x_{split}"]), arrays[f"y_{split}"].astype(np.int64))
         for split in ("train", "test")
@@ -117,7 +122,7 @@ def content_of(source: str) -> str | None:
         return None
     path = in_job(name, f"data.source {source}")
     if kind == "npz":
-        return _remembered("content", path, [str(path)], lambda: _digest_of_arrays(path))
+        return _remembered("content", path, [str(path)], lambda: digest_of_arrays(npz_arrays(path)))
     files: dict[str, str] = {}
     # `val` counts as what it stands for, `test`.
     for split, folder in zip(("train", "test"), _split_folders(path), strict=True):
@@ -126,10 +131,10 @@ def content_of(source: str) -> str | None:
     return _remembered("content", path, list(files.values()), lambda: _digest_of_files(files))
 
 
-def _digest_of_arrays(path: Path) -> str:
+def digest_of_arrays(arrays: dict[str, NDArray]) -> str:
     """Of names, types, shapes and values of the arrays, however they are compressed."""
     digest = hashlib.sha256()
-    for name, array in sorted(npz_arrays(path).items()):
+    for name, array in sorted(arrays.items()):
         digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]

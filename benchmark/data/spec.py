@@ -39,11 +39,12 @@ class DataSpec(Spec):
     def identified(self) -> DataSpec:
         """Data of one's own with their whole path, as a user typed it (:mod:`benchmark.runtime.paths`), and digest.
 
+        A named data set that has a digest of its own is the same data as an npz file of these arrays.
         Raises :class:`UserError` where they cannot be read.
         """
         kind, colon, path = self.source.partition(":")
         if not colon:
-            return self
+            return self.model_copy(update={"content": SOURCES[kind].content})
         source = f"{kind}:{absolute(typed(path, f'data.source {self.source}'))}"
         return self.model_copy(update={"source": source, "content": content_of(source)})
 

@@ -120,7 +120,7 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in list(module.named_modules()):
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            synchronised = SyncBatchNormCPU(child.num_features, child.eps, child.momentum)
+            synchronised = SyncBatchNormCPU(child.num_features, child.eps, child.momentum, child.affine)
             synchronised.load_state_dict(child.state_dict())
             module.set_submodule(name, synchronised)
     return module
@@ -147,7 +147,8 @@ sum_over_processes: Callable[[Tensor], Tensor] = _SumOverProcesses.apply
 class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the batches of all processes, on the CPU, where torch's SyncBatchNorm does not run.
 
-    Mean and variance come from the all-reduced sums of x and (x − mean)²; the all-reduce carries gradients.
+    Mean and variance come from the all-reduced sums of x and (x − mean)²; the all-reduce carries gradients. Processes
+    may have parts of any size, or none.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -161,7 +162,9 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
         axes = [axis for axis in range(input.dim()) if axis != 1]
         by_channel = [1, -1, *[1] * (input.dim() - 2)]
         x = input.float() if input.dtype in {torch.float16, torch.bfloat16} else input
-        count = x.numel() // x.shape[1] * dist.get_world_size()
+        own_count = torch.tensor(x.numel() // x.shape[1])
+        dist.all_reduce(own_count)
+        count = int(own_count)
         mean = sum_over_processes(x.sum(axes)) / count
         centred = x - mean.view(by_channel)
         variance = sum_over_processes(centred.square().sum(axes)) / count
@@ -172,5 +175,8 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
             running.lerp_(found.to(running.dtype), self.momentum)
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        scale = (variance + self.eps).rsqrt() * self.weight
+        scale = (variance + self.eps).rsqrt()
+        if not self.affine:
+            return (centred * scale.view(by_channel)).to(input.dtype)
+        scale = scale * self.weight
         return (centred * scale.view(by_channel) + self.bias.view(by_channel)).to(input.dtype)

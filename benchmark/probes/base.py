@@ -17,7 +17,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,17 @@ class Probe(Spec):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    # Options that records are older than: no part of a digest where they are as by default.
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    def changed(self, options: Mapping[str, Any]) -> Self:
+        """With these options, and others that follow from them."""
+        return self.model_copy(update=dict(options))
+
+    def canonical(self) -> dict[str, Any]:
+        """What a digest covers."""
+        options = self.model_dump(mode="json")
+        return {name: options[name] for name in options if name not in self.later or self.is_asked(name)}
 
     def check(self, data: DataSet, split: Split) -> None:
         """Raise :class:`UserError` where the data cannot give it: cheap, so that it can be asked before training."""
@@ -136,8 +147,9 @@ class Measurement(Spec):
 
     @property
     def digest(self) -> str:
-        """Hex digest of the settings, with data of one's own by their content, and of the probe's version."""
-        covered = {**self.settings(), "version": self.probe.version, "data": self.data.canonical()}
+        """Hex digest of the settings, with files of one's own by their content, and of the probe's version."""
+        own = {**self.probe.canonical(), "version": self.probe.version, "data": self.data.canonical()}
+        covered = {"probe": self.probe.name, "split": self.split, "precision": self.precision, **own}
         return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
     @property

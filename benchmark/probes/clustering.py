@@ -4,7 +4,6 @@ Draws go round the processes, and the figures of those that ended are kept from 
 from there.
 """
 
-import time
 import warnings
 from typing import Any, Literal
 
@@ -86,14 +85,13 @@ class Clustering(Probe):
         self, x_ND: NDArray[Any], labels_N: NDArray[np.int64], clusters: int, subject: Subject
     ) -> list[tuple[float, float, float]]:
         """Inertia, NMI and ARI of every draw, on all processes."""
-        process, saved = subject.process, time.perf_counter()
-        state = subject.resumed()
+        process, state = subject.process, subject.resumed()
         found: list[tuple[float, float, float]] = [] if state is None else state["found"]
 
         def save() -> None:
             subject.save(len(found), {"found": found})
 
-        with subject.saved_on_stop(save):
+        with subject.kept(save) as step_done:
             while len(found) < self.cluster_n_init:
                 draw, own = len(found) + process.rank, None
                 if draw < self.cluster_n_init:
@@ -101,9 +99,7 @@ class Clustering(Probe):
                         own = clustered(x_ND, labels_N, clusters, key("clustering", self.cluster_seed, draw))
                 subject.check()
                 found += [figures for figures in process.all_gather(own) if figures is not None]
-                if time.perf_counter() - saved > subject.execution.checkpoint_seconds:
-                    save()
-                    saved = time.perf_counter()
+                step_done()
         return found
 
 

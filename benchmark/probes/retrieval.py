@@ -10,7 +10,6 @@ Queries go round the processes a tile at a time, and what was found is kept from
 from there.
 """
 
-import time
 from typing import Annotated, Literal
 
 import torch
@@ -82,15 +81,14 @@ def _ranked(queries: Features, gallery: Features, subject: Subject, *, within: b
     tile = max(1, SIMILARITIES // (len(gallery) + 4 * most))
     norms_M = gallery.x.norm(dim=1).clamp_(min=1e-12)
     found_N2 = torch.zeros(len(queries), 2, dtype=torch.float64, device=queries.x.device)
-    done, saved = 0, time.perf_counter()
-    state = subject.resumed()
+    done, state = 0, subject.resumed()
     if state is not None:
         done, found_N2 = state["done"], state["found"]
 
     def save() -> None:
         subject.save(done, {"done": done, "found": found_N2})
 
-    with subject.saved_on_stop(save):
+    with subject.kept(save) as step_done:
         while done < len(queries):
             round_n2 = torch.zeros_like(found_N2[done : done + process.world_size * tile])
             rows = torch.arange(len(queries), device=round_n2.device)[done : done + len(round_n2)]
@@ -102,9 +100,7 @@ def _ranked(queries: Features, gallery: Features, subject: Subject, *, within: b
             subject.check()
             found_N2[rows] = process.all_reduce_sum(round_n2)
             done += len(rows)
-            if time.perf_counter() - saved > subject.execution.checkpoint_seconds:
-                save()
-                saved = time.perf_counter()
+            step_done()
     return found_N2
 
 

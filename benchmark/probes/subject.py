@@ -129,10 +129,21 @@ class Subject:
         return None if newest is None else checkpoints.load(newest, self.device)
 
     @contextmanager
-    def saved_on_stop(self, save: Callable[[], None]) -> Iterator[None]:
-        """Where the body is stopped, ``save``. That it cannot is a warning: the others wait for no failure any more."""
+    def kept(self, save: Callable[[], None]) -> Iterator[Callable[[], None]]:
+        """Inside, to be called after every step: ``save`` comes whenever a checkpoint is due, and where it is stopped.
+
+        That it cannot save as it is stopped is a warning: the others wait for no failure any more.
+        """
+        saved = time.perf_counter()
+
+        def save_where_due() -> None:
+            nonlocal saved
+            if time.perf_counter() - saved > self.execution.checkpoint_seconds:
+                save()
+                saved = time.perf_counter()
+
         try:
-            yield
+            yield save_where_due
         except Interrupted:
             try:
                 save()
@@ -244,16 +255,20 @@ class Subject:
             device=self.device,
             workers=self.execution.workers,
         )
-        began, written, place = time.perf_counter(), 0, 0
-        with self.saved_on_stop(lambda: write_parts(folder, rank, x_NF, mine[written:place])):
+        written = place = 0
+
+        def write() -> None:
+            nonlocal written
+            write_parts(folder, rank, x_NF, mine[written:place])
+            written = place
+
+        with self.kept(write) as step_done:
             for place in range(1, 1 + -(-len(todo) // world_size)):
                 if place <= len(mine):
                     x_NF[mine[place - 1].to(self.device)] = self.through(network.module, next(made))
                 self.check()
                 self.tell(f"features of {part}", min(len(done) + place * world_size, len(batches)), len(batches))
-                if time.perf_counter() - began > self.execution.checkpoint_seconds:
-                    write_parts(folder, rank, x_NF, mine[written:place])
-                    began, written = time.perf_counter(), place
+                step_done()
             self.check()  # also of the last part, which may not have fitted on the disk
         if self.process.is_main:
             (self.own / PROGRESS_NAME).unlink(missing_ok=True)

@@ -76,6 +76,7 @@ def claim_folder(suite: Suite, folder: Path) -> None:
                 "protocol": suite.protocol,
                 "skipped": [{"axes": axes, "reason": reason} for axes, reason in suite.skipped],
                 "measurements": _listed(note, suite),
+                "headline": list(suite.headline) or note.get("headline", []),  # a job does not know it
             }
             write_atomically(folder / SUITE_NAME, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:

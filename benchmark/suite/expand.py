@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, reduce
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from benchmark.data import DataSpec
 from benchmark.data.datasets import split_sources
@@ -52,21 +52,24 @@ class Skip(Spec):
     reason: str = Field(min_length=1)
 
 
+def _is_a_request(metric: str) -> str:
+    matches(Metric(metric="", protocol={}, value=0.0), metric)  # raises where it is of no such form
+    return metric
+
+
+# A metric's name, and in brackets keys of its protocol that tell it from others.
+Request = Annotated[str, AfterValidator(_is_a_request)]
+
+
 class Tuning(Spec):
     """Candidates for one method's hyper-parameters, judged by one figure on the tune split."""
 
-    metric: str = Field(description="a metric's name, and in brackets keys of its protocol that tell it from others")
+    metric: Request
     embedding_dim: int
     seeds: list[int] = [0]
     candidates: dict[str, dict[str, list[Any]]] = Field(
         min_length=1, description="method -> key -> values; their product is tried"
     )
-
-    @field_validator("metric")
-    @classmethod
-    def _is_a_request(cls, metric: str) -> str:
-        matches(Metric(metric="", protocol={}, value=0.0), metric)  # raises where it is of no such form
-        return metric
 
 
 class WeightsRow(Spec):
@@ -85,6 +88,7 @@ class SuiteFile(Spec):
     description: str = Field(min_length=1)
     defaults: Settings
     grid: dict[str, list[Any]]
+    headline: list[Request] = Field([], description="the figures that its table and its plot begin with")
     methods: dict[str, Settings] = {}
     baselines: list[str] = []
     weights: list[WeightsRow] = []
@@ -112,6 +116,7 @@ class Suite:
     execution: Execution
     protocol: Settings
     gpus: int = 1
+    headline: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -248,7 +253,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         "defaults": _of_networks(file.defaults),
         "methods": {method: _of_networks(settings) for method, settings in file.methods.items()},
     }
-    return Suite(name, _once(cells), tuple(skipped), execution, protocol, file.gpus)
+    return Suite(name, _once(cells), tuple(skipped), execution, protocol, file.gpus, tuple(file.headline))
 
 
 def _of_networks(settings: Mapping[str, Any]) -> Settings:

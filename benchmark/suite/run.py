@@ -77,7 +77,8 @@ def measurements(evaluation: Mapping[str, Any], network: Network, data: DataSpec
     found = []
     for name in asked.probes:
         kind = probes()[name]
-        probe = kind(**{option: getattr(asked, option) for option in kind.model_fields})
+        given = asked.model_fields_set & set(kind.model_fields)
+        probe = kind().changed({option: getattr(asked, option) for option in given})
         if probe.needs <= network.offers:
             found.append(Measurement(probe=probe, data=data, split=asked.split, precision=asked.precision))
     return tuple(found)
@@ -103,7 +104,7 @@ def changed(
     found = []
     for base in bases:
         own = {option: getattr(asked, option) for option in given & set(type(base.probe).model_fields)}
-        found.append(base.model_copy(update={**place, "probe": base.probe.model_copy(update=own)}))
+        found.append(base.model_copy(update={**place, "probe": base.probe.changed(own)}))
     return tuple(found)
 
 

@@ -5,6 +5,6 @@ one by one in loading processes (``files``); all the rest, and everything of ima
 where the network is (``batched``).
 """
 
-from benchmark.views.recipes import PROBE_CROPS, RECIPES, Operation, Recipe, View, recipe
+from benchmark.views.recipes import PROBE_CROPS, PROBE_SQUARES, RECIPES, Operation, Recipe, View, recipe
 
-__all__ = ["PROBE_CROPS", "RECIPES", "Operation", "Recipe", "View", "recipe"]
+__all__ = ["PROBE_CROPS", "PROBE_SQUARES", "RECIPES", "Operation", "Recipe", "View", "recipe"]

@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.views import recipes
-from benchmark.views.draws import Draws, crop_boxes, patch_corners
+from benchmark.views.draws import Draws, crop_boxes, patch_corners, square_corners
 
-RESIZE_OVER_CROP = 256 / 224
 # On the CPU images are worked on by so many bytes at once: what fits into a core's cache is not fetched anew by every
 # operation. Half of this, or twice, is a few per cent slower on a core with 2 MiB.
 PART_BYTES = 2**19
@@ -118,6 +117,10 @@ def _crop(view: recipes.View, shape: tuple[int, int], whole: int, draws: Draws) 
     if isinstance(crop, recipes.CentralCrop):
         square = partial(_central_crop, image_size=whole, interpolation=interpolation, flips=view.flip > 0)
         return Step(square, (draws.chosen(view.flip).astype(float),))
+    if isinstance(crop, recipes.RandomCrop):
+        corners_N12 = square_corners(*shape, whole, draws)[:, None]
+        square = partial(_random_square, image_size=whole, interpolation=interpolation)
+        return Step(square, (corners_N12, draws.chosen(view.flip).astype(float)))
     boxes_N4 = crop_boxes(crop, *shape, draws)
     mirrored_N2 = np.stack([np.zeros(len(boxes_N4)), draws.chosen(view.flip)], axis=1)
     numbers_N23 = np.stack([boxes_N4[:, :2], boxes_N4[:, 2:], mirrored_N2], axis=2)
@@ -162,9 +165,23 @@ def central_crop(x_CHW: Tensor, image_size: int, interpolation: recipes.Interpol
     # Here, since importing torchvision takes seconds, and images of the view's size need nothing of it.
     from torchvision.transforms import v2
 
-    short = [round(image_size * RESIZE_OVER_CROP)]
-    resized = v2.functional.resize(x_CHW, short, interpolation=v2.InterpolationMode(interpolation), antialias=True)
-    return v2.functional.center_crop(resized, [image_size, image_size])
+    return v2.functional.center_crop(resized(x_CHW, image_size, interpolation), [image_size, image_size])
+
+
+def resized(x_CHW: Tensor, image_size: int, interpolation: recipes.Interpolation) -> Tensor:
+    """Images (..., C, H, W) whose shorter side is 256/224 of the view's."""
+    from torchvision.transforms import v2
+
+    short = [round(image_size * recipes.RESIZE_OVER_CROP)]
+    return v2.functional.resize(x_CHW, short, interpolation=v2.InterpolationMode(interpolation), antialias=True)
+
+
+def _random_square(
+    x_NCHW: Tensor, corners_N12: Tensor, mirrored_N: Tensor, *, image_size: int, interpolation: recipes.Interpolation
+) -> Tensor:
+    x_NCHW = _scaled(resized(x_NCHW, image_size, interpolation))
+    x_NCHW = _patches(x_NCHW, corners_N12, side=image_size).squeeze(1)
+    return torch.lerp(x_NCHW, x_NCHW.flip(-1), mirrored_N.view(-1, 1, 1, 1))
 
 
 def _resized_crop(x_NCHW: Tensor, numbers_N23: Tensor, *, out: int, interpolation: recipes.Interpolation) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmark.runtime.seeds import key
-from benchmark.views.recipes import Patches, RandomResizedCrop
+from benchmark.views.recipes import RESIZE_OVER_CROP, Patches, RandomResizedCrop
 
 Numbers = NDArray[np.floating]
 CROP_ATTEMPTS = 10
@@ -83,6 +83,14 @@ def crop_boxes(operation: RandomResizedCrop, height: ArrayLike, width: ArrayLike
     found = np.concatenate([corner_n2, sides_n2], axis=1)
     central = np.concatenate([(limits_n2 - central_n2) // 2, central_n2], axis=1)
     return np.where(fits_nA.any(axis=1, keepdims=True), found, central)
+
+
+def square_corners(height: ArrayLike, width: ArrayLike, side: int, draws: Draws) -> NDArray[np.int64]:
+    """(n, 2) top and left of a square of images whose shorter side is resized to 256/224 of the square's."""
+    shape, short = draws.counters_n.shape, round(side * RESIZE_OVER_CROP)
+    sizes_n2 = np.stack([np.broadcast_to(height, shape), np.broadcast_to(width, shape)], axis=1)
+    room_n2 = short * sizes_n2 // sizes_n2.min(axis=1, keepdims=True) - side
+    return np.floor(draws.uniform(0, 1, 2) * (room_n2 + 1)).astype(np.int64)
 
 
 def patch_corners(patches: Patches, whole: int, side: int, draws: Draws) -> NDArray[np.int64]:

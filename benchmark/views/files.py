@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.data import ImageSet
-from benchmark.views.batched import central_crop
-from benchmark.views.draws import Draws, crop_boxes, view_key
-from benchmark.views.recipes import CentralCrop, Interpolation, RandomResizedCrop, Recipe
+from benchmark.views.batched import central_crop, resized
+from benchmark.views.draws import Draws, crop_boxes, square_corners, view_key
+from benchmark.views.recipes import CentralCrop, Crop, Interpolation, RandomCrop, Recipe
 
 AT_ONCE = 16  # images that are held decoded: boxes are drawn for all of them in one stroke
 
@@ -47,11 +47,21 @@ class RandomCrops:
 
 
 def _cropped(
-    crop: CentralCrop | RandomResizedCrop, images: Sequence[Tensor], sizes_2n: NDArray[Any], side: int, draws: Draws
+    crop: Crop,
+    images: Sequence[Tensor],
+    sizes_2n: NDArray[Any],
+    side: int,
+    draws: Draws,
 ) -> list[Tensor]:
     """One crop (C, side, side) of every image (C, H, W)."""
     if isinstance(crop, CentralCrop):
         return [central_crop(image_CHW, side, crop.interpolation) for image_CHW in images]
+    if isinstance(crop, RandomCrop):
+        corners = square_corners(sizes_2n[0], sizes_2n[1], side, draws).tolist()
+        return [
+            resized(image_CHW, side, crop.interpolation)[:, top : top + side, left : left + side]
+            for image_CHW, (top, left) in zip(images, corners, strict=True)
+        ]
     found = []
     boxes_n4 = crop_boxes(crop, sizes_2n[0], sizes_2n[1], draws).astype(int)
     for image_CHW, (top, left, tall, wide) in zip(images, boxes_n4.tolist(), strict=True):

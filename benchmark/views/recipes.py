@@ -13,6 +13,7 @@ from methods import Pairing
 Interpolation = Literal["bicubic", "bilinear"]
 Role = Literal["large", "small", "original"]
 SIDE = 224
+RESIZE_OVER_CROP = 256 / 224  # of the shorter side, before a square is cut out
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ class RandomResizedCrop:
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Interpolation = "bicubic"
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """The shorter side resized to 256/224 of the view's, then a random square."""
+
     interpolation: Interpolation = "bicubic"
 
 
@@ -86,9 +94,8 @@ class Affine:
     zoom: tuple[float, float]
 
 
-Operation = (
-    CentralCrop | RandomResizedCrop | HorizontalFlip | ColourJitter | Grayscale | GaussianBlur | Solarize | Affine
-)
+Crop = CentralCrop | RandomResizedCrop | RandomCrop
+Operation = Crop | HorizontalFlip | ColourJitter | Grayscale | GaussianBlur | Solarize | Affine
 
 
 @dataclass(frozen=True)
@@ -121,16 +128,15 @@ class View:
 
     def __post_init__(self) -> None:
         crop, *others = self.operations or [None]
-        crops = (CentralCrop, RandomResizedCrop)
-        lost = any(isinstance(other, crops) for other in others) or HorizontalFlip in map(type, others[1:])
-        if not isinstance(crop, crops) or lost:
+        lost = any(isinstance(other, Crop) for other in others) or HorizontalFlip in map(type, others[1:])
+        if not isinstance(crop, Crop) or lost:
             raise ValueError(f"a view is a crop, a flip maybe, and other operations, not {self.operations}")
 
     @property
-    def crop(self) -> CentralCrop | RandomResizedCrop:
+    def crop(self) -> Crop:
         """Its first operation."""
         crop = self.operations[0]
-        assert isinstance(crop, CentralCrop | RandomResizedCrop)
+        assert isinstance(crop, Crop)
         return crop
 
     @property
@@ -244,6 +250,11 @@ RECIPES = {
 }
 
 PROBE_CROPS = Recipe("crops", "training of the linear probe, Zheng et al. 2023", (View(_crop((0.08, 1.0))),))
+PROBE_SQUARES = Recipe(
+    "squares",
+    "training of the linear probe on Places205, Gidaris et al. 2021 (OBoW)",
+    (View((RandomCrop("bilinear"), HorizontalFlip())),),
+)
 
 
 def recipe(name: str) -> Recipe:

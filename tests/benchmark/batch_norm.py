@@ -15,7 +15,7 @@ ROWS = 3
 
 
 def leave(this: Process, folder: Path) -> None:
-    """Leave the largest differences in ``batch-norm-WORLD-RANK.json``, what was heard in ``told-WORLD-RANK.json``."""
+    """Leave the differences in ``batch-norm-WORLD-RANK.json``, what was heard in ``told-WORLD-RANK.json``."""
     if this.group is not None:
         (folder / f"told-{this.world_size}-{this.rank}.json").write_text(json.dumps(told(this)))
         found = {f"{dimensions} dimensions": differences(this, dimensions) for dimensions in (2, 4)}
@@ -46,11 +46,15 @@ def layers(dimensions: int) -> tuple[nn.Module, nn.Module]:
 
 
 def differences(this: Process, dimensions: int) -> dict[str, float]:
-    """Of a loss of the output, its gradients by input and parameters, and running statistics: shared from alone."""
+    """Of a loss of the output, its gradients by input and parameters, and running statistics: shared from alone.
+
+    The first process has no rows, each of the others more than the one before.
+    """
     generator = torch.Generator().manual_seed(5)
-    shape = (this.world_size * ROWS, 4, *([5, 5] if dimensions == 4 else []))
+    first, end = (rank * (rank - 1) // 2 * ROWS for rank in (this.rank, this.rank + 1))
+    shape = (this.world_size * (this.world_size - 1) // 2 * ROWS, 4, *([5, 5] if dimensions == 4 else []))
     x, weights = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
-    own = slice(this.rank * ROWS, (this.rank + 1) * ROWS)
+    own = slice(first, end)
     alone, shared = layers(dimensions)
     whole, part = x.clone().requires_grad_(), x[own].clone().requires_grad_()
     # A loss that is no sum over rows: each process knows it whole, and gives the gradient of it by its own rows.
@@ -64,4 +68,4 @@ def differences(this: Process, dimensions: int) -> dict[str, float]:
         pairs[name] = getattr(shared, name), getattr(alone, name)
     for name in ("weight", "bias"):
         pairs[name] = sum_over_processes(getattr(shared, name).grad), getattr(alone, name).grad
-    return {name: (got - wanted).abs().max().item() for name, (got, wanted) in pairs.items()}
+    return {name: (got - wanted).norm().item() for name, (got, wanted) in pairs.items()}

@@ -30,11 +30,10 @@ from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite
 from benchmark.views.loader import Batch, ViewLoader
 from tests.benchmark import batch_norm
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 BREAKS = "the third batch is not to be had"
-# Processes that wait for each other for ever are ended, and the test fails.
-PATIENCE = 100.0
 
 
 class BreakingLoader(ViewLoader):
@@ -47,21 +46,19 @@ class BreakingLoader(ViewLoader):
             yield batch
 
 
-def run(*arguments: str | Path, seconds: float = 200) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """This module as a program."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     # The first convolution of grey images has its gradient in another layout than its weights: 9 numbers a channel.
     tolerated = "ignore:Grad strides do not match"
     command = [sys.executable, "-W", "error", "-W", tolerated, __file__, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
-def together(
-    world: int, work: Callable[[Process], object], failing: int | None = None, seconds: float = PATIENCE
-) -> list[int | None]:
+def together(world: int, work: Callable[[Process], object], failing: int | None = None) -> list[int | None]:
     """Let so many processes ``work``; returns their exit codes. The one named ``failing`` gets broken loaders.
 
-    None is left behind: those that have not ended after ``seconds`` are killed, and have the code -9.
+    None is left behind: those that have not ended after ``PATIENCE`` are killed, and have the code -9.
     """
     fork = multiprocessing.get_context("fork")
     port = _free_port()
@@ -69,7 +66,7 @@ def together(
     try:
         for rank in ranks:
             rank.start()
-        until = time.monotonic() + seconds
+        until = time.monotonic() + PATIENCE
         for rank in ranks:
             rank.join(max(0.0, until - time.monotonic()))
     finally:

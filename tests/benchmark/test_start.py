@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 TRAINS = """
 import sys
@@ -32,7 +34,7 @@ print(*sorted({"torchvision", "sklearn", "scipy", "pandas", "matplotlib"} & set(
 def test_training_on_digits_needs_neither_torchvision_nor_scikit_learn(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", TRAINS, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "weights.safetensors").exists(), "it did not train"
     assert done.stdout.strip() == ""

@@ -36,8 +36,11 @@ def test_value_is_the_sum_of_finite_terms(name, views, make_views):
 def test_gradient_is_the_numerical_one(name, form, views, make_views):
     # VISReg's shape is detached from the deviations, as published: no derivative of its value.
     options = {"shape_weight": 0.0} if name == "visreg" else {}
+    if "slices" in registry.get(name).defaults:
+        options["slices"] = 16
     loss = lambda *v: loss_of(name, v, form=form, **options).value  # noqa: E731
-    assert torch.autograd.gradcheck(loss, make_views(COUNT, WIDTH, views))
+    # Every coordinate takes two values of the loss: few of them.
+    assert torch.autograd.gradcheck(loss, make_views(7, 4, views))
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -34,7 +34,7 @@ def accuracies(folder: Path) -> list[dict[str, Any]]:
 
 def test_every_published_figure_is_read_with_its_source() -> None:
     published = read_published()
-    assert len(published) == 154
+    assert len(published) == 233
     told = [f"published_{name}" for name in ("source", "dataset", "backbone", "method", "metric")]
     assert (published[told] != "").all(axis=None)
     assert published["published_value"].notna().all()
@@ -94,6 +94,68 @@ def test_probe_without_the_published_crops_is_another(make_record: Make, write_r
     assert {row["differences"] for row in rows} == {"probe trained without random crops"}
 
 
+RESNET50 = {
+    "epochs": 200,
+    "batch_size": 2048,
+    "data": {"source": "imagenet", "limit": None},
+    "backbone": {"name": "resnet50", "stem": "imagenet"},
+}
+
+
+def test_fine_tuning_stands_beside_that_on_as_many_labels(make_record: Make, write_runs: Write) -> None:
+    listed = {"labels": "published list", "epochs": 20, "backbone_lr": 0.004, "head_lr": 1.0, "split": "test"}
+    metrics = [
+        Metric(metric=f"finetune_top{k}", protocol={"percent": percent, **listed}, value=0.5)
+        for k, percent in ((1, 1), (5, 10))
+    ]
+    drawn = {"percent": 1, **listed, "labels": "stratified draw 0", "epochs": 5}
+    metrics.append(Metric(metric="finetune_top1", protocol=drawn, value=0.4))
+    rows = accuracies(write_runs([make_record("sfrik_l3", 32768, network=RESNET50, metrics=metrics)]))
+    assert {(row["mean"], row["published_metric"], row["published"], row["differences"]) for row in rows} == {
+        (50.0, "semi1pct_top1", 46.6, ""),
+        (50.0, "semi10pct_top5", 87.5, ""),
+        (
+            40.0,
+            "semi1pct_top1",
+            46.6,
+            "probe trained for 5 epochs against 20; labels by a stratified draw 0 against the published list",
+        ),
+    }
+
+
+def test_whole_fine_tuning_is_compared_with_lightlys_and_rates_with_rates(make_record: Make, write_runs: Write) -> None:
+    whole = {"percent": 100, "labels": "all", "epochs": 30, "backbone_lr": 0.05, "head_lr": 0.5, "split": "test"}
+    metrics = [Metric(metric="finetune_top1", protocol=whole, value=0.7)]
+    run = RESNET50 | {"epochs": 100, "batch_size": 256}
+    (row,) = accuracies(write_runs([make_record("barlow_twins", 8192, network=run, metrics=metrics)]))
+    assert (row["published"], row["published_metric"]) == (72.6, "finetune_top1_max_over_epochs")
+    best = "best epoch on the test split against the last epoch"
+    assert row["differences"] == f"{best}; rate of the classifier 0.5 against 0.05"
+
+
+@pytest.mark.parametrize(
+    ("metric", "source", "found"),
+    [
+        ("linear_top5", "places205", [("places205_top5", 83.4)]),
+        ("linear_top5", "folder:/x/places205", [("places205_top5", 83.4)]),
+        ("multilabel_map", "voc07", [("voc07_map", 84.9), ("voc07_map", 86.6)]),
+        ("linear_top5", "stl10", []),
+    ],
+)
+def test_a_network_on_another_data_set_stands_beside_such_figures(
+    make_record: Make, write_runs: Write, metric: str, source: str, found: list[Any]
+) -> None:
+    """Of networks that the same data trained, and not of those that were trained where ours is measured."""
+    metrics = [Metric(metric=metric, protocol={"epochs": 28, "split": "test"}, value=0.8)]
+    on = {"probe": metric.split("_")[0], "metrics": metrics, "settings": {"data": {"source": source}}}
+    folder = write_runs([make_record("vicreg", 8192, network=RESNET50, measurements=[on], metrics=())])
+    rows = accuracies(folder)
+    assert [(row["published_metric"], row["published"]) for row in rows] == found
+    assert not [row for row in rows if "trained on" in row["differences"]]
+    if source == "places205":
+        assert "imagenet, resnet50, on places205: Linear probe, top-5" in render(collect([folder]))
+
+
 def test_nearest_published_dimension_stands_beside_ours(make_record: Make, write_runs: Write) -> None:
     (row,) = accuracies(write_runs([make_record(dim=512, network=IMAGENET20, metrics=linear(0.4))]))
     assert row["published_embedding_dim"] == 1024
@@ -140,10 +202,12 @@ def test_online_probe_is_not_ours(make_record: Make, write_runs: Write) -> None:
         "backbone": {"name": "resnet18", "stem": "imagenet"},
     }
     rows = accuracies(write_runs([make_record("barlow_twins", 2048, network=run, metrics=linear(0.9))]))
-    assert [row["differences"] for row in rows] == [
+    told = {row["published_source"].partition(" ")[0]: row["differences"] for row in rows}
+    assert told["Fang"] == "epochs 1000 against 500; the data are a npz source, taken by its name"
+    assert told["solo-learn"] == (
         "the data are a npz source, taken by its name; ImageNet stem against resnet18-cifar; "
         "online probe against frozen features"
-    ]
+    )
 
 
 def test_memory_stands_beside_published_memory_in_their_unit(make_record: Make, write_runs: Write) -> None:

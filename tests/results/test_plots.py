@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib import image
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 
 from results import plots, style
 from results.collect import Collection, collect
@@ -40,17 +43,33 @@ def test_accuracy_shows_the_means_of_the_table(drawn: tuple[Collection, pd.DataF
     _, summary = drawn
     figure = plots.accuracy(*drawn, "digits")
     assert figure is not None
-    first, *others = figure.axes
+    (first,) = figure.axes
     assert first.get_title() == "Logistic regression\nC=1.0"
-    assert [axis.get_title().split("\n")[1] for axis in others] == [
-        "k=20",
-        "labels per class=1",
-        "labels per class=5",
-        "labels per class=10",
-    ]
+    assert not figure.legends
+    assert {*summary.loc[summary["kind"] == "trained", "label"]} <= {text.get_text() for text in first.texts}
     auh = summary[(summary["metric"] == "logistic_top1") & (summary["label"] == "AUH")]
     assert series(first)[0][1] == pytest.approx(100 * auh["mean"])
     assert len(series(first)) == 6
+
+
+def test_several_figures_that_a_suite_begins_with_have_a_panel_each(drawn: tuple[Collection, pd.DataFrame]) -> None:
+    collection, summary = drawn
+    wanted = summary.assign(headline=summary["metric"].isin(["knn_top1", "fewshot_top1"]))
+    figure = plots.accuracy(collection, wanted, "digits")
+    assert figure is not None
+    titles = ["k=20", "labels per class=1", "labels per class=5", "labels per class=10"]
+    assert [axis.get_title().split("\n")[1] for axis in figure.axes] == titles
+    assert figure.legends[0].get_title().get_text() == "Mean over seeds\npoints: each seed"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_names_at_the_ends_do_not_touch_and_keep_their_order(levels: list[float]) -> None:
+    placed = style.apart(pd.Series(sorted(levels)), 0.0, 1.0)
+    assert [level for level, _ in placed.values()] == sorted(levels)
+    places = [place for _, place in placed.values()]
+    assert all(after - before > 0.95 / 16 for before, after in pairwise(places))
+    assert min(places) > 0
+    assert max(places) < 1
 
 
 def test_dimension_axis_is_logarithmic_with_the_dimensions_as_ticks(drawn: tuple[Collection, pd.DataFrame]) -> None:
@@ -70,22 +89,23 @@ def test_methods_stand_side_by_side_near_their_dimension(drawn: tuple[Collection
     assert max(abs(np.log2(at_64) - 6)) < 0.25
 
 
-def test_baselines_are_lines_or_remarks_at_the_foot(drawn: tuple[Collection, pd.DataFrame]) -> None:
+def test_baselines_below_the_panel_are_remarks_at_its_foot(drawn: tuple[Collection, pd.DataFrame]) -> None:
     figure = plots.accuracy(*drawn, "digits")
     assert figure is not None
-    assert [text.get_text() for text in figure.axes[0].texts if text.get_text()] == [
-        "Raw pixels",
-        "↓ Untrained network 78.2",
-    ]
+    told = [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "right" and text.get_text()]
+    assert told == ["↓ Raw pixels 85.0\n↓ Untrained network 78.2"]
 
 
-def test_baseline_above_the_panel_is_a_remark_at_its_head(make_record: Make, write_runs: Write) -> None:
-    good, poor = (Metric(metric="knn_top1", protocol={"k": 20}, value=value) for value in (0.99, 0.5))
+@pytest.mark.parametrize(("value", "told"), [(0.99, "↑ Raw pixels 99.0"), (0.5005, "Raw pixels")])
+def test_a_baseline_is_a_line_or_a_remark_at_the_head(
+    make_record: Make, write_runs: Write, value: float, told: str
+) -> None:
+    good, poor = (Metric(metric="knn_top1", protocol={"k": 20}, value=value) for value in (value, 0.5))
     pixels = make_record("raw_pixels", None, title="Raw pixels", kind="pixels", metrics=[good])
     collection = collect([write_runs([make_record(metrics=[poor]), pixels])])
     figure = plots.accuracy(collection, summarise(collection), "digits")
     assert figure is not None
-    assert "↑ Raw pixels 99.0" in [text.get_text() for text in figure.axes[0].texts]
+    assert told in [text.get_text() for text in figure.axes[0].texts]
     plt.close(figure)
 
 
@@ -97,15 +117,16 @@ def test_panel_says_what_sets_it_apart_and_not_what_its_rows_differ_in(make_reco
     trained = make_record(metrics=[seen("backbone", 60), seen("embedding", 60)])
     pixels = make_record("raw_pixels", None, kind="pixels", metrics=[seen("pixels", 0)])
     collection = collect([write_runs([trained, pixels])])
-    figure = plots.accuracy(collection, summarise(collection), "digits")
+    figure = plots.accuracy(collection, summarise(collection).assign(headline=True), "digits")
     assert figure is not None
     titles = [axis.get_title().partition("\n")[2] for axis in figure.axes]
     assert titles == ["features=backbone", "features=embedding"]
     plt.close(figure)
 
 
-def test_intervals_do_not_drown_the_means(make_record: Make, write_runs: Write) -> None:
-    values = {(64, 0): 0.5, (64, 1): 0.9, (256, 0): 0.71, (256, 1): 0.71}
+@pytest.mark.parametrize("seeds", [2, 4])
+def test_every_seed_is_shown_and_no_interval_drowns_them(make_record: Make, write_runs: Write, seeds: int) -> None:
+    values = {(64, seed): 0.5 if seed % 2 else 0.6 for seed in range(seeds)} | {(256, 0): 0.55}
     records = [
         make_record(dim=dim, seed=seed, metrics=[Metric(metric="knn_top1", protocol={"k": 20}, value=value)])
         for (dim, seed), value in values.items()
@@ -114,7 +135,11 @@ def test_intervals_do_not_drown_the_means(make_record: Make, write_runs: Write) 
     figure = plots.accuracy(collection, summarise(collection), "digits")
     assert figure is not None
     low, high = figure.axes[0].get_ylim()
-    assert high - low < 10, "the interval of two seeds 40 points apart is 508 points wide"
+    assert low < 50 < 60 < high
+    assert high - low < 35, "the interval of two seeds 10 points apart is 127 points wide"
+    counts = [len(points.get_offsets()) for points in figure.axes[0].collections if isinstance(points, PathCollection)]
+    assert counts == [seeds, 1]
+    assert ("interval" in figure.get_supxlabel()) == (seeds > 3)
     plt.close(figure)
 
 
@@ -129,7 +154,7 @@ def test_configuration_that_never_finished_is_a_cross(make_record: Make, write_r
     figure = plots.accuracy(collection, summarise(collection), "digits")
     assert figure is not None
     assert [line.get_marker() for line in figure.axes[0].lines].count("x") == 1
-    assert figure.legends[0].get_title().get_text() == "Mean and 95 % interval over seeds\n×: no run finished"
+    assert figure.get_supxlabel() == "Mean over seeds; points: each seed; ×: no run finished"
     plt.close(figure)
 
 
@@ -184,7 +209,7 @@ def test_files_are_written_as_png_and_pdf_and_do_not_change(
     assert [path.name for path in paths] == ["accuracy.png", "accuracy.pdf", "tradeoff.png", "tradeoff.pdf"]
     first = [path.read_bytes() for path in paths]
     assert all(content.startswith((b"\x89PNG", b"%PDF")) for content in first)
-    assert image.imread(paths[0]).shape[1] > 2000, "a page wide at 300 dots an inch"
+    assert image.imread(paths[0]).shape[1] == 1530, "three quarters of a page at 300 dots an inch"
     plots.write(collection, tmp_path)
     assert [path.read_bytes() for path in paths] == first
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from benchmark.cli import main
 from results.collect import collect
 from results.compare import render as render_comparison
 from results.report import write
 from results.runs import LeftOut, pack, read_runs
+from results.summary import headline, summarise
 from results.tables import render
 
 Make = Callable[..., Any]
@@ -131,6 +134,23 @@ def test_packed_folder_says_what_the_folder_says(digits: Path, packed: Path, for
     assert render(file, format, "all") == render(folder, format, "all")
     assert render_comparison(file, format) == render_comparison(folder, format)
     assert file.tidy().to_csv() == folder.tidy().to_csv()
+
+
+@pytest.mark.parametrize("packs", [False, True])
+def test_a_table_begins_with_what_the_suite_says(digits: Path, tmp_path: Path, packs: bool) -> None:
+    folder, wanted = tmp_path / "runs", ["fewshot_top1[labels_per_class=5]", "knn_top1"]
+    shutil.copytree(digits, folder)
+    (folder / "suite.json").write_text(json.dumps({"suite": "digits", "headline": wanted}))
+    if packs:
+        pack(folder, folder := tmp_path / "records.jsonl")
+    summary = summarise(collect([folder]))
+    shown = headline(summary)[["metric", "key"]].drop_duplicates()
+    assert set(shown["metric"]) == {"fewshot_top1", "knn_top1"}
+    assert all("labels_per_class=5" in key for key in shown.loc[shown["metric"] == "fewshot_top1", "key"])
+    assert headline(summarise(collect([digits])))["metric"].unique().tolist() == ["logistic_top1"]
+    done = CliRunner().invoke(main, ["tables", str(folder)])
+    assert done.output.count("top-1 accuracy") == 2
+    assert "shows what else was measured: fewshot_top1, knn_top1" in done.output
 
 
 def test_packed_folder_draws_what_the_folder_draws(digits: Path, tmp_path: Path) -> None:

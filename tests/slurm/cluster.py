@@ -15,9 +15,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from tests.patience import PATIENCE, is_alive, wait_for
 
 NODES = 7
 # slurmd writes the name of a node into files: names that resolve by themselves need no /etc/hosts.
@@ -157,12 +158,10 @@ class Cluster:
         if self.accounting:
             self._start_accounting()
         self._spawn("slurmctld", "slurmctld", "-D", "-c")
-        wait_for(20, lambda: "UP" in self.run("scontrol", "ping", check=False))
+        wait_for(lambda: "UP" in self.run("scontrol", "ping", check=False))
         for number in range(1, NODES + 1):
             self.start_node(number)
-        wait_for(
-            30, lambda: self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N", check=False).count("127.") >= NODES
-        )
+        wait_for(lambda: self.run("sinfo", "-h", "-N", "-t", "idle", "-o", "%N", check=False).count("127.") >= NODES)
 
     def start_node(self, number: int) -> None:
         """Start the slurmd of one node."""
@@ -177,7 +176,7 @@ class Cluster:
         """Cancel every job and end every process that was started, the last first."""
         self.run("scancel", "--user=root", check=False)
         try:
-            wait_for(10, lambda: not self.run("squeue", "-h", check=False).strip())
+            wait_for(lambda: not self.run("squeue", "-h", check=False).strip(), seconds=60)
         except TimeoutError:
             print("jobs are left behind", file=sys.stderr)
         for path in sorted((self.folder / "pids").iterdir(), key=lambda path: -path.stat().st_mtime_ns):
@@ -186,7 +185,7 @@ class Cluster:
     def run(self, *command: str, check: bool = True) -> str:
         """One of Slurm's commands, with a time limit; its output."""
         environment = os.environ | {"SLURM_CONF": str(self.configuration)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout
@@ -228,13 +227,13 @@ class Cluster:
     def _start_accounting(self) -> None:
         defaults = f"--defaults-file={self.folder}/my.cnf"
         install = ["mariadb-install-db", defaults, "--auth-root-authentication-method=normal", "--skip-test-db"]
-        subprocess.run(install, capture_output=True, timeout=120, check=True)
+        subprocess.run(install, capture_output=True, timeout=PATIENCE, check=True)
         self._spawn("mariadbd", "mariadbd", defaults)
         client = ["--no-defaults", "-u", "root", "-S", f"{self.folder}/db.sock"]
-        wait_for(30, lambda: "alive" in self.run("mariadb-admin", *client, "ping", check=False))
+        wait_for(lambda: "alive" in self.run("mariadb-admin", *client, "ping", check=False))
         self.run("mariadb", *client, "-e", _GRANTS)
         self._spawn("slurmdbd", "slurmdbd", "-D")
-        wait_for(60, lambda: "Cluster" in self.run("sacctmgr", "show", "cluster", check=False))
+        wait_for(lambda: "Cluster" in self.run("sacctmgr", "show", "cluster", check=False))
         self.run("sacctmgr", "-i", "add", "cluster", "test", check=False)
 
     def _spawn(self, name: str, *command: str) -> None:
@@ -258,26 +257,10 @@ class Cluster:
         for sent in (number, signal.SIGKILL):
             if is_alive(pid):
                 os.kill(pid, sent)
-            deadline = time.monotonic() + 10
-            while is_alive(pid) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            with suppress(TimeoutError):
+                wait_for(lambda: not is_alive(pid), every=0.05, seconds=60)
         if name in self._started:
-            self._started.pop(name).wait(10)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    status = Path("/proc", str(pid), "status")
-    return status.exists() and "State:\tZ" not in status.read_text()
-
-
-def wait_for(seconds: float, condition: Callable[[], object], *, what: str = "", every: float = 0.1) -> None:
-    """Wait until ``condition`` holds. Raises ``TimeoutError``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s for {what or condition}")
-        time.sleep(every)
+            self._started.pop(name).wait(PATIENCE)
 
 
 def free_ports(count: int) -> int:

@@ -25,14 +25,14 @@ from slurm.manifest import submissions
 from slurm.profile import load_profile
 from slurm.submit import submit
 from slurm.survey import Records
-from tests.slurm.cluster import Cluster, wait_for
+from tests.patience import PATIENCE, wait_for
+from tests.slurm.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
-# Loading torch takes a job half a minute where it shares two cores with ten others: the runs themselves are short, and
-# only the users' page has the few-label probe, for which scikit-learn has to be loaded too.
-PATIENCE = 300.0
 LOG_EVERY = 4
 
+# Loading torch takes a job half a minute where it shares two cores with ten others: the runs themselves are short, and
+# only the users' page has the few-label probe, for which scikit-learn has to be loaded too.
 _SUITE = """
 description: tests on a cluster
 defaults:
@@ -148,7 +148,7 @@ class Watched:
 
     def freeze(self, step: int) -> list[int]:
         """Stop its processes once it is as far as ``step``, so that it cannot end before it is disturbed."""
-        wait_for(PATIENCE, lambda: self.step() >= step, what=f"step {step} of {self.folder}", every=0.02)
+        wait_for(lambda: self.step() >= step, what=f"step {step} of {self.folder}", every=0.02)
         pids = self.freeze_now()
         assert pids, f"{self.folder} was done before it could be disturbed"
         return pids
@@ -157,15 +157,13 @@ class Watched:
         """Stop its processes, if any; returns once they have stopped: on a busy machine later than the signal."""
         pids = self.processes()
         _send(pids, signal.SIGSTOP)
-        wait_for(PATIENCE, lambda: not any(is_running(pid) for pid in pids), what=f"{pids} to stop", every=0.01)
+        wait_for(lambda: not any(is_running(pid) for pid in pids), what=f"{pids} to stop", every=0.01)
         return pids
 
     def thaw(self, pids: list[int], *, hearing: signal.Signals | None = None) -> None:
         """Let frozen processes go on, once each has been sent the signal ``hearing``."""
         if hearing:
-            wait_for(
-                PATIENCE, lambda: all(is_sent(pid, hearing) for pid in pids), what=f"{hearing.name} to {self.folder}"
-            )
+            wait_for(lambda: all(is_sent(pid, hearing) for pid in pids), what=f"{hearing.name} to {self.folder}")
         _send(pids, signal.SIGCONT)
 
     def processes(self) -> list[int]:
@@ -174,7 +172,7 @@ class Watched:
 
     def attempt(self, number: int) -> None:
         """Wait until its ``number``-th attempt has begun."""
-        wait_for(PATIENCE, lambda: attempts.count(self.folder) >= number, what=f"attempt {number} of {self.folder}")
+        wait_for(lambda: attempts.count(self.folder) >= number, what=f"attempt {number} of {self.folder}")
 
     def network(self) -> NetworkRecord:
         """The record of its network."""
@@ -190,7 +188,7 @@ class Watched:
 
     def finish(self) -> Records:
         """Wait until its network, and all that is to be measured on it, have ended; returns their records."""
-        wait_for(PATIENCE, self._has_ended, what=f"the end of {self.folder}", every=0.3)
+        wait_for(self._has_ended, what=f"the end of {self.folder}", every=0.3)
         return Records.of(self.folder)
 
     def _has_ended(self) -> bool:
@@ -200,7 +198,7 @@ class Watched:
     def wait_for_state(self, *states: str) -> None:
         """Wait until Slurm says that its job is in one of ``states``."""
         query = ("squeue", "-h", "-t", "all", "-j", self.job, "-o", "%T")
-        wait_for(PATIENCE, lambda: self.cluster.run(*query, check=False).strip() in states, what=f"job {states}")
+        wait_for(lambda: self.cluster.run(*query, check=False).strip() in states, what=f"job {states}")
 
     def time_limit(self) -> datetime:
         """When Slurm will end its job."""

@@ -14,8 +14,9 @@ import pytest
 from slurm.manifest import submissions
 from slurm.queue import accounted
 from slurm.survey import survey
-from tests.slurm.cluster import Cluster, wait_for
-from tests.slurm.stage import PATIENCE, Stage, write_suite
+from tests.patience import wait_for
+from tests.slurm.cluster import Cluster
+from tests.slurm.stage import Stage, write_suite
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -47,8 +48,8 @@ def test_sacct_tells_of_a_job_that_the_controller_has_forgotten(accounting: Clus
     (job,) = submissions(run.runs)[0].jobs
     assert survey(run.runs)[run.folder.name].state == "pending"
     accounting.run("scancel", job)
-    wait_for(PATIENCE, lambda: not accounting.run("squeue", "-h", "-t", "all", check=False).strip(), every=0.5)
-    wait_for(30, lambda: accounted([job]) == {f"{job}_0": "CANCELLED"}, what="sacct", every=0.5)
+    wait_for(lambda: not accounting.run("squeue", "-h", "-t", "all", check=False).strip(), every=0.5)
+    wait_for(lambda: accounted([job]) == {f"{job}_0": "CANCELLED"}, what="sacct", every=0.5)
     assert survey(run.runs)[run.folder.name].state == "cancelled"
 
 

@@ -7,7 +7,7 @@ import pytest
 from benchmark.running import attempts
 from results.record import MeasurementRecord
 from tests.benchmark import ranks
-from tests.slurm.cluster import wait_for
+from tests.patience import wait_for
 from tests.slurm.stage import LOG_EVERY, PATIENCE, Stage, Watched, figures, losses
 from tests.slurm.theatre import LONG_EPOCHS, MEASURED, Theatre, check_kept, check_whole, finished
 
@@ -44,7 +44,7 @@ def test_retry_of_a_failed_measurement_trains_nothing(theatre: Theatre, measured
     status = theatre.stage.command("status", run.runs, check=False)
     assert (status.returncode, "knn failed: no luck" in status.stdout) == (1, True)
     assert "submitted 1 runs to measure as job" in theatre.stage.command("retry", run.runs).stdout
-    wait_for(PATIENCE, lambda: MeasurementRecord.read(path).status == "done" if path.exists() else False, every=0.3)
+    wait_for(lambda: MeasurementRecord.read(path).status == "done" if path.exists() else False, every=0.3)
     after = finished(run)
     assert {name for name in before if before[name] != after[name]} == {path.name}
     assert figures(run.folder) == figures(measured.folder)

@@ -20,8 +20,8 @@ from results.record import NETWORK_NAME, MeasurementRecord, NetworkRecord
 from results.tables import render
 from slurm.manifest import submissions
 from slurm.survey import survey
-from tests.slurm.cluster import wait_for
-from tests.slurm.stage import PATIENCE, ROOT, Stage, Watched, environment, write_suite
+from tests.patience import PATIENCE, wait_for
+from tests.slurm.stage import ROOT, Stage, Watched, environment, write_suite
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -81,7 +81,7 @@ def test_a_suite_to_tables_and_nothing_twice(stage: Stage, twelve: Path) -> None
     assert "submitted 12 runs as job" in outputs[1]
     (submission,) = submissions(runs)
     assert len(submission.entries) == 12
-    wait_for(PATIENCE, lambda: len(_measured(runs)) == 24, what="twelve measured networks", every=0.5)
+    wait_for(lambda: len(_measured(runs)) == 24, what="twelve measured networks", every=0.5)
     assert {standing.state for standing in survey(runs).values()} == {"done"}
     assert [attempts.count(runs / entry.id) for entry in submission.entries] == [1] * 12
     again = stage.command("submit", twelve, "--cluster", "slurm", "--out", "twelve")
@@ -167,7 +167,7 @@ def test_a_printed_script_works_and_runs_the_copy_of_the_code(stage: Stage) -> N
         file.write("\nprint('this is the copy')\n")
     stage.cluster.run("env", "SBATCH_EXPORT=NONE", "MASTER_PORT=1", "sh", "-c", script)
     assert [standing.state in {"pending", "running"} for standing in survey(runs).values()] == [True]
-    wait_for(PATIENCE, lambda: len(_measured(runs)) == 2, what="its records", every=0.5)
+    wait_for(lambda: len(_measured(runs)) == 2, what="its records", every=0.5)
     assert [standing.state for standing in survey(runs).values()] == ["done"]
     assert {record.provenance.world_size for record in _measured(runs)} == {2}
     assert "this is the copy" in next(prepared.folder.glob("*_0_log.out")).read_text()
@@ -259,7 +259,7 @@ def test_the_page_for_users_from_clone_to_table(stage: Stage) -> None:
 
 def _followed(stage: Stage, runs: Path) -> str:
     """What `logs --follow` prints of the only run of ``runs``, from its beginning on until it ends by itself."""
-    wait_for(PATIENCE, lambda: list(runs.glob(f"*/{attempts.NAME}")), what="the run to begin")
+    wait_for(lambda: list(runs.glob(f"*/{attempts.NAME}")), what="the run to begin")
     (began,) = runs.glob(f"*/{attempts.NAME}")
     assert not (began.parent / NETWORK_NAME).exists(), "it has ended already"
     return stage.command("logs", began.parent, "--follow").stdout

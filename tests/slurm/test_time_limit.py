@@ -11,8 +11,8 @@ import pytest
 
 from benchmark.running import attempts
 from slurm.manifest import submissions
-from tests.slurm.cluster import wait_for
-from tests.slurm.stage import PATIENCE, Watched
+from tests.patience import PATIENCE, wait_for
+from tests.slurm.stage import Watched
 from tests.slurm.theatre import Theatre, check_kept, check_whole
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
@@ -43,7 +43,7 @@ def test_nothing_is_left_in_the_queue(theatre: Theatre) -> None:
     for future in theatre.ended.values():
         future.result(PATIENCE)
     queue = partial(theatre.stage.cluster.run, "squeue", "-h", "-o", "%j")
-    wait_for(60, lambda: not any(name in queue() for name in _names(theatre)), what="an empty queue", every=0.5)
+    wait_for(lambda: not any(name in queue() for name in _names(theatre)), what="an empty queue", every=0.5)
 
 
 def _names(theatre: Theatre) -> list[str]:

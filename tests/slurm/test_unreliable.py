@@ -17,7 +17,7 @@ from results.record import NetworkRecord, network_path
 from slurm import queue
 from slurm.manifest import Submission, submissions
 from slurm.survey import survey
-from tests.slurm.cluster import wait_for
+from tests.patience import PATIENCE, wait_for
 from tests.slurm.stage import ROOT, write_suite
 
 ALWAYS = 999
@@ -89,7 +89,7 @@ def test_the_last_act_asks_again(sent: Submission, commands: Commands, flaky: st
     commands.answer(flaky, "RUNNING\n", failing=2, error=f"{flaky}: error: Unable to contact slurm controller")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "1"}
     command = [sys.executable, "-m", "slurm.requeue", str(sent.path), "137"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.stderr == ""
     assert commands.calls("scontrol")[-1] == "requeue 7_1"
     assert len(commands.calls(flaky)) >= 3
@@ -245,8 +245,8 @@ def test_a_line_of_setup_that_fails_is_the_record_here_too(suite: Path, tmp_path
     profile.write_text(f"description: x\nexecutor: local\nsetup: {setup}\n")
     command = [sys.executable, "-m", "benchmark", "submit", str(suite), "--cluster", str(profile), "--out", str(out)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, env=environment, capture_output=True, timeout=100).returncode == 0
-    wait_for(100, lambda: len(list(out.glob("*/network.json"))) == 2, what="both records")
+    assert subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE).returncode == 0
+    wait_for(lambda: len(list(out.glob("*/network.json"))) == 2, what="both records")
     (submission,) = submissions(out)
     record = NetworkRecord.read(network_path(submission.run_folder(1)))
     assert record.status == "failed"

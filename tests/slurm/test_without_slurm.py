@@ -40,7 +40,7 @@ from slurm.status import UNDER_WAY, duration, exit_code, row
 from slurm.survey import Records, is_alive, last_line, survey
 from slurm.work import _port, work
 from tests.benchmark import ranks
-from tests.slurm.cluster import wait_for
+from tests.patience import PATIENCE, wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
 
 
@@ -65,7 +65,7 @@ def call(*arguments: str | Path) -> Result:
 def submit_as_a_user(suite: Path, cluster: str | Path, out: Path) -> None:
     """In a process of its own, which the workers outlive."""
     command = [sys.executable, "-m", "benchmark", "submit", str(suite), "--cluster", str(cluster), "--out", str(out)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=100)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
 
 
@@ -157,10 +157,10 @@ def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
         assert exit_code(survey(out).values()) == UNDER_WAY
         again = call("submit", suite, "--cluster", "local", "--out", out)
         assert "nothing to submit" in again.output
-        wait_for(120, lambda: len(list(out.glob(f"*/{MEASUREMENTS_NAME}/*.json"))) == 4, what="all measured")
+        wait_for(lambda: len(list(out.glob(f"*/{MEASUREMENTS_NAME}/*.json"))) == 4, what="all measured")
     finally:
         call("cancel", out)
-    wait_for(120, lambda: not is_alive(worker), what="the worker's end")
+    wait_for(lambda: not is_alive(worker), what="the worker's end")
     assert {standing.state for standing in survey(out).values()} == {"done"}
     assert [attempts.count(out / entry.id) for entry in submission.entries] == [1, 1]
 
@@ -193,7 +193,7 @@ def test_every_worker_on_this_machine_has_gpus_of_its_own(
         f"resources: {{gpus_per_node: {each}}}\n"
     )
     submit_as_a_user(suite, profile, tmp_path / "out")
-    wait_for(60, lambda: seen.exists() and not set(seen.read_text().split()) < shares, what="every worker's note")
+    wait_for(lambda: seen.exists() and not set(seen.read_text().split()) < shares, what="every worker's note")
     assert set(seen.read_text().split()) == shares
 
 
@@ -203,7 +203,7 @@ def test_a_run_over_two_gpus_of_this_machine_is_two_ranks(tmp_path: Path, monkey
     suite, profile = write_suite(tmp_path, "one", ("epochs: 40", "epochs: 1")), tmp_path / "two.yaml"
     profile.write_text("description: x\nexecutor: local\nresources: {gpus_per_node: 2}\n")
     submit_as_a_user(suite, profile, tmp_path / "out")
-    wait_for(120, lambda: len(list(tmp_path.glob(f"out/*/{MEASUREMENTS_NAME}/*.json"))) == 2, what="two measurements")
+    wait_for(lambda: len(list(tmp_path.glob(f"out/*/{MEASUREMENTS_NAME}/*.json"))) == 2, what="two measurements")
     records = Records.of(next(tmp_path.glob(f"out/*/{NETWORK_NAME}")).parent)
     assert [(record.status, record.provenance.world_size) for record in records.all()] == [("done", 2)] * 3
 
@@ -283,12 +283,34 @@ def test_cancel_reaches_a_worker_behind_the_profiles_setup(tmp_path: Path) -> No
     out, profile = tmp_path / "out", tmp_path / "behind.yaml"
     profile.write_text("description: x\nexecutor: local\nsetup: ['export NOTHING=1', 'true']\n")
     submit_as_a_user(suite, profile, out)
-    wait_for(100, lambda: list(out.glob("*/metrics.jsonl")), what="the first steps")
+    wait_for(lambda: list(out.glob("*/metrics.jsonl")), what="the first steps")
     working = processes(str(out), "slurm.job")
     assert len(working) == 1
     assert call("cancel", out).exit_code == 0
-    wait_for(100, lambda: not processes(str(out), "submitit"), what="the worker's end")
+    wait_for(lambda: not processes(str(out), "submitit"), what="the worker's end")
     assert {standing.state for standing in survey(out).values()} == {"cancelled"}
+
+
+def test_cancel_reaches_a_worker_that_hears_no_signal_yet(tmp_path: Path) -> None:
+    suite = write_suite(tmp_path, "long", ("epochs: 40", "epochs: 4000"))
+    out, profile, waits, go = (tmp_path / name for name in ("out", "deaf.yaml", "waits", "go"))
+    deaf = f"trap '' TERM; touch {waits}; while [ ! -e {go} ]; do sleep 0.05; done"
+    profile.write_text(f"description: x\nexecutor: local\nsetup: [{json.dumps(deaf)}]\n")
+    submit_as_a_user(suite, profile, out)
+    wait_for(waits.exists, what="the worker")
+    assert call("cancel", out).exit_code == 0
+    go.touch()
+    wait_for(lambda: not processes(str(out), "submitit"), what="the worker's end")
+    assert {standing.state for standing in survey(out).values()} == {"cancelled"}
+    assert not list(out.glob("*/metrics.jsonl"))
+
+
+def test_a_job_that_is_done_waits_for_no_library(brief: Submission, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import atexit, time\natexit.register(time.sleep, 3600)\n")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "slurm.job", str(brief.path), "0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout.count("done")) == (0, 1), done.stdout + done.stderr
 
 
 def test_a_damaged_manifest_is_one_sentence(suite: Path, tmp_path: Path) -> None:
@@ -592,7 +614,7 @@ def test_a_job_leaves_in_time_where_nothing_listens() -> None:
         "signal.signal(signal.SIGUSR2, lambda *_: None)\n_leave_in_time(0.1)\n"
         "os.kill(os.getpid(), signal.SIGUSR2)\ntime.sleep(60)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=PATIENCE)
     assert done.returncode == ASKED
 
 

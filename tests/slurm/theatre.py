@@ -18,8 +18,8 @@ from pathlib import Path
 from benchmark.running import attempts
 from benchmark.running.attempts import SCRATCH_NAME
 from slurm.survey import Records, survey
-from tests.slurm.cluster import wait_for
-from tests.slurm.stage import PATIENCE, Stage, Watched, figures, is_sent, losses, processes
+from tests.patience import PATIENCE, wait_for
+from tests.slurm.stage import Stage, Watched, figures, is_sent, losses, processes
 
 # Of 160 steps, in 40 epochs.
 STRIKE_AT = 24
@@ -91,7 +91,7 @@ def reach_time_limit_as_it_measures(run: Watched) -> None:
         if number == 1:
             note_finished(run)
         _hold_until_warned(run)
-        wait_for(PATIENCE, lambda n=number: len(run.ends()) >= n, what=f"end {number} of {run.folder}")
+        wait_for(lambda n=number: len(run.ends()) >= n, what=f"end {number} of {run.folder}")
 
 
 def freeze_linear(run: Watched, epoch: int) -> list[int]:
@@ -101,7 +101,7 @@ def freeze_linear(run: Watched, epoch: int) -> list[int]:
         paths = run.folder.glob(f"{SCRATCH_NAME}/*/linear-*/step-*.pt")
         return max((int(path.name.split("-")[1]) for path in paths), default=0)
 
-    wait_for(PATIENCE, lambda: saved() >= epoch, what=f"epoch {epoch} of the linear probe of {run.folder}", every=0.02)
+    wait_for(lambda: saved() >= epoch, what=f"epoch {epoch} of the linear probe of {run.folder}", every=0.02)
     pids = run.freeze_now()
     assert pids, f"{run.folder} was done before it could be disturbed"
     return pids
@@ -135,7 +135,7 @@ def reach_time_limit(run: Watched) -> None:
     """Slurm's warning before the time limit, three times, of which the last leaves as many steps as other strikes."""
     for number in (1, 2, 3):
         run.attempt(number)
-        wait_for(PATIENCE, lambda n=number: run.step() >= n * STRIKE_AT // 3 or len(run.ends()) >= n, every=0.02)
+        wait_for(lambda n=number: run.step() >= n * STRIKE_AT // 3 or len(run.ends()) >= n, every=0.02)
         if len(run.ends()) < number:
             _hold_until_warned(run)
 
@@ -145,9 +145,7 @@ def _hold_until_warned(run: Watched) -> None:
     pids = run.freeze_now()
     if pids:
         warned_by = run.time_limit() - timedelta(seconds=WARNED_SECONDS - 5)
-        wait_for(
-            PATIENCE, lambda: all(is_sent(pid, signal.SIGUSR2) for pid in pids) or datetime.now() > warned_by, every=0.5
-        )
+        wait_for(lambda: all(is_sent(pid, signal.SIGUSR2) for pid in pids) or datetime.now() > warned_by, every=0.5)
         run.thaw(pids)
 
 
@@ -165,7 +163,7 @@ def power_off(run: Watched) -> None:
 
 def damage_checkpoint(run: Watched) -> None:
     """The newest checkpoint is cut short between two attempts."""
-    wait_for(PATIENCE, lambda: len(list(run.folder.glob("checkpoints/*.pt"))) == 2, every=0.02)
+    wait_for(lambda: len(list(run.folder.glob("checkpoints/*.pt"))) == 2, every=0.02)
     (pid,) = run.freeze(STRIKE_AT)
     newest = max(run.folder.glob("checkpoints/*.pt"))
     os.kill(pid, signal.SIGKILL)
@@ -180,7 +178,7 @@ def fill_the_disk(run: Watched) -> None:
         while True:
             file.write(b"\0" * 4096)
     run.thaw(pids)
-    wait_for(PATIENCE, lambda: "no space left on the disk" in run.ends(), what="the run to notice the full disk")
+    wait_for(lambda: "no space left on the disk" in run.ends(), what="the run to notice the full disk")
     run.wait_for_state("FAILED")
     standing = survey(run.runs)[run.folder.name]
     assert (standing.state, standing.detail) == ("interrupted", "no space left on the disk")
@@ -265,14 +263,14 @@ def opened(stage: Stage) -> Iterator[Theatre]:
     _answer_late(stage.folder / "killed.yaml", "squeue", "scontrol")
     disk = stage.folder / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True, timeout=PATIENCE)
     try:
         with ThreadPoolExecutor(16) as pool:
             theatre = Theatre(stage, pool, disk)
             theatre.open()
             yield theatre
     finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=20)
+        subprocess.run(["umount", "-l", str(disk)], check=True, timeout=PATIENCE)
 
 
 def check_whole(run: Watched, records: Records, undisturbed: Watched) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import math
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.cost.plan import largest_dimension, plan
+from benchmark.cost.plan import finetuning_bytes, largest_dimension, plan
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
+from benchmark.probes.base import Precision
 from benchmark.probes.classifiers import SIMILARITIES, weighted_knn
 from benchmark.probes.subject import Features
+from benchmark.probes.training import backward, initial_head
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
@@ -118,6 +121,31 @@ def test_it_is_what_weighted_knn_holds() -> None:
     planned = plan(network, 1)
     expected = planned.evaluation_bytes - planned.parameter_bytes
     assert memory.baseline_bytes + memory.peak_bytes == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fine_tuning_takes_what_is_predicted(precision: Precision) -> None:
+    network = _network(*TINY, "method=sfrik_l3", "embedding_dim=64", "backbone.width=32", "seed=0")
+    encoder = network.build(1)
+    model = torch.nn.Sequential(copy.deepcopy(encoder.backbone), initial_head(encoder.feature_dim, 10, CPU)).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x_NCHW, labels_N = torch.rand(48, 1, 8, 8), torch.arange(48) % 10
+    with PeakMemory(encoder, model, x_NCHW, labels_N) as memory:
+        for _ in range(2):
+            backward(model, x_NCHW, labels_N, 96, precision, torch.amp.GradScaler("cpu", enabled=False))
+            optimizer.step()
+            optimizer.zero_grad()
+    held = memory.baseline_bytes + memory.peak_bytes
+    assert finetuning_bytes(network, 2, 96, precision) == pytest.approx(held, rel=0.03)
+
+
+def test_the_command_tells_of_fine_tuning_where_a_suite_asks_for_it(spherebench: Command) -> None:
+    suite = ("imagenet", "--set", "method=vicreg", "--set", "embedding_dim=8192")
+    assert "Fine-tuned" not in spherebench("plan", *suite).stdout.replace("Fine-tuned: one", "")
+    asked = (*suite, "--set", "evaluation.probes=[finetune]", "--set", "evaluation.finetune_percent=1,10")
+    (row,) = {row["finetune_bytes"] for row in json.loads(spherebench("plan", *asked, "--format", "json").stdout)}
+    # A batch of 32 on each of 8 GPUs: activations of a ResNet-50, 96 MB an image; and four times its parameters.
+    assert 2.5e9 < row < 5e9
 
 
 def test_the_largest_dimension_fits_and_twice_does_not() -> None:

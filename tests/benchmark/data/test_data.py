@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,34 @@ def test_cifar_is_read(source: str, classes: int, tmp_path: Path, monkeypatch: p
     assert np.array_equal(data.test.labels, labels)
 
 
+def test_the_training_images_of_cifar10_are_one_data_set_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layouts.write_cifar(tmp_path, monkeypatch)
+    (tmp_path / "cifar-10-batches-py" / "test_batch").unlink()
+    source = replace(SOURCES["cifar10_train"], test_images=24)
+    monkeypatch.setitem(SOURCES, "cifar10_train", source)
+    with pytest.raises(UserError, match=r"cifar-10-batches-py holds other images \(digest (\w{16})\)") as caught:
+        read("cifar10_train", tmp_path)
+    digest = str(caught.value).split()[-1].strip("()")
+    monkeypatch.setitem(SOURCES, "cifar10_train", replace(source, content=digest))
+    named = read("cifar10_train", tmp_path)
+    # The batches take turns with the images.
+    order = np.concatenate([np.arange(part, 120, 5) for part in range(5)])
+    images, labels = (array[order] for array in layouts.pictures(32, 12))
+    arrays = {"x_train": images[:96], "y_train": labels[:96], "x_test": images[96:], "y_test": labels[96:]}
+    np.savez(tmp_path / "own.npz", **arrays)
+    own = DataSpec(source=f"npz:{tmp_path / 'own.npz'}").identified()
+    assert own.digest == DataSpec(source="cifar10_train").identified().digest
+    assert own.digest != DataSpec(source="cifar10").identified().digest
+    for split in ("train", "tune", "test"):
+        ours, theirs = getattr(named, split), getattr(load(own, tmp_path), split)
+        assert torch.equal(ours.pixels, theirs.pixels)
+        assert np.array_equal(ours.labels, theirs.labels)
+    assert (named.mean, named.std) == (load(own, tmp_path).mean, load(own, tmp_path).std)
+    assert torch.equal(named.test.pixels, torch.from_numpy(images[96:]).permute(0, 3, 1, 2))
+
+
 def test_stl10_pretrains_on_its_unlabelled_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layouts.write_stl10(tmp_path, monkeypatch)
     data = read("stl10", tmp_path)
@@ -174,7 +203,9 @@ def test_images_are_ranked_within_their_classes() -> None:
     assert ranks_in_class(np.array([1, 0, 1, 0, 0, 1])).tolist() == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize("source", ["mnist", "fashionmnist", "cifar10", "cifar100", "stl10", "imagenette"])
+@pytest.mark.parametrize(
+    "source", ["mnist", "fashionmnist", "cifar10", "cifar10_train", "cifar100", "stl10", "imagenette"]
+)
 def test_a_missing_data_set_says_where_it_looked_and_how_to_get_it(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(source, tmp_path / "data")
@@ -349,6 +380,7 @@ def test_the_numbers_of_images_are_the_data_sets_own() -> None:
         "mnist": (60_000, 60_000, 10_000),
         "fashionmnist": (60_000, 60_000, 10_000),
         "cifar10": (50_000, 50_000, 10_000),
+        "cifar10_train": (40_000, 40_000, 10_000),
         "cifar100": (50_000, 50_000, 10_000),
         "stl10": (100_000, 5000, 8000),
         "imagenette": (9469, 9469, 3925),

@@ -22,6 +22,7 @@ from torchvision.datasets import MNIST, Imagenette
 from benchmark.data import DataSpec, load
 from benchmark.runtime.errors import UserError
 from tests.benchmark import layouts
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[3]
 PROCESSES = 3
@@ -54,7 +55,7 @@ def mirror(archives: dict[str, bytes], tmp_path: Path) -> Iterator[tuple[str, Co
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
             asked[name] += 1
-            until = time.monotonic() + 120
+            until = time.monotonic() + PATIENCE
             while len(list(tmp_path.glob("started-*"))) < PROCESSES and time.monotonic() < until:
                 time.sleep(0.05)
             self.send_response(200)
@@ -97,7 +98,7 @@ def test_of_several_processes_one_downloads(
         )
         for place in range(PROCESSES)
     ]
-    ended = [process.communicate(timeout=300) for process in running]
+    ended = [process.communicate(timeout=PATIENCE) for process in running]
     assert [process.returncode for process in running] == [0] * PROCESSES, [errors for _, errors in ended]
     assert [output.splitlines()[-1] for output, _ in ended] == ["40"] * PROCESSES
     together = Counter(asked)

@@ -17,11 +17,13 @@ import pytest
 import torch
 
 from benchmark.data import DataSet, DataSpec, load
-from benchmark.networks.base import WEIGHTS_NAME, Input, Job, Network, keep_backbone, save_weights
+from benchmark.networks.base import WEIGHTS_NAME, FrozenModule, Input, Job, Network, keep_backbone, save_weights
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Measurement, Probe, probes, register
-from benchmark.probes.linear import Cached, Crops, Linear, initial_head
+from benchmark.probes.finetune import FineTune
+from benchmark.probes.linear import Cached, Crops, Linear
 from benchmark.probes.subject import Features
+from benchmark.probes.training import LabelledViews, initial_head
 from benchmark.running.stages import _subject, measure
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import fork_rng
@@ -35,6 +37,8 @@ from tests.benchmark.probes.subjects import ALONE, AskedAfter
 PROBES = sorted(probes())
 # Options small enough for a test, by name; another option is as it is by default.
 SMALL: dict[str, Any] = {"linear_epochs": 3, "draws": 2, "labels_per_class": (1, 2), "knn_k": (1, 5), "batch_size": 24}
+# Of 70 images all, in batches of 24, 24 and 22.
+SMALL |= {"finetune_percent": 99, "finetune_epochs": 2, "finetune_head_lr": 0.1}
 RESERVED = {"probe", "split", "precision", "data", "version", "probes"}
 # Two processes add gradients in another order than one: float32, over a few steps.
 FLOAT_ERROR = 1e-4
@@ -197,15 +201,17 @@ def varied(value: Any, annotation: Any) -> Sequence[Any]:
         return [other for other in get_args(annotation) if other != value]
     if get_origin(annotation) in (Union, types.UnionType):
         (inner,) = (kind for kind in get_args(annotation) if kind is not type(None))
-        return [None] if value is not None else varied(1, inner)
+        return [None] if value is not None else varied({int: 1, str: "/one"}[inner], inner)
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
         return [value + 1]
     if isinstance(value, float):
         return [value * 0.5 or 0.5]
+    if isinstance(value, str):
+        return [f"{value}/other"]
     if isinstance(value, tuple):
-        return [(*value, value[0] + 7), value[:1]]
+        return [(*value, value[0] + 7), value[:1]] if value else [(7,)]
     return pytest.fail(f"say here how an option of type {annotation} varies")
 
 
@@ -314,15 +320,29 @@ def features(job: Job) -> dict[str, torch.Tensor]:
 
 
 def classifiers(job: Job) -> dict[str, torch.Tensor]:
-    """Of the linear probe: weights after three epochs whose last batch is of 70 - 2 · 24 images, or of one."""
-    found = {}
+    """Of the linear probe and of fine-tuning: weights after three epochs, whose last batch is smaller, or of one image.
+
+    Of a fine-tuned network one process of two has 12 images of 24, then 11 of 22, or 11 of 23.
+    """
+    found, network = {}, encoder()
     for batch_size in (24, 23):
+        own = _subject(network, measurement_of("linear"), data_of, job)
+        subjects = {
+            name: replace(own, own=own.folder / f"{name} {batch_size}") for name in ("Crops", "Cached", "tuned")
+        }
         for batches in (Crops, Cached):
-            subject = _subject(encoder(), measurement_of("linear"), data_of, job)
-            subject = replace(subject, own=subject.folder / f"{batches.__name__} {batch_size}")
-            head = initial_head(encoder().build(1).feature_dim, 10, job.process.device)
+            subject = subjects[batches.__name__]
+            head = initial_head(network.build(1).feature_dim, 10, job.process.device)  # type: ignore[attr-defined]
             Linear(linear_epochs=3).train(head, batches(subject, batch_size), subject)
             found[f"{batches.__name__} {batch_size}"] = head.weight.detach()
+        subject = subjects["tuned"]
+        assert isinstance(subject.network, FrozenModule)
+        images = LabelledViews(subject, subject.data.labelled, batch_size, smallest=2)
+        tuned = FineTune(finetune_epochs=3, finetune_head_lr=0.1).trained(subject.network, 10, images, subject)
+        weights = {
+            f"{part} {name}": value for part, own in enumerate(tuned) for name, value in own.state_dict().items()
+        }
+        found |= {f"{name} {batch_size}": value for name, value in weights.items() if value.is_floating_point()}
     return found
 
 
@@ -357,7 +377,7 @@ def test_features_of_two_processes_are_those_of_one_to_the_last_bit(two: Path, n
             assert torch.equal(of_rank[name], x_NF)
 
 
-def test_two_processes_train_the_linear_probe_as_one_does(two: Path, networks: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(two: Path, networks: Path, tmp_path: Path) -> None:
     """The weights themselves: an accuracy does not see a gradient of another length."""
     shutil.copytree(networks / encoder().id, tmp_path / "own")
     alone = classifiers(job_in(tmp_path / "own"))

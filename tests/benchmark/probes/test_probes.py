@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from benchmark.probes.base import probes
 from benchmark.probes.subject import Subject
 from benchmark.runtime.spec import Execution
 from results.record import Metric
+from tests.benchmark.conftest import Command
 from tests.benchmark.probes.subjects import CLASSES, make_subject, pixels, small_network, striped
 
 PLACE = {"features", "split", "epoch"}
@@ -26,6 +28,8 @@ PROTOCOLS = {
     "knn_top1": {"k", "T", "similarity"},
     "logistic_top1": {"C"},
     "linear_top1": {"optimizer", "epochs", "lr", "batch", "weight_decay", "crops"},
+    "finetune_top1": {"percent", "labels", "images", "optimizer", "epochs", "backbone_lr", "head_lr", "schedule"}
+    | {"batch", "weight_decay", "crops"},
     "fewshot_top1": {"labels_per_class", "draws", "probe"},
     "retrieval_map": {"similarity", "gallery", "queries"},
     "retrieval_recall": {"k", "similarity", "gallery", "queries"},
@@ -36,8 +40,9 @@ PROTOCOLS = {
     "rankme": {"epsilon", "images"},
 }
 ON_FEATURES = ("knn", "logistic", "linear", "fewshot", "fewshot_svm", "fewshot_ridge", "retrieval", "clustering")
-ALL = (*ON_FEATURES, "fewshot_embedding", "clustering_embedding", "embedding")
+ALL = (*ON_FEATURES, "finetune", "fewshot_embedding", "clustering_embedding", "embedding")
 OPTIONS = {"knn_k": (1, 5), "labels_per_class": (1, 5), "draws": 3, "linear_epochs": 3, "batch_size": 16}
+OPTIONS |= {"finetune_percent": 50, "finetune_epochs": 2}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def measured(subject: Subject, names: Sequence[str] = ALL, **options: Any) -> li
     for name in names:
         kind = probes()[name]
         probe = kind(**{option: value for option, value in given.items() if option in kind.model_fields})
-        found += probe.measure(subject).metrics
+        found += probe.measure(replace(subject, own=subject.own / name)).metrics
     return found
 
 
@@ -220,3 +225,10 @@ def test_the_device_changes_figures_by_rounding_only(data: DataSet, tmp_path: Pa
     on_gpu = replace(network, module=network.module.cuda(), projector=network.projector.cuda())
     subject = make_subject(on_gpu, data, tmp_path / "cuda", process=Process(torch.device("cuda", 0)))
     assert by_name(measured(subject)) == pytest.approx(expected, abs=0.05)
+
+
+def test_the_command_lists_every_probe_with_its_options(spherebench: Command) -> None:
+    rows = {row["probe"]: row for row in json.loads(spherebench("probes", "--format", "json").stdout)}
+    assert list(rows) == list(probes())
+    assert rows["knn"]["options"] == "knn_k=(10, 20, 100, 200), knn_temperature=0.07"
+    assert all(row["what it measures"] for row in rows.values())

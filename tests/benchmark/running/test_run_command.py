@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from benchmark.running.folder import alone
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
 from results.record import MeasurementRecord, NetworkRecord
+from tests.patience import PATIENCE, wait_for
 
 Digits = dict[str, dict[str, float]]
 
@@ -119,12 +119,12 @@ def _start(suite: Path, out: Path, *assignments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str], count: int = 1, seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while len(list(folder.glob(pattern))) < count:
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    def there() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until, f"no {pattern} within {seconds} s"
-        time.sleep(0.005)
+        return any(folder.glob(pattern))
+
+    wait_for(there, what=pattern, every=0.005)
 
 
 def test_more_than_one_of_several_data_sets_has_is_left_out_of_it_with_a_word(tiny: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_ctrl_c_ends_the_run_and_the_suite_goes_on(tiny: Path, tmp_path: Path, s
     process = _start(tiny, out, "epochs=6")
     _wait_for(out, "sfrik_l2*/checkpoints/*.pt", process)
     os.kill(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=90)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, output
     statuses = {record.network["method"]: record.status for record in _records(out).values()}
     assert statuses == {"sfrik_l2": "interrupted", "vicreg": "done"}
@@ -339,7 +339,7 @@ def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, spherebench
     assert spherebench("run", tiny, "--out", tmp_path / "one", *sets).exit_code == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29611"]
     command += ["-m", "benchmark", "run", str(tiny), "--out", str(tmp_path / "two"), *sets]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     one, two = _losses(tmp_path / "one"), _losses(tmp_path / "two")
     assert one.keys() == two.keys()

@@ -35,6 +35,7 @@ from benchmark.views.recipes import (
     HorizontalFlip,
     Interpolation,
     Operation,
+    RandomCrop,
     RandomResizedCrop,
     Recipe,
     Solarize,
@@ -116,6 +117,19 @@ def test_a_batched_crop_is_that_of_each_image_by_torchvision(interpolation: Inte
     torch.testing.assert_close(views, expected / 255, atol=1.5 / 255, rtol=0)
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 48), (31, 31), (24, 24)])
+def test_a_random_crop_is_a_square_of_the_image_resized_as_for_testing(height: int, width: int) -> None:
+    """The shorter side becomes 256/224 of the view's, of small images too; every square can be drawn."""
+    image = picture(48)[:, :height, :width]
+    short = round(SIDE * 256 / 224)
+    whole = F.resize(image, [short], InterpolationMode.BILINEAR, antialias=True)
+    squares = whole.unfold(1, SIDE, 1).unfold(2, SIDE, 1).flatten(1, 2).transpose(0, 1)
+    (views,) = made(View((RandomCrop("bilinear"),)), image.repeat(200, 1, 1, 1), SIDE, "squares")
+    nearest = (255 * views[:, None] - squares.float()).abs().amax(dim=(2, 3, 4)).min(dim=1)
+    assert nearest.values.max() < 1.01
+    assert len(nearest.indices.unique()) > 0.9 * len(squares)
+
+
 def test_the_crops_of_the_linear_probe_are_bilinear_and_those_of_pretraining_bicubic() -> None:
     (probed,) = PROBE_CROPS.views
     assert probed.operations == (RandomResizedCrop((0.08, 1.0), (3 / 4, 4 / 3), "bilinear"), HorizontalFlip(0.5))
@@ -183,12 +197,13 @@ def test_an_affine_map_is_torchvisions(degrees: float, shear: float, right: int,
 
 def alone(operation: Operation) -> View:
     """A view by one operation."""
-    return View((operation,)) if isinstance(operation, RandomResizedCrop) else pixelwise(operation)
+    return View((operation,)) if isinstance(operation, RandomResizedCrop | RandomCrop) else pixelwise(operation)
 
 
 OPERATIONS: list[Operation] = [
     RandomResizedCrop(),
     RandomResizedCrop(interpolation="bilinear"),
+    RandomCrop(),
     HorizontalFlip(),
     ColourJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
     ColourJitter(0.4, 0.0, 0.0, 0.0),
@@ -261,7 +276,8 @@ def test_the_statistical_test_sees_a_small_difference() -> None:
 def test_every_image_has_a_draw_of_its_own(operation: Operation) -> None:
     (views,) = made(alone(operation), picture().repeat(64, 1, 1, 1), SIDE, "own")
     distinct = len(views.flatten(1).unique(dim=0))
-    assert distinct >= (2 if operation in (HorizontalFlip(), Grayscale(), Solarize(0.2)) else 30)
+    few = {RandomCrop(): 12, HorizontalFlip(): 2, Grayscale(): 2, Solarize(0.2): 2}  # 16 places of 24 pixels in 27
+    assert distinct >= few.get(operation, 30)
 
 
 @pytest.mark.parametrize("name", RECIPES)

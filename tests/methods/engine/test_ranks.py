@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from methods import registry
+from tests.patience import PATIENCE
 
 WORKER = Path(__file__).with_name("sharded_worker.py")
 
@@ -19,7 +20,7 @@ def findings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[3])}
     command = [sys.executable, "-W", "error", str(WORKER), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(4)]
 

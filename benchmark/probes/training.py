@@ -1,0 +1,135 @@
+"""Supervised training by SGD, as published evaluations do it: of a classifier on frozen features, of a whole network.
+
+Over several processes each trains on its part of the global batch, and gradients are summed. It is saved from time to
+time and when it is stopped, after any step, so that a training of hours goes on where it was. A process that fails
+within a step, while others wait for it in their batch statistics, ends them, as in pretraining; the record says why.
+"""
+
+from collections.abc import Callable, Iterator
+from math import cos, pi
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.data import ImageSet
+from benchmark.networks.step import AUTOCAST
+from benchmark.probes.subject import Features, Subject
+from benchmark.runtime.seeds import generator
+from benchmark.views import PROBE_CROPS, Recipe
+
+# Of every step: this process's inputs (n, ...) and labels (n,), and the images of the global batch.
+Steps = Iterator[tuple[Tensor, Tensor, int]]
+# The share of its first rate that each group of parameters has at a time, in epochs, whole ones at their beginnings.
+Schedule = Callable[[float], float]
+
+
+class Batches(Protocol):
+    """Labelled inputs, in a new order every epoch."""
+
+    steps_per_epoch: int
+
+    def epoch(self, number: int, first_step: int = 0) -> Steps:
+        """The steps of an epoch from ``first_step`` on."""
+
+
+class LabelledViews:
+    """Views of images that are augmented anew every epoch; of fewer than ``smallest`` there is no last batch."""
+
+    def __init__(
+        self, subject: Subject, images: ImageSet, batch_size: int, recipe: Recipe = PROBE_CROPS, *, smallest: int = 1
+    ) -> None:
+        self._loader = loader = subject.views(images, recipe, batch_size, drop_last=False)
+        loader.sizes = [size for size in loader.sizes if size >= smallest]
+        self._device = subject.device
+        self.steps_per_epoch = loader.steps_per_epoch
+
+    def epoch(self, number: int, first_step: int = 0) -> Steps:
+        loader = self._loader
+        for batch, size in zip(loader.epoch(number, first_step), loader.sizes[first_step:], strict=True):
+            yield batch.views[0], batch.labels.to(self._device), size
+
+
+def cosine(time: float, epochs: int) -> float:
+    """(1 + cos(π time / epochs)) / 2."""
+    return (1 + cos(pi * time / epochs)) / 2
+
+
+def milestones(time: float, at: tuple[int, ...], factor: float) -> float:
+    """``factor`` to the power of how many of the epochs ``at`` are over."""
+    return float(factor ** sum(milestone <= time for milestone in at))
+
+
+def initial_head(feature_dim: int, classes: int, device: torch.device) -> nn.Linear:
+    """Weights from N(0, 0.01²), the same for every network, and a bias of zero."""
+    head = nn.utils.skip_init(nn.Linear, feature_dim, classes)
+    with torch.no_grad():
+        head.weight.normal_(0, 0.01, generator=generator("linear", "init"))
+        head.bias.zero_()
+    return head.to(device)
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.SGD,
+    schedule: Schedule,
+    batches: Batches,
+    epochs: int,
+    subject: Subject,
+    precision: str = "fp32",
+) -> None:
+    """With cross-entropy, on from the newest checkpoint; at the end there is one of the last step.
+
+    Each group of the optimiser's parameters begins with the rate that it is given with.
+    """
+    first_rates = [group["lr"] for group in optimizer.param_groups]
+    scaler = torch.amp.GradScaler(subject.device.type, enabled=precision == "fp16")
+    steps, step = batches.steps_per_epoch, 0
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "scaler": scaler}
+    if (state := subject.resumed()) is not None:
+        step = state["step"]
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+
+    def save() -> None:
+        subject.save(step, {"step": step, **{name: part.state_dict() for name, part in parts.items()}})
+
+    model.train()
+    with subject.kept(save) as step_done:
+        for epoch in range(step // steps, epochs):
+            for x_N, labels_N, size in batches.epoch(epoch, step % steps):
+                for group, rate in zip(optimizer.param_groups, first_rates, strict=True):
+                    group["lr"] = rate * schedule(step / steps)
+                subject.check()  # before batch statistics of all processes, too
+                backward(model, x_N, labels_N, size, precision, scaler)
+                for param in model.parameters():
+                    assert param.grad is not None
+                    subject.process.all_reduce_sum(param.grad)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+                step += 1
+                subject.tell("epoch", epoch + 1, epochs)
+                step_done()
+        save()
+
+
+def backward(
+    model: nn.Module, x_N: Tensor, labels_N: Tensor, size: int, precision: str, scaler: torch.amp.GradScaler
+) -> None:
+    """Gradients of this process's part of the cross-entropy's mean over a global batch of ``size``."""
+    dtype = AUTOCAST[precision]
+    with torch.enable_grad():
+        with torch.autocast(x_N.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            scores_NC = model(x_N)
+        loss = F.cross_entropy(scores_NC.float(), labels_N, reduction="sum") / size
+    scaler.scale(loss).backward()
+
+
+def top(head: nn.Module, queries: Features, k: int) -> float:
+    """The fraction of queries whose class is among the ``k`` with the largest scores."""
+    head.eval()
+    with torch.no_grad():
+        best_NK = head(queries.x).topk(k).indices
+    return int((best_NK == queries.labels[:, None]).any(dim=1).sum()) / len(queries)
