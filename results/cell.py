@@ -27,7 +27,8 @@ _PACKED_CELLS = b'{"line":"cells","schema_version":1}'
 
 # Of a loss and its gradient: time and memory, or errors against float64. Time and memory of a training step; of a fit
 # in the kernel regime, whose `batch_size` is the number of rows and whose `embedding_dim` is that of components.
-Scope = Literal["loss", "errors", "step", "fit"]
+# Of views: CPU time of the loading processes an image; `method` is the recipe, `embedding_dim` the side in pixels.
+Scope = Literal["loss", "errors", "step", "fit", "views"]
 
 
 class Measurement(Frozen):
@@ -37,7 +38,7 @@ class Measurement(Frozen):
     peak_bytes: int = Field(description="the most that lived at once beyond the inputs; of a step, everything")
     peak_rss_bytes: int | None = Field(default=None, description="of the whole process, where that was asked for")
     flop: int | None = Field(default=None, description="of products and convolutions, by torch's FlopCounterMode")
-    phases: dict[str, float] = Field(default={}, description="of a step: median seconds of its parts")
+    phases: dict[str, float] = Field(default={}, description="of a step, or of views: median seconds of its parts")
 
     def over(self, other: Measurement) -> tuple[float, float]:
         """The ratios of time and of memory, this over the other's."""
@@ -140,6 +141,14 @@ _SCOPES = {
         "Rate: above 100 % where a convolution takes fewer operations than are counted. Wait: from asking for a batch "
         "of views, of images in memory, to having it, as a part of the step with it.",
     ),
+    "views": (
+        "Views: ",
+        "torchvision",
+        "CPU time of a loading process for all views of an image, to decode it and to crop, resize and flip; and the "
+        "time of what is done to batches on the device. Medians. Steps: the shortest and the longest time from batch "
+        "to batch of one loading process, over three epochs. Ratio over torchvision's pipeline of the same recipe "
+        "(transforms.v2), all of it in the loading process.",
+    ),
     "fit": (
         "Fit in the kernel regime",
         "scikit-learn",
@@ -202,7 +211,7 @@ def tables(cells: Sequence[CostCell]) -> list[Table]:
             continue
         what, _, note = _SCOPES[scope]
         compared = any(cell.reference_status for cell in own)
-        notes = [note, _REFERENCE_NOTE] if compared and scope != "fit" else [note]
+        notes = [note, _REFERENCE_NOTE] if compared and scope in ("loss", "step") else [note]
         if peers := sorted({name for cell in own for name in cell.peers}):
             known = {(name, cell.provenance.versions.get(name, "")) for cell in own for name in cell.peers}
             versions = ", ".join(sorted(" ".join(pair).strip() for pair in known))
@@ -219,6 +228,8 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
     rate = cell.row()["rate_fraction"]
     over_inputs = f" ({own.peak_bytes / cell.input_bytes:.2f}x)" if cell.scope == "loss" and cell.input_bytes else ""
     memory = _brief(own.peak_bytes / MIB, 2) + over_inputs
+    if cell.scope == "views":
+        return _views_row(cell, own)
     row |= {"Time (ms)": _brief(1e3 * own.seconds.median, 3), "Memory (MiB)": memory}
     row |= {"Rate": f"{100 * rate:.0f} %" if rate else NOT_RUN}
     if cell.scope == "step":
@@ -230,6 +241,17 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
         row |= _ratios(_SCOPES[cell.scope][1], own, cell.reference, cell.reference_status)
     for name in peers:
         row |= _ratios(name, own, cell.peers.get(name))
+    return row
+
+
+def _views_row(cell: CostCell, own: Measurement) -> dict[str, str]:
+    seconds, phases = own.seconds.median, own.phases
+    row = {"Recipe": cell.title, "Side": str(cell.embedding_dim), "Batch": str(cell.batch_size)}
+    row |= {"Loading (ms)": _brief(1e3 * seconds, 3), "Images/s a core": f"{1 / seconds:.0f}"}
+    row |= {f"{name} (ms)": _brief(1e3 * phases[name], 3) for name in ("decode", "crop", "device")}
+    row["Steps (s)"] = f"{phases['shortest_step']:.2f}–{phases['longest_step']:.2f}"
+    if cell.reference:
+        row["Loading, torchvision"] = f"{cell.reference.over(own)[0]:.2f}x"
     return row
 
 

@@ -4,8 +4,9 @@ import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,8 @@ def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     return style.finish(figure, looks, "Mean over seeds of each run's median time and peak memory")
 
 
-def curve(records: Records) -> pd.Series:
-    """The loss by step that a network logged; empty where it logged nothing.
+def curve(records: Records, *path: str) -> pd.Series:
+    """The loss, or what lies at ``path``, by the step at which a network logged it; empty where it logged nothing.
 
     Of a step that was logged twice (before and after a resumption) the later line counts. A loss that is not finite
     stays, as ``nan``.
@@ -193,24 +194,27 @@ def curve(records: Records) -> pd.Series:
     losses = {}
     for line in records.curve():
         with suppress(ValueError, KeyError, TypeError):
-            losses[int(line["step"])] = float(line["loss"])
-    found = pd.Series(losses, dtype=float).sort_index()
-    return found.where(found.abs() != math.inf)
+            found: Any = reduce(getitem, path or ("loss",), line)
+            losses[int(line["step"])] = float(found)
+    by_step = pd.Series(losses, dtype=float).sort_index()
+    return by_step.where(by_step.abs() != math.inf)
 
 
 def loss_curves(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """The training loss over steps: a panel a method, a line an embedding dimension, a band from seed to seed.
 
     Each panel has its own scale: losses of two methods are not comparable. A cross marks the last finite loss of a
-    network that diverged.
+    network that diverged. Dashed, on the right: the accuracy of a linear probe that was trained beside.
     """
     runs = collection.runs.merge(configurations(collection)[["configuration", "label"]], on="configuration")
     runs = runs[(runs["dataset"] == dataset) & (runs["kind"] == "trained")]
     runs = runs.assign(place=natural(runs["label"])).sort_values(["place", "embedding_dim"])
     parts = []
     for _, run in runs.iterrows():
-        losses = curve(collection.records[run["id"]]).rename_axis("step").reset_index(name="loss")
-        parts.append(losses.assign(**run[["label", "embedding_dim", "id"]], diverged=run["status"] == "diverged"))
+        logged = {"loss": curve(records := collection.records[run["id"]])}
+        logged["online"] = curve(records, "online_probe", "top1")
+        lines = pd.DataFrame(logged).rename_axis("step").reset_index()
+        parts.append(lines.assign(**run[["label", "embedding_dim", "id"]], diverged=run["status"] == "diverged"))
     if not any(map(len, parts)):
         return None
     curves = pd.concat(parts, ignore_index=True)
@@ -219,12 +223,18 @@ def loss_curves(collection: Collection, summary: pd.DataFrame, dataset: str) -> 
     panels = list(curves.groupby("label", sort=False))
     figure, axes = style.grid(len(panels), height=1.55)
     for (label, own), axis in zip(panels, axes, strict=True):
+        beside = axis.twinx() if own["online"].notna().any() else None
+        if beside is not None:
+            beside.set_ylabel("Online top-1 (%)")
         for dimension, look in zip(dimensions, looks.values(), strict=True):
             points = own[own["embedding_dim"] == dimension]
             by_step = points.groupby("step")["loss"]
             mean = by_step.mean()
             axis.plot(mean.index, mean, **look.line())
             axis.fill_between(mean.index, by_step.min(), by_step.max(), color=look.color, alpha=0.2, linewidth=0)
+            if beside is not None:
+                accuracy = 100 * points.groupby("step")["online"].mean()
+                beside.plot(accuracy.index, accuracy, **{**look.line(), "linestyle": "--"})
             last = points[points["diverged"] & points["loss"].notna()].groupby("id").tail(1)
             for _, point in last.iterrows():
                 axis.plot(point["step"], point["loss"], **style.cross(look.color))

@@ -37,10 +37,12 @@ print(len(data.train) == 80 and len(data.tune) == 20)
 """,
     "A recipe": """
 import torch
+import numpy as np
 from benchmark.views import batched, recipe
-draws = batched.Draws(torch.Generator().manual_seed(0), 3, slice(0, 3))
 pixels = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
-print(batched.view(recipe("gentle").views[0], pixels, 12, draws).shape == (3, 3, 12, 12))
+todo = [batched.steps(view, np.arange(3), 28, (0,), (16, 16)) for view in recipe("gentle").views]
+made = [batched.views(steps, pixels)[0].shape for steps in todo]
+print(made == [(3, 3, 28, 28), (3, 3, 12, 12)])
 """,
     "A backbone": """
 import torch

@@ -20,7 +20,7 @@ from results.cell_plots import slope
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
-SWEEPS = ("cost-cpu", "cost-fit", "cost-forms", "cost-peers", "cost-step", "precision", "precision-large")
+SWEEPS = ("cost-cpu", "cost-fit", "cost-forms", "cost-peers", "cost-step", "cost-views", "precision", "precision-large")
 
 
 def _cell(sweep: str, method: str, form: str, dim: int, count: int) -> CostCell:
@@ -40,6 +40,12 @@ def test_a_sweep_is_of_one_clean_commit_and_its_tables_are_current(sweep: str) -
     assert {(cell.provenance.dirty, cell.status) for cell in cells} <= {(False, "done")}
     assert len({cell.provenance.commit for cell in cells}) == 1
     assert (folder / "tables" / "cost.md").read_text() == render(cells, "md")
+
+
+def test_a_loading_process_takes_a_fifth_of_torchvisions_time_or_less() -> None:
+    cells = cells_in(REFERENCE / "cost-views")
+    assert {cell.scope for cell in cells} == {"views"}
+    assert all(cell.row()["time_ratio"] >= 5 for cell in cells)
 
 
 def test_sweeps_and_runs_are_shown_apart() -> None:

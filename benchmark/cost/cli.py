@@ -31,7 +31,10 @@ def size(text: str) -> int:
 
 _NAMES: dict[str, Any] = {"type": names, "metavar": "A,B,..."}
 _NUMBERS: dict[str, Any] = {"type": numbers, "metavar": "N,N,..."}
-_SCOPES = "A loss and its gradient; their errors against float64; a training step; a fit in the kernel regime."
+_SCOPES = (
+    "A loss and its gradient; their errors against float64; a training step; a fit in the kernel regime; views of "
+    "images in files."
+)
 _LOSSES: dict[str, tuple[Any, ...]] = {
     "method": ("sfrik_l3", "auh", "simclr", "vicreg", "barlow_twins"),
     "batch_size": (1024,),
@@ -41,26 +44,30 @@ _DEFAULTS = {
     "loss": _LOSSES,
     "errors": _LOSSES,
     "step": _LOSSES | {"batch_size": (256,)},
+    "views": {"method": ("vicreg",), "batch_size": (64,), "embedding_dim": (224,)},
     "fit": {"method": ("exact", "streaming"), "batch_size": (1000, 2000, 4000), "embedding_dim": (64,)},
 }
 
 
 @click.command()
-@click.option("--embedding-dim", **_NUMBERS, help="D; of a fit, components.")
-@click.option("--batch-size", **_NUMBERS, help="N; of a fit, rows.")
-@click.option("--method", **_NAMES, help="Losses; of a fit, exact or streaming.")
+@click.option("--embedding-dim", **_NUMBERS, help="D; of a fit, components; of views, their side.")
+@click.option("--batch-size", **_NUMBERS, help="N; of a fit, rows; of views, images.")
+@click.option("--method", **_NAMES, help="Losses; of a fit, exact or streaming; of views, recipes.")
 @click.option("--form", **_NAMES, default="auto", show_default=True, help="auto, primal or dual.")
 @click.option("--precision", **_NAMES, default="fp32", show_default=True, help="fp32, tf32, bf16 or fp16.")
 @click.option("--scope", type=click.Choice(list(_DEFAULTS)), default="loss", show_default=True, help=_SCOPES)
 @click.option("--suite", default="cifar10", show_default=True, help="Of a step: its network, optimiser and images.")
 @set_option
+@click.option("--data", type=TypedPath(), help="Of views: photographs.  [default: data/imagenette2-160]")
 @click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, beside ours.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--calibrate", is_flag=True, help="Measure the constants that choose the form, for runs on this device.")
 @click.option("--out", type=TypedPath(), help="Keep the cells there, and measure only what is missing.")
 @format_option
-def cost(assignments: tuple[str, ...], out: Path | None, format_: str, calibrate: bool, **asked: Any) -> None:
-    """Measure time, memory and flop of losses or training steps, each cell in a process of its own; or errors."""
+def cost(
+    assignments: tuple[str, ...], data: Path | None, out: Path | None, format_: str, calibrate: bool, **asked: Any
+) -> None:
+    """Measure time, memory and flop of losses or training steps, each cell in a process of its own; errors; views."""
     if calibrate:
         _calibrate(asked["device"], format_)
         return
@@ -72,7 +79,9 @@ def cost(assignments: tuple[str, ...], out: Path | None, format_: str, calibrate
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
     axes |= {name: axes[name] or default for name, default in _DEFAULTS[asked["scope"]].items()}
-    chosen, skipped = cells(axes, {**asked, "settings": assignments})
+    if asked["scope"] == "views":
+        data = data or Path("data/imagenette2-160")
+    chosen, skipped = cells(axes, {**asked, "settings": assignments, "data": str(data) if data else None})
     for sentence in skipped:
         click.echo(f"skipped {sentence}", err=True)
     if out:

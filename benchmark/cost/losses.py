@@ -23,7 +23,7 @@ from benchmark.runtime.memory import Holder, PeakMemory
 from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.progress import quartiles
 from benchmark.runtime.seeds import generator
-from methods import registry
+from methods import Pairing, registry
 from methods.losses.base import Loss
 from results.record import Quartiles
 
@@ -107,12 +107,14 @@ class LossCall:
             view.grad = None
 
 
-def textbook(method: str, options: dict[str, Any], views: Sequence[Tensor], dtype: torch.dtype) -> Loss:
+def textbook(
+    method: str, options: dict[str, Any], views: Sequence[Tensor], dtype: torch.dtype, pairing: Pairing | None = None
+) -> Loss:
     """The textbook form, under autocast as in training."""
     loss = registry.get(method).textbook
     assert loss is not None  # a cell that has none is not compared
     with torch.autocast(views[0].device.type, dtype=dtype, enabled=dtype != torch.float32):
-        return Loss(loss(views, **options), {}, "textbook")
+        return Loss(loss(views, pairing=pairing, **options), {}, "textbook")
 
 
 def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCall]]:

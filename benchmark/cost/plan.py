@@ -90,7 +90,8 @@ def _planned(dumped: str, gpus: int) -> Plan:
         step.process = Process(torch.device("cpu"), 0, gpus, group)
         params = list(step.encoder.parameters())
         buckets = _hold_buckets(params) if gpus > 1 else []
-        views = tuple(torch.empty(network.batch_size // gpus, channels, side, side) for _ in range(2))
+        sides = step.recipe.sides(side)
+        views = tuple(torch.empty(network.batch_size // gpus, channels, side, side) for side in sides)
         with (
             FlopCounterMode(display=False) as flop,
             PeakMemory(step.encoder, step.optimizer, *views, *buckets) as memory,

@@ -78,7 +78,8 @@ class PlainStep(TrainingStep):
     """The same network's step, written plainly."""
 
     def __init__(self, network: Trained, channels: int, device: torch.device) -> None:
-        super().__init__(network.model_copy(update={"compile": False}), channels, Process(device))
+        plain = network.model_copy(update={"compile": False, "joint_forward": False})
+        super().__init__(plain, channels, Process(device))
         for param in self.encoder.parameters():
             if param.ndim == 4:  # torchvision's own layout of the weights: the input follows them
                 param.data = param.data.clone(memory_format=torch.contiguous_format)
@@ -92,11 +93,11 @@ class PlainStep(TrainingStep):
         self.optimizer = optimizer(params, lr=spec.base_lr, weight_decay=spec.weight_decay)
 
     def forward(self, views: tuple[Tensor, ...], step: int = 0) -> Loss:
-        """The loss of two views; one that draws draws the same at every step."""
+        """The loss of the views; one that draws draws the same at every step."""
         dtype = AUTOCAST[self.network.precision]
         with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            embeddings = [self.encoder(view)[1] for view in views]
-            return textbook(self.network.method, self.network.loss, embeddings, dtype)
+            embeddings, _ = self.views(views)
+            return textbook(self.network.method, self.network.loss, embeddings, dtype, self.recipe.pairing)
 
     def backward(self, loss: Loss) -> None:
         """Gradients of the parameters, and through the loss."""
@@ -150,10 +151,10 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
         seed=0,
         device=device,
     )
-    views = next(loader.epoch(0))
+    views = next(loader.epoch(0)).views
 
     def ours() -> TimedStep:
-        feed = chain.from_iterable(map(loader.epoch, count()))
+        feed = (batch.views for batch in chain.from_iterable(map(loader.epoch, count())))
         return TimedStep(TrainingStep(network, channels, Process(device)), next(feed), device, feed)
 
     if not cell.compared:

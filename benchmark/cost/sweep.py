@@ -24,6 +24,7 @@ from benchmark.runtime.provenance import now, provenance
 from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import validated
 from benchmark.suite.expand import load_suite
+from benchmark.views import RECIPES
 from methods import registry
 from methods.engine.forms import calibrated
 from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
@@ -33,9 +34,10 @@ Subject = losses.LossCall | steps.TimedStep
 
 
 class Cell(Spec):
-    """What is measured in one process: a loss and its gradient, the errors of both, a training step or a fit.
+    """What is measured in one process: a loss and its gradient, the errors of both, a training step, a fit, or views.
 
-    Of a fit ``batch_size`` is the number of rows and ``embedding_dim`` that of components.
+    Of a fit ``batch_size`` is the number of rows and ``embedding_dim`` that of components; of views ``method`` is their
+    recipe and ``embedding_dim`` their side in pixels.
     """
 
     scope: Scope = "loss"
@@ -48,6 +50,7 @@ class Cell(Spec):
     suite: str = Field("cifar10", description="of a step: where network, optimiser and size of images come from")
     settings: tuple[str, ...] = Field((), description="of a step: what is overridden in the suite, KEY=VALUE")
     reference: bool = Field(False, description="measure the textbook form, and installed peers, too")
+    data: str | None = Field(None, description="of views: a folder of photographs")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class Cell(Spec):
     @property
     def id(self) -> str:
         """The name of its record: readable first, then enough of a digest of everything that was asked for."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:8]
+        digest = hashlib.sha256(self.model_dump_json(exclude_none=True).encode()).hexdigest()[:8]
         shape = f"d{self.embedding_dim}-n{self.batch_size}"
         return f"{self.scope}-{self.method}-{self.form}-{shape}-{self.precision}-{digest}"
 
@@ -84,7 +87,7 @@ def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> tuple[list[
     chosen, skipped = [], []
     for values in itertools.product(*axes.values()):
         cell = _valid(common | dict(zip(axes, values, strict=True)))
-        if cell.scope != "fit" and (reason := no_such_form(cell.method, cell.form)):
+        if cell.scope not in ("fit", "views") and (reason := no_such_form(cell.method, cell.form)):
             skipped.append(f"{cell.method}: {reason}")
         else:
             chosen.append(cell)
@@ -98,12 +101,18 @@ def _valid(asked: dict[str, Any]) -> Cell:
         cell = validated(Cell, asked)
     except SettingError as error:
         raise UserError(f"--{error.key.replace('_', '-')}: {error}") from error
-    known = tuple(fits.REFERENCES) if cell.scope == "fit" else registry.names()
+    known = {"fit": tuple(fits.REFERENCES), "views": tuple(RECIPES)}.get(cell.scope, registry.names())
     if cell.method not in known:
         raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
-    if cell.scope == "fit" and (cell.precision, cell.form) != ("fp32", "auto"):
-        raise UserError("--precision and --form are for losses: a fit has float64 and one form; leave them out")
+    if cell.scope in ("fit", "views") and (cell.precision, cell.form) != ("fp32", "auto"):
+        raise UserError(f"--precision and --form are for losses: a {cell.scope} has one of each; leave them out")
     check_precision(cell.precision, resolve_device(cell.device), "--precision")
+    if cell.data and cell.scope != "views":
+        raise UserError(f"--data: photographs are for --scope views, not {cell.scope}")
+    if cell.scope == "views" and not Path(cell.data or "").is_dir():
+        raise UserError(
+            f"--data {cell.data}: there is no such folder; photographs of any size do, such as Imagenette's"
+        )
     if cell.scope == "step":
         cell.network()
     elif cell.settings:
@@ -174,6 +183,10 @@ def measure(cell: Cell) -> CostCell:
     started, device = now(), resolve_device(cell.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if cell.scope == "views":
+        from benchmark.cost import views  # torchvision takes seconds
+
+        return _record(cell, views.measure(cell, device), started)
     with computing_in(cell.precision), calibrated(constants_of(device)):
         found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
         return _record(cell, found, started)
@@ -183,6 +196,8 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
     asked = cell.model_dump(include={"scope", "method", "embedding_dim", "batch_size", "precision"})
     if cell.scope == "fit":
         asked |= {"title": fits.TITLES[cell.method], "precision": "fp64"}
+    elif cell.scope == "views":
+        asked["title"] = cell.method
     else:
         asked["title"] = registry.get(cell.method).title
     if cell.scope == "step":

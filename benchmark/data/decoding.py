@@ -1,6 +1,10 @@
 """An image file as a person sees it in a viewer: RGB of 8 bits, on white, upright; or a refusal that names the file.
 
 The table of modes is in benchmark/README.md; :data:`VERSION` is part of the identity of data that are decoded.
+
+Pillow decodes. Of a JPEG of 500 x 375 pixels it takes 1.1 ms of a core, simplejpeg 0.75, torchvision 0.85, to the same
+bytes: of the 2 ms that a pair of views takes in a loading process, too little for a second decoder, and torchvision's
+is to be removed. JPEG's own down-scaling to a half takes 1.0 ms.
 """
 
 from __future__ import annotations
@@ -113,7 +117,7 @@ def _seen(image: Image) -> NDArray[np.uint8]:
         seen = image.convert("RGBA" if image.mode != "La" else "LA").convert("RGBA")
         seen = PIL.Image.alpha_composite(PIL.Image.new("RGBA", seen.size, "white"), seen).convert("RGB")
     else:
-        seen = image.convert("RGB")
+        seen = image if image.mode == "RGB" else image.convert("RGB")  # which copies
     with suppress(Exception):  # EXIF may be damaged where the image is whole; a viewer then shows it as stored
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
         if turn is not None:

@@ -20,6 +20,7 @@ from benchmark.networks.optimizers import build_optimizer
 from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import key
+from benchmark.views import recipe
 from methods import registry
 from methods.losses.base import Loss
 
@@ -40,7 +41,9 @@ class TrainingStep:
         self.encoder = encoder if process.device.type == "cpu" else encoder.to(process.device)
         if network.compile:
             self.encoder.compile()
-        self.views = embed_views(self.encoder, network.joint_forward, process)
+        self.recipe = recipe(network.augmentation)
+        self.views = embed_views(self.encoder, network.joint_forward or self.recipe.joint, process)
+        self.features_nF: Tensor | None = None  # of the first view, by the last forward pass, without its history
         self.optimizer = build_optimizer(network.optimizer, self.encoder)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=network.precision == "fp16")
 
@@ -53,11 +56,11 @@ class TrainingStep:
 
     def forward(self, views: tuple[Tensor, ...], step: int = 0) -> Loss:
         """The loss of the views, with the gradient of the embeddings, which the losses compute along with the value."""
-        dtype = AUTOCAST[self.network.precision]
+        dtype, self.features_nF = AUTOCAST[self.network.precision], None
         with torch.autocast(self.process.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            embeddings = self.views(views)
+            embeddings, self.features_nF = self.views(views)
         drawn = {"seed": key(self.network.seed, "loss", step)} if self.method.draws else {}
-        options = {**self.network.loss, **drawn}
+        options = {**self.network.loss, **drawn, "pairing": self.recipe.pairing}
         return self.method.loss(embeddings, **options, form=self.network.form, group=self.process.group)
 
     def backward(self, loss: Loss) -> None:
@@ -72,7 +75,7 @@ class TrainingStep:
 
 
 class Views(nn.Module):
-    """The embeddings of several views in one call: one forward pass a view as published, or one joint pass.
+    """The embeddings of several views in one call: one forward pass a view, or one for all views of a size.
 
     One call, because DistributedDataParallel expects one forward pass before each backward pass.
     """
@@ -82,12 +85,20 @@ class Views(nn.Module):
         self.encoder = encoder
         self.joint = joint
 
-    def forward(self, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Embeddings (n, D) of each view (n, C, H, W)."""
-        if self.joint:
-            _, embeddings = self.encoder(torch.cat(views))
-            return embeddings.chunk(len(views))
-        return tuple(self.encoder(view)[1] for view in views)
+    def forward(self, views: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Embeddings (n, D) of each view (n, C, H, W); and the backbone's features (n, F) of the first, detached."""
+        passes: dict[Any, list[int]] = {}
+        for number, view in enumerate(views):
+            passes.setdefault(view.shape if self.joint else number, []).append(number)
+        embeddings: dict[int, Tensor] = {}
+        first_nF: Tensor | None = None
+        for numbers in passes.values():
+            together = torch.cat([views[number] for number in numbers]) if self.joint else views[numbers[0]]
+            features, embedded = self.encoder(together)
+            first_nF = features.detach()[: len(views[0])] if first_nF is None else first_nF
+            embeddings |= zip(numbers, embedded.chunk(len(numbers)), strict=True)
+        assert first_nF is not None
+        return tuple(embeddings[number] for number in range(len(views))), first_nF
 
 
 def embed_views(encoder: nn.Module, joint: bool, process: Process) -> nn.Module:

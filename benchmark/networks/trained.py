@@ -25,6 +25,7 @@ from benchmark.networks.base import (
     part_of,
     save_weights,
 )
+from benchmark.networks.online import OnlineProbe
 from benchmark.networks.optimizers import OptimizerSpec, learning_rate
 from benchmark.networks.step import TrainingStep
 from benchmark.runtime import checkpoints
@@ -70,7 +71,7 @@ class Trained(Network):
     seed: int = Field(0, ge=0)
     precision: Precision = "fp32"
     form: Form = "auto"
-    joint_forward: bool = Field(False, description="one forward pass over both views, instead of one a view")
+    joint_forward: bool = Field(False, description="one forward pass over all views of a size, instead of one a view")
     compile: bool = Field(False, description="the network through torch.compile")
     data: DataSpec
     augmentation: Annotated[str, AfterValidator(lambda name: recipe(name).name)]
@@ -191,6 +192,8 @@ class Pretraining:
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.total_steps = network.epochs * self.steps_per_epoch
         self.step = TrainingStep(network, data.channels, process)
+        probed = job.execution.online_probe
+        self.online = OnlineProbe(self.step.encoder.feature_dim, data, process) if probed else None
         self.state = State()
         self.clock = StepClock(process.device)
         curve = Curve(network.id, network.model_dump(mode="json"), self.folder)
@@ -219,8 +222,11 @@ class Pretraining:
     def _train_epoch(self, epoch: int, progress: Progress) -> None:
         self.step.encoder.train()
         self.clock.tick()
-        for views in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
-            loss = self._step(views)
+        for batch in self.loader.epoch(epoch, first_step=self.state.step % self.steps_per_epoch):
+            loss = self._step(batch.views)
+            if self.online is not None:
+                assert self.step.features_nF is not None
+                self.online.learn(self.step.features_nF, batch.labels)
             self.clock.tick()
             self.state.step += 1
             progress.update()
@@ -279,6 +285,8 @@ class Pretraining:
             "lr": self.step.optimizer.param_groups[0]["lr"],
             "images_per_second": speed,
         }
+        if self.online is not None:
+            line["online_probe"] = self.online.read()
         with (self.folder / METRICS_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.tracking.log(Line.of(line))
@@ -304,6 +312,8 @@ class Pretraining:
         self._began = now
         parts = {name: getattr(self.step, name).state_dict() for name in _PARTS}
         snapshot = {"network": self.network.digest, "state": asdict(self.state), **parts}
+        if self.online is not None:
+            snapshot["online_probe"] = self.online.state_dict()
         checkpoints.save(self.folder / "checkpoints", self.state.step, snapshot)
 
     def _restore(self) -> None:
@@ -315,6 +325,8 @@ class Pretraining:
             self.state = State(**snapshot["state"])
             for name in _PARTS:
                 getattr(self.step, name).load_state_dict(snapshot[name])
+            if self.online is not None and "online_probe" in snapshot:  # it may not have been on
+                self.online.load_state_dict(snapshot["online_probe"])
         if self.process.is_main:
             for line in _cut_log(self.folder / METRICS_NAME, self.state.step):
                 self.tracking.log(line)

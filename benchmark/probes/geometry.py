@@ -67,9 +67,9 @@ class Geometry(Probe):
         assert isinstance(network, FrozenModule)
         batch_size = len(images) // -(-len(images) // self.batch_size)
         loader = subject.views(images, recipe(augmentation), batch_size, drop_last=True, shared=False)
-        for views in loader.epoch(0):
+        for batch in loader.epoch(0):
             subject.requests.check()
-            yield [projector(subject.through(network.module, view)).float() for view in views[:2]]
+            yield [projector(subject.through(network.module, view)).float() for view in batch.views[:2]]
 
 
 def alignment(pairs: Iterable[Sequence[Tensor]]) -> float:

@@ -42,14 +42,13 @@ class LabelledViews:
     ) -> None:
         self._loader = loader = subject.views(images, recipe, batch_size, drop_last=False)
         loader.sizes = [size for size in loader.sizes if size >= smallest]
-        self._labels, self._device = torch.from_numpy(images.labels), subject.device
+        self._device = subject.device
         self.steps_per_epoch = loader.steps_per_epoch
 
     def epoch(self, number: int, first_step: int = 0) -> Steps:
         loader = self._loader
-        images = zip(loader.indices(number)[first_step:], loader.sizes[first_step:], strict=True)
-        for (view_NCHW,), (rows_N, size) in zip(loader.epoch(number, first_step), images, strict=True):
-            yield view_NCHW, self._labels[rows_N].to(self._device), size
+        for batch, size in zip(loader.epoch(number, first_step), loader.sizes[first_step:], strict=True):
+            yield batch.views[0], batch.labels.to(self._device), size
 
 
 def cosine(time: float, epochs: int) -> float:

@@ -48,6 +48,7 @@ class Execution(Spec):
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     workers: int = Field(0, ge=0, description="data loading processes; 0 loads in the training process")
+    online_probe: bool = Field(False, description="a linear probe trained beside each network, logged with its loss")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     checkpoint_seconds: float = Field(
         60.0, ge=0, description="least time between two checkpoints; half of it at an epoch's end, the cleaner place"

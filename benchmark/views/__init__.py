@@ -1,9 +1,10 @@
-"""Views of an image: recipes as values, and two executors that give the same distribution of views.
+"""Views of an image: recipes as values, what is drawn for them, and two places where they are made.
 
-``recipes`` says what is done; ``per_image`` does it to one decoded image with torchvision, ``batched`` to a whole batch
-of tensors with a draw of its own for every image.
+``recipes`` says what is done, ``draws`` with which numbers. Images in files are decoded, cropped, resized and flipped
+one by one in loading processes (``files``); all the rest, and everything of images in memory, is done to whole batches
+where the network is (``batched``).
 """
 
-from benchmark.views.recipes import PROBE_CROPS, PROBE_SQUARES, RECIPES, Operation, Recipe, recipe
+from benchmark.views.recipes import PROBE_CROPS, PROBE_SQUARES, RECIPES, Operation, Recipe, View, recipe
 
-__all__ = ["PROBE_CROPS", "PROBE_SQUARES", "RECIPES", "Operation", "Recipe", "recipe"]
+__all__ = ["PROBE_CROPS", "PROBE_SQUARES", "RECIPES", "Operation", "Recipe", "View", "recipe"]

@@ -1,97 +1,165 @@
-"""A whole batch of tensors at once, with a draw of its own for every image: for images that lie in memory.
+"""A whole batch at once, with a draw of its own for every image, wherever its pixels lie; float in [0, 1].
 
-Every operation draws for the global batch on the CPU and keeps the rows of this process, so that neither the number
-of processes nor the device changes a draw; the pixels, float in [0, 1], are worked on wherever they lie.
+Whatever is drawn is drawn on the host and sent in one piece; how many images an operation falls on is known there. So
+nothing waits for the device. Operations on few images take these out and put them back; those on most are done to all,
+with parameters that leave the others as they are.
 
-Formulas and constants of colour are torchvision's (``torchvision.transforms.v2.functional``), so that both executors
-agree. Images of one channel are their own grey: saturation and hue leave them as they are. Cropping with resize and
-blurring are separable and linear: a matrix for the rows and one for the columns of each image, so that a batch is two
-batched matrix products. They equal torchvision's operations up to rounding.
+Formulas and constants of colour are torchvision's (``torchvision.transforms.v2.functional``). Images of one channel are
+their own grey: saturation and hue leave them as they are. Cropping with resize and blurring are separable and linear: a
+matrix for the rows and one for the columns of each image, so that a batch is two batched matrix products. They equal
+torchvision's operations up to rounding.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from math import log
+from math import ceil
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmark.views import recipes
+from benchmark.views.draws import Draws, crop_boxes, patch_corners, square_corners
 
-RESIZE_OVER_CROP = 256 / 224
-CROP_ATTEMPTS = 10
+# On the CPU images are worked on by so many bytes at once: what fits into a core's cache is not fetched anew by every
+# operation. Half of this, or twice, is a few per cent slower on a core with 2 MiB.
+PART_BYTES = 2**19
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Random numbers for a global batch of ``size`` images, of which ``rows`` are kept."""
+class Step:
+    """``change(images, *numbers)`` of all images, or of the chosen ones; the numbers (N, ...) are on the host."""
 
-    generator: torch.Generator
-    size: int
-    rows: slice
+    change: Callable[..., Tensor]
+    numbers: tuple[NDArray[Any], ...] = ()
+    chosen: NDArray[np.bool_] | None = None  # (N,)
 
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """(n, *shape) numbers of U(low, high)."""
-        numbers = torch.rand(self.size, *shape, generator=self.generator, dtype=torch.float64)
-        return (low + (high - low) * numbers)[self.rows].float()
-
-    def chosen(self, p: float) -> Tensor:
-        """(n,) booleans, true with probability p."""
-        return self.uniform(0, 1) < p
-
-
-def view(operations: tuple[recipes.Operation, ...], x_NCHW: Tensor, image_size: int, draws: Draws) -> Tensor:
-    """uint8 images (N, C, H, W) to one float view (N, C, image_size, image_size) in [0, 1]."""
-    x_NCHW = x_NCHW.float().div_(255)
-    for operation in operations:
-        x_NCHW = _apply(operation, x_NCHW, image_size, draws)
-    return x_NCHW
+    def of(self, part: slice) -> Step | None:
+        """The same of some of the images; None where none of them is chosen."""
+        numbers = tuple(number[part] for number in self.numbers)
+        if self.chosen is None or self.chosen[part].all():
+            return Step(self.change, numbers)
+        rows = self.chosen[part].nonzero()[0]
+        if len(rows) == 0:
+            return None
+        return Step(partial(_overwrite, self.change), (rows, *(number[rows] for number in numbers)))
 
 
-def _apply(operation: recipes.Operation, x: Tensor, image_size: int, draws: Draws) -> Tensor:
+def _overwrite(change: Callable[..., Tensor], x_NCHW: Tensor, rows: Tensor, *numbers: Tensor) -> Tensor:
+    return x_NCHW.index_copy_(0, rows, change(x_NCHW[rows], *numbers))
+
+
+def steps(
+    view: recipes.View,
+    images_N: NDArray[np.int64],
+    image_size: int,
+    key: Sequence[str | int],
+    shape: tuple[int, int] | None = None,
+) -> list[Step]:
+    """What is done to images (N, C, *shape) for this view, all that is random drawn by ``key`` and image.
+
+    Without a ``shape``: what is left to do where they are cropped and flipped already.
+    """
+    whole, colour = view.whole(image_size), Draws.of(images_N, *key, "colour")
+    made = [_crop(view, shape, whole, Draws.of(images_N, *key, "crop"))] if shape else [Step(_scaled)]
+    for operation in view.operations:
+        made += _steps(operation, whole, colour)
+    if view.patches is not None:
+        corners_Nk2 = patch_corners(view.patches, whole, view.side(image_size), colour)
+        made.append(Step(partial(_patches, side=view.side(image_size)), (corners_Nk2,)))
+    return made
+
+
+def views(todo: Sequence[Step], x_NCHW: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
+    """Images, ``part`` of those that :func:`steps` are for, to views (N, C, side, side) in [0, 1]: one, or patches."""
+    own = [step for step in (step.of(part) for step in todo) if step]
+    numbers = iter(sent([number for step in own for number in step.numbers], x_NCHW.device))
+    for step in own:
+        x_NCHW = step.change(x_NCHW, *(next(numbers) for _ in step.numbers))
+    return x_NCHW.unbind(1) if x_NCHW.ndim == 5 else (x_NCHW,)
+
+
+def parts(count: int, view_NCHW: Tensor) -> list[slice]:
+    """Of so many images those that are worked on at once, to views, or of crops, of this shape."""
+    at_once = max(1, PART_BYTES // (4 * view_NCHW[0].numel())) if view_NCHW.device.type == "cpu" else count
+    return [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
+
+
+def sent(arrays: Sequence[NDArray[Any]], device: torch.device) -> list[Tensor]:
+    """Arrays as tensors on the device, float32 or int64: one copy of each kind, that nobody waits for."""
+    if device.type == "cpu":
+        return [torch.from_numpy(np.asarray(array, dtype=_kind(array))) for array in arrays]
+    found: dict[int, Tensor] = {}
+    for kind in (np.float32, np.int64):
+        places = [place for place, array in enumerate(arrays) if _kind(array) == kind]
+        if not places:
+            continue
+        packed = torch.from_numpy(np.concatenate([arrays[place].ravel() for place in places]).astype(kind))
+        packed = (packed.pin_memory() if device.type == "cuda" else packed).to(device, non_blocking=True)
+        for place, part in zip(places, packed.split([arrays[place].size for place in places]), strict=True):
+            found[place] = part if arrays[place].ndim == 1 else part.view(arrays[place].shape)
+    return [found[place] for place in range(len(arrays))]
+
+
+def _kind(array: NDArray[Any]) -> type[np.float32] | type[np.int64]:
+    return np.float32 if array.dtype.kind == "f" else np.int64
+
+
+def _crop(view: recipes.View, shape: tuple[int, int], whole: int, draws: Draws) -> Step:
+    """The crop, its resize and the flip."""
+    crop, interpolation = view.crop, view.crop.interpolation
+    if isinstance(crop, recipes.CentralCrop):
+        square = partial(_central_crop, image_size=whole, interpolation=interpolation, flips=view.flip > 0)
+        return Step(square, (draws.chosen(view.flip).astype(float),))
+    if isinstance(crop, recipes.RandomCrop):
+        corners_N12 = square_corners(*shape, whole, draws)[:, None]
+        square = partial(_random_square, image_size=whole, interpolation=interpolation)
+        return Step(square, (corners_N12, draws.chosen(view.flip).astype(float)))
+    boxes_N4 = crop_boxes(crop, *shape, draws)
+    mirrored_N2 = np.stack([np.zeros(len(boxes_N4)), draws.chosen(view.flip)], axis=1)
+    numbers_N23 = np.stack([boxes_N4[:, :2], boxes_N4[:, 2:], mirrored_N2], axis=2)
+    return Step(partial(_resized_crop, out=whole, interpolation=interpolation), (numbers_N23,))
+
+
+def _steps(operation: recipes.Operation, side: int, draws: Draws) -> list[Step]:
+    """An operation on pixels; those on an image's shape are done when it is cropped."""
     match operation:
-        case recipes.CentralCrop():
-            return central_crop(x, image_size).clamp_(0, 1)
-        case recipes.RandomResizedCrop(interpolation=interpolation):
-            height, width = x.shape[-2:]
-            boxes_N4 = crop_boxes(operation, height, width, draws).to(x.device, non_blocking=True)
-            top, left, tall, wide = boxes_N4.unbind(1)
-            rows = crop_matrix(top, tall, height, image_size, interpolation)
-            columns = crop_matrix(left, wide, width, image_size, interpolation)
-            return separable(x, rows, columns).clamp_(0, 1)
-        case recipes.RandomCrop(interpolation):
-            return random_crop(x, image_size, interpolation, draws).clamp_(0, 1)
-        case recipes.HorizontalFlip(p):
-            return _on_some(x, draws.chosen(p), lambda x: x.flip(-1))
         case recipes.ColourJitter():
-            return _jitter(operation, x, draws)
+            return _jitter(operation, draws)
         case recipes.Grayscale(p):
-            return _on_some(x, draws.chosen(p), lambda x: grey(x).expand_as(x))
+            return [Step(_greyed, (), draws.chosen(p))]
         case recipes.GaussianBlur(p, sigma):
-            return _on_some(x, draws.chosen(p), partial(_blur, radius=operation.radius), draws.uniform(*sigma))
+            blur = partial(_blur, radius=min(operation.radius, side - 1))
+            return [Step(blur, chosen=draws.chosen(p), numbers=(draws.uniform(*sigma),))]
         case recipes.Solarize(p):
-            return _on_some(x, draws.chosen(p), lambda x: torch.where(x < 0.5, x, 1 - x))
+            return [Step(_solarized, (), draws.chosen(p))]
         case recipes.Affine(degrees, shear, translate, zoom):
             turns, shears = draws.uniform(-degrees, degrees), draws.uniform(-shear, shear)
-            reach = translate * x.shape[-1]
-            parameters = turns, shears, draws.uniform(-reach, reach, 2).round(), draws.uniform(*zoom)
-            return affine(x, *(parameter.to(x.device, non_blocking=True) for parameter in parameters))
+            reach = translate * side
+            return [Step(affine, (turns, shears, np.rint(draws.uniform(-reach, reach, 2)), draws.uniform(*zoom)))]
+        case _:
+            return []
 
 
-def _on_some(x: Tensor, chosen_N: Tensor, change: Callable[..., Tensor], *parameters_N: Tensor) -> Tensor:
-    """Overwrite the chosen images by ``change(images, *parameters)``; ``chosen`` and parameters lie on the CPU."""
-    rows = chosen_N.nonzero().squeeze(1)
-    if len(rows) == 0:
-        return x
-    here = [parameter[rows].to(x.device, non_blocking=True) for parameter in parameters_N]
-    rows = rows.to(x.device, non_blocking=True)
-    return x.index_copy_(0, rows, change(x[rows], *here))
+def _scaled(x_NCHW: Tensor) -> Tensor:
+    return x_NCHW.float().div_(255)
+
+
+def _central_crop(
+    x_NCHW: Tensor, mirrored_N: Tensor, *, image_size: int, interpolation: recipes.Interpolation, flips: bool
+) -> Tensor:
+    x_NCHW = _scaled(central_crop(x_NCHW, image_size, interpolation))
+    return torch.lerp(x_NCHW, x_NCHW.flip(-1), mirrored_N.view(-1, 1, 1, 1)) if flips else x_NCHW
 
 
 def central_crop(x_CHW: Tensor, image_size: int, interpolation: recipes.Interpolation = "bicubic") -> Tensor:
-    """The centre of images (..., C, H, W), uint8 too: see :class:`~benchmark.views.recipes.CentralCrop`."""
+    """The centre of images (..., C, H, W), uint8: see :class:`~benchmark.views.recipes.CentralCrop`."""
     if tuple(x_CHW.shape[-2:]) == (image_size, image_size):
         return x_CHW
     # Here, since importing torchvision takes seconds, and images of the view's size need nothing of it.
@@ -104,56 +172,63 @@ def resized(x_CHW: Tensor, image_size: int, interpolation: recipes.Interpolation
     """Images (..., C, H, W) whose shorter side is 256/224 of the view's."""
     from torchvision.transforms import v2
 
-    short = [round(image_size * RESIZE_OVER_CROP)]
+    short = [round(image_size * recipes.RESIZE_OVER_CROP)]
     return v2.functional.resize(x_CHW, short, interpolation=v2.InterpolationMode(interpolation), antialias=True)
 
 
-def random_crop(x_NCHW: Tensor, image_size: int, interpolation: recipes.Interpolation, draws: Draws) -> Tensor:
-    """A square of every image: see :class:`~benchmark.views.recipes.RandomCrop`."""
-    x_NCHW = resized(x_NCHW, image_size, interpolation)
-    room = torch.tensor(x_NCHW.shape[-2:]) - image_size
-    corner_N2 = (draws.uniform(0, 1, 2) * (room + 1)).floor().minimum(room).long()
-    top_N1, left_N1 = corner_N2.to(x_NCHW.device, non_blocking=True).split(1, dim=1)
-    side = torch.arange(image_size, device=x_NCHW.device)
-    image_N = torch.arange(len(x_NCHW), device=x_NCHW.device).view(-1, 1, 1)
-    # Indices of images and pixels around the channels' slice put the channels last.
-    return x_NCHW[image_N, :, (top_N1 + side).unsqueeze(2), (left_N1 + side).unsqueeze(1)].permute(0, 3, 1, 2)
+def _random_square(
+    x_NCHW: Tensor, corners_N12: Tensor, mirrored_N: Tensor, *, image_size: int, interpolation: recipes.Interpolation
+) -> Tensor:
+    x_NCHW = _scaled(resized(x_NCHW, image_size, interpolation))
+    x_NCHW = _patches(x_NCHW, corners_N12, side=image_size).squeeze(1)
+    return torch.lerp(x_NCHW, x_NCHW.flip(-1), mirrored_N.view(-1, 1, 1, 1))
 
 
-def crop_boxes(operation: recipes.RandomResizedCrop, height: int, width: int, draws: Draws) -> Tensor:
-    """(n, 4) top, left, height, width in pixels: as torchvision, the first of ten that fits, else the centre."""
-    area_NA = height * width * draws.uniform(*operation.scale, CROP_ATTEMPTS)
-    ratio_NA = draws.uniform(log(operation.ratio[0]), log(operation.ratio[1]), CROP_ATTEMPTS).exp()
-    sides_NA2 = torch.stack([area_NA / ratio_NA, area_NA * ratio_NA], dim=-1).sqrt().round()
-    limits = torch.tensor([height, width])
-    fits_NA = ((sides_NA2 > 0) & (sides_NA2 <= limits)).all(dim=-1)
-    first = fits_NA.int().argmax(dim=1)
-    sides_N2 = sides_NA2[torch.arange(len(first)), first]
-    corner_N2 = (draws.uniform(0, 1, 2) * (limits - sides_N2 + 1)).floor().minimum(limits - sides_N2)
-    # The largest central part whose ratio is allowed.
-    tall, wide = min(height, round(width / operation.ratio[0])), min(width, round(height * operation.ratio[1]))
-    central = torch.tensor([(height - tall) // 2, (width - wide) // 2, tall, wide], dtype=torch.float32)
-    return torch.where(fits_NA.any(dim=1, keepdim=True), torch.cat([corner_N2, sides_N2], dim=1), central)
+def _resized_crop(x_NCHW: Tensor, numbers_N23: Tensor, *, out: int, interpolation: recipes.Interpolation) -> Tensor:
+    """``numbers``: start, length and whether to mirror, of rows and of columns."""
+    height, width = x_NCHW.shape[-2:]
+    if height == width:  # both at once: half of the operations
+        both = crop_matrix(numbers_N23.view(-1, 3), width, out, interpolation)
+        rows, columns = both.view(-1, 2, out, width).unbind(1)
+    else:
+        matrices = zip(numbers_N23.unbind(1), (height, width), strict=True)
+        rows, columns = (crop_matrix(numbers, size, out, interpolation) for numbers, size in matrices)
+    # Bytes are brought to [0, 1] by the smaller of the two matrices.
+    return separable(x_NCHW, rows, columns / 255).clamp_(0, 1)
 
 
-def _jitter(operation: recipes.ColourJitter, x: Tensor, draws: Draws) -> Tensor:
-    chosen_N = draws.chosen(operation.p)
-    order_N4 = draws.uniform(0, 1, 4).argsort(dim=1)
-    changes = (
-        (operation.brightness, adjust_brightness, draws.uniform(*_around_one(operation.brightness))),
-        (operation.contrast, adjust_contrast, draws.uniform(*_around_one(operation.contrast))),
-        (operation.saturation, adjust_saturation, draws.uniform(*_around_one(operation.saturation))),
-        (operation.hue, adjust_hue, draws.uniform(-operation.hue, operation.hue)),
-    )
-    for place in range(4):
-        for which, (strength, change, factor_N) in enumerate(changes):
-            if strength > 0:
-                x = _on_some(x, chosen_N & (order_N4[:, place] == which), change, factor_N)
-    return x
+def _jitter(operation: recipes.ColourJitter, draws: Draws) -> list[Step]:
+    """Brightness, contrast, saturation and hue in an order of each image's own.
+
+    The first three are, of an image x of luma Y, all clamp(a x + b Y + c mean(Y)): a round for each that may come
+    before the hue and one for each after it, of the images that then have one, each its own next.
+    """
+    chosen, order_N4 = draws.chosen(operation.p), draws.uniform(0, 1, 4)
+    strengths = (operation.brightness, operation.contrast, operation.saturation)
+    factors_N3 = np.stack([draws.uniform(max(0.0, 1 - strength), 1 + strength) for strength in strengths], axis=1)
+    turns_N = draws.uniform(-operation.hue, operation.hue)
+    kinds = np.flatnonzero(strengths)  # what has a strength, and so a place among the others
+    rounds_Nk = kinds[order_N4[:, kinds].argsort(axis=1)]
+    factors_Nk = np.take_along_axis(factors_N3, rounds_Nk, axis=1)
+    rest_Nk = 1 - factors_Nk
+    numbers_Nk3 = np.stack([factors_Nk, rest_Nk * (rounds_Nk == 2), rest_Nk * (rounds_Nk == 1)], axis=2)
+
+    before_Nk = np.arange(len(kinds)) < (order_N4[:, kinds] < order_N4[:, 3:]).sum(axis=1, keepdims=True)
+
+    def rounds(due_Nk: NDArray[np.bool_]) -> list[Step]:
+        return [Step(_toned, (numbers_Nk3[:, k],), chosen & due_Nk[:, k]) for k in range(len(kinds))]
+
+    if operation.hue == 0:
+        return rounds(before_Nk | True)
+    return [*rounds(before_Nk), Step(adjust_hue, (turns_N,), chosen), *rounds(~before_Nk)]
 
 
-def _around_one(strength: float) -> tuple[float, float]:
-    return max(0.0, 1 - strength), 1 + strength
+def _toned(x_NCHW: Tensor, factors_N3: Tensor) -> Tensor:
+    """clamp(a x + b Y + c mean(Y)), Y the luma."""
+    a, b, c = factors_N3.view(-1, 3, 1, 1, 1).unbind(1)
+    luma = grey(x_NCHW)
+    base = torch.addcmul(luma.mean(dim=(2, 3), keepdim=True).mul_(c), luma, b)
+    return torch.addcmul(base, x_NCHW, a).clamp_(0, 1)
 
 
 def grey(x_NCHW: Tensor) -> Tensor:
@@ -164,18 +239,13 @@ def grey(x_NCHW: Tensor) -> Tensor:
     return (red * 0.2989).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
-def adjust_brightness(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
-    return (x_NCHW * _broadcast(factor_N)).clamp_(0, 1)
+def _solarized(x_NCHW: Tensor) -> Tensor:
+    """min(x, 1 - x)."""
+    return 0.5 - (x_NCHW - 0.5).abs_()
 
 
-def adjust_contrast(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
-    """Away from the mean of the image's luma."""
-    return _blend(grey(x_NCHW).mean(dim=(1, 2, 3), keepdim=True), x_NCHW, factor_N)
-
-
-def adjust_saturation(x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
-    """Away from every pixel's luma."""
-    return _blend(grey(x_NCHW), x_NCHW, factor_N)
+def _greyed(x_NCHW: Tensor) -> Tensor:
+    return grey(x_NCHW).expand_as(x_NCHW).clone()
 
 
 def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
@@ -187,62 +257,71 @@ def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
     if x_NCHW.shape[1] == 1:
         return x_NCHW
     red, green, blue = x_NCHW.split(1, dim=1)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    is_red, is_green = value == red, value == green
-    difference = torch.where(is_red, green - blue, torch.where(is_green, blue - red, red - green))
-    side = torch.where(is_green, 2.0, 4.0).masked_fill_(is_red, 0.0)
+    value, least = x_NCHW.amax(1, keepdim=True), x_NCHW.amin(1, keepdim=True)
+    chroma = value - least
+    # Products with zeros and ones: on the CPU torch.where takes thirty times as long.
+    is_other = (value - red).sign_()
+    is_red, is_green = 1 - is_other, (1 - (value - green).sign_()).mul_(is_other)
+    is_blue = is_other.sub_(is_green)
+    difference = (green - blue).mul_(is_red).addcmul_(blue - red, is_green).addcmul_(red - green, is_blue)
     # A grey pixel has no hue: its differences are all zero, whatever they are divided by.
-    sixths = difference / chroma.clamp(min=torch.finfo(chroma.dtype).tiny) + side + 6 * _broadcast(shift_N)
-    offset = torch.tensor([5.0, 3.0, 1.0], device=x_NCHW.device).view(1, 3, 1, 1)
-    k_NCHW = (sixths + offset).remainder_(6)
-    weight = torch.minimum(k_NCHW, 4 - k_NCHW).clamp_(0, 1)
-    return torch.addcmul(value, weight, chroma, value=-1)
-
-
-def _blend(base: Tensor, x_NCHW: Tensor, factor_N: Tensor) -> Tensor:
-    return torch.lerp(base, x_NCHW, _broadcast(factor_N)).clamp_(0, 1)
-
-
-def _broadcast(factor_N: Tensor) -> Tensor:
-    return factor_N.view(-1, 1, 1, 1)
+    turns = difference.div_(chroma.clamp(min=torch.finfo(chroma.dtype).tiny))
+    turns.add_(is_green, alpha=2).add_(is_blue, alpha=4).div_(6).add_(shift_N.view(-1, 1, 1, 1))
+    # k / 6, of numbers above -1; min(k, 4 - k) = 2 - |k - 2|.
+    offsets = torch.linspace(11 / 6, 7 / 6, 3, device=x_NCHW.device).view(1, 3, 1, 1)
+    weights = (turns + offsets).frac_().sub_(1 / 3).abs_().mul_(-6).add_(2).clamp_(0, 1)
+    return torch.addcmul(value, weights, chroma, value=-1)
 
 
 def separable(x_NCHW: Tensor, rows_NOH: Tensor, columns_NOW: Tensor) -> Tensor:
-    """Apply ``rows @ image @ columns^T`` to every channel of every image: (N, C, O, O)."""
+    """Apply ``rows @ image @ columns^T`` to every channel of every image, bytes or floats: (N, C, O, O)."""
     n, channels, height, width = x_NCHW.shape
-    wide = torch.bmm(x_NCHW.reshape(n, channels * height, width), columns_NOW.mT)
-    return torch.matmul(rows_NOH.unsqueeze(1), wide.view(n, channels, height, -1))
+    wide = torch.bmm(x_NCHW.float().reshape(n, channels * height, width), columns_NOW.mT)
+    each = rows_NOH.unsqueeze(1).expand(-1, channels, -1, -1).reshape(n * channels, -1, height)
+    return torch.bmm(each, wide.view(n * channels, height, -1)).view(n, channels, -1, wide.shape[-1])
 
 
-def crop_matrix(
-    start_N: Tensor, length_N: Tensor, size: int, out: int, interpolation: recipes.Interpolation = "bicubic"
-) -> Tensor:
-    """Weights (N, out, size) that crop [start, start + length) and resize it to ``out`` pixels.
+def crop_matrix(numbers_N3: Tensor, size: int, out: int, interpolation: recipes.Interpolation = "bicubic") -> Tensor:
+    """Weights (N, out, size) that crop [start, start + length) and resize it to ``out`` pixels, and mirror it if asked.
 
     Antialiased as in Pillow and ``torch.nn.functional.interpolate(mode=interpolation, antialias=True)``: the cubic
     convolution kernel with a = -1/2, or the triangle, stretched by length/out where that shrinks, cut at the borders.
     """
-    scale = (length_N / out).view(-1, 1, 1)
-    centre = scale * (torch.arange(out, device=start_N.device).view(1, -1, 1) + 0.5)
-    place = torch.arange(size, device=start_N.device).view(1, 1, -1) - start_N.view(-1, 1, 1)
-    kernel = {"bicubic": _cubic, "bilinear": _triangle}[interpolation]
-    weights = kernel((place + 0.5 - centre) / scale.clamp(min=1))
-    weights = weights * ((place >= 0) & (place < length_N.view(-1, 1, 1)))
-    return weights / weights.sum(dim=-1, keepdim=True)
+    start_N, length_N, mirrored_N = numbers_N3.unbind(1)
+    scale_N1 = (length_N / out).unsqueeze(1)
+    target = torch.arange(0.5, out, device=start_N.device).unsqueeze(0)
+    target_NO = torch.lerp(target, target.flip(1), mirrored_N.unsqueeze(1))
+    centre_NO1 = torch.addcmul(start_N.unsqueeze(1), scale_N1, target_NO).unsqueeze(2)
+    # Only the pixels under the kernel are looked at: 2 · support · stretch of them, and one on either side.
+    support, kernel = _KERNELS[interpolation]
+    taps = min(size, 2 * ceil(support * max(1.0, size / out)) + 1)
+    stretch_N11 = scale_N1.clamp(min=1).unsqueeze(2)
+    first_NO1 = (centre_NO1 - taps / 2).round_().clamp_(0, size - taps)
+    place_NOK = first_NO1 + torch.arange(taps, device=start_N.device)
+    distance_NOK = (place_NOK + 0.5 - centre_NO1).div_(stretch_N11).abs_()
+    beyond_NOK = (place_NOK < start_N.view(-1, 1, 1)) | (place_NOK >= (start_N + length_N).view(-1, 1, 1))
+    weights_NOK = kernel(distance_NOK.add_(beyond_NOK, alpha=support))
+    weights_NOK.div_(weights_NOK.sum(dim=-1, keepdim=True))
+    return weights_NOK.new_zeros(len(start_N), out, size).scatter_(2, place_NOK.long(), weights_NOK)
 
 
 def _triangle(t: Tensor) -> Tensor:
-    """1 − |t|, of support |t| < 1."""
-    return (1 - t.abs()).clamp_(min=0)
+    """1 − t, of support t < 1."""
+    return (1 - t).clamp_(min=0)
 
 
 def _cubic(t: Tensor) -> Tensor:
-    """The cubic convolution kernel with a = -1/2 (Keys 1981): its support is |t| < 2."""
-    t = t.abs().clamp_(max=2)
-    near = (1.5 * t - 2.5).mul_(t).mul_(t).add_(1)
-    far = (2.5 - 0.5 * t).mul_(t).sub_(4).mul_(t).add_(2)
-    return torch.where(t < 1, near, far)
+    """The cubic convolution kernel with a = -1/2 (Keys 1981), t ≥ 0.
+
+    With u = (2 − t)₊ and v = (1 − t)₊ it is u²(u − 1)/2 + v²(1 − 2v).
+    """
+    u = (2 - t).clamp_(min=0)
+    v = (u - 1).clamp_(min=0)
+    far = (u - 1).mul_(u).mul_(u).mul_(0.5)
+    return far.addcmul_(v * v, 1 - 2 * v)
+
+
+_KERNELS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {"bicubic": (2, _cubic), "bilinear": (1, _triangle)}
 
 
 def _blur(x_NCHW: Tensor, sigma_N: Tensor, radius: int) -> Tensor:
@@ -253,19 +332,21 @@ def _blur(x_NCHW: Tensor, sigma_N: Tensor, radius: int) -> Tensor:
 def blur_matrix(sigma_N: Tensor, size: int, radius: int) -> Tensor:
     """Weights (N, size, size) of a Gaussian blur cut at ``radius`` < size pixels, the borders reflected."""
     offset = torch.arange(-radius, radius + 1, device=sigma_N.device)
-    kernel_NK = torch.softmax(-0.5 * (offset / sigma_N.unsqueeze(1)) ** 2, dim=1)
-    return (kernel_NK @ _reflected_shifts(size, radius, sigma_N.device).flatten(1)).view(-1, size, size)
+    # Beyond exp(-40), 4e-18, lie numbers that the CPU multiplies a hundred times slower, and float32 does not add.
+    kernel_NK = torch.softmax((-0.5 * (offset / sigma_N.unsqueeze(1)) ** 2).clamp_(min=-40), dim=1)
+    return (kernel_NK @ _reflected_shifts(size, radius, sigma_N.device)).view(-1, size, size)
 
 
 @lru_cache(maxsize=16)
 def _reflected_shifts(size: int, radius: int, device: torch.device) -> Tensor:
-    """(2 radius + 1, size, size): matrix k reads, for every pixel, the one k - radius further, reflected at the ends.
+    """(2 radius + 1, size²): matrix k reads, for every pixel, the one k - radius further, reflected at the ends.
 
     The pixel beyond either end is the last but one, as with ``padding_mode="reflect"``.
     """
-    source = torch.arange(size) + torch.arange(-radius, radius + 1).unsqueeze(1)
+    every = torch.arange(size, device=device)
+    source = every + torch.arange(-radius, radius + 1, device=device).unsqueeze(1)
     source = (size - 1 - (source.abs() - (size - 1)).abs()).unsqueeze(-1)
-    return (source == torch.arange(size)).float().to(device)
+    return (source == every).float().flatten(1)
 
 
 def affine(x_NCHW: Tensor, degrees_N: Tensor, shear_N: Tensor, shift_N2: Tensor, zoom_N: Tensor) -> Tensor:
@@ -276,11 +357,20 @@ def affine(x_NCHW: Tensor, degrees_N: Tensor, shear_N: Tensor, shift_N2: Tensor,
     height, width = x_NCHW.shape[-2:]
     angle_N = torch.deg2rad(degrees_N)
     cos, sin, tan = angle_N.cos(), angle_N.sin(), torch.deg2rad(shear_N).tan()
-    rows = torch.stack([cos - sin * tan, sin + cos * tan, -sin, cos], dim=-1)
-    inverse_N22 = (rows / zoom_N.unsqueeze(-1)).view(-1, 2, 2)
-    half = torch.tensor([width / 2, height / 2], device=x_NCHW.device)
-    shifted = -(inverse_N22 @ shift_N2.unsqueeze(-1))
+    a, b, c, d = ((cos - sin * tan) / zoom_N, (sin + cos * tan) / zoom_N, -sin / zoom_N, cos / zoom_N)
+    right, down = shift_N2.unbind(1)
     # affine_grid works in units of half a side.
-    theta = torch.cat([inverse_N22 * half, shifted], dim=-1) / half.unsqueeze(-1)
-    grid = F.affine_grid(theta, list(x_NCHW.shape), align_corners=False)
+    x_N3 = [a, b * (height / width), (a * right + b * down) * (-2 / width)]
+    y_N3 = [c * (width / height), d, (c * right + d * down) * (-2 / height)]
+    theta_N23 = torch.stack([*x_N3, *y_N3], dim=-1).view(-1, 2, 3)
+    grid = F.affine_grid(theta_N23, list(x_NCHW.shape), align_corners=False)
     return F.grid_sample(x_NCHW, grid, align_corners=False)
+
+
+def _patches(x_NCHW: Tensor, corners_Nk2: Tensor, *, side: int) -> Tensor:
+    """Patches (N, k, C, side, side) of square images."""
+    within = torch.arange(side, device=x_NCHW.device)
+    top_Nks, left_Nks = (corners_Nk2.unsqueeze(-1) + within.view(1, 1, 1, -1)).unbind(2)
+    images = torch.arange(len(x_NCHW), device=x_NCHW.device).view(-1, 1, 1, 1)
+    cut_NkssC = x_NCHW.permute(0, 2, 3, 1)[images, top_Nks.unsqueeze(3), left_Nks.unsqueeze(2)]
+    return cut_NkssC.permute(0, 1, 4, 2, 3)

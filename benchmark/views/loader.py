@@ -1,37 +1,46 @@
 """Batches of views for pretraining, and plain batches for evaluation.
 
-Every draw is keyed by what it is for, so that neither the number of loading processes, nor of ranks, nor a restart in
-mid-epoch changes a view: images in memory by (seed, epoch, step, view) over the global batch, images in files by
-(seed, epoch, image, view).
+Every draw is keyed by what it is for, (seed, epoch, image, view), so that neither the number of loading processes, nor
+of ranks, nor a restart in mid-epoch changes a view.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from benchmark.data import ImageSet
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import generator
 from benchmark.views import Recipe, batched
 from benchmark.views.batched import central_crop
+from benchmark.views.draws import view_key
 from benchmark.views.recipes import Interpolation
 
-Views = tuple[Tensor, ...]
-# Of every step: its number in the epoch, the global batch's images, and this rank's rows of it.
-Schedule = Sequence[tuple[int, Tensor, slice]]
+AHEAD = 2  # batches that loading processes may be ahead: it bounds their memory
+
+
+@dataclass(frozen=True)
+class Batch:
+    """V views (n, C, side, side) on the device, float32 and normalised; on the CPU labels (n,) and images' numbers."""
+
+    views: tuple[Tensor, ...]
+    labels: Tensor
+    indices: Tensor
 
 
 class ViewLoader:
     """This rank's part of every batch of views.
 
     The images of an epoch are one permutation by (seed, epoch); a last, smaller batch is dropped, or kept where
-    ``drop_last`` is false. Of W ranks, rank r holds rows r·n/W to (r+1)·n/W of a global batch of n. Images in memory
-    are augmented as batches on ``device``; images in files by ``workers`` processes that live as long as the loader.
+    ``drop_last`` is false. Of W ranks, rank r holds rows r·n/W to (r+1)·n/W of a global batch of n. Images in files are
+    decoded, cropped and flipped by ``workers`` processes, which go on from epoch to epoch and send bytes; all the rest
+    is done to batches on ``device``, and everything there to images in memory.
     Raises :class:`UserError` where smaller batches are dropped and no batch would be left, or a whole one does not
     divide over the ranks.
     """
@@ -56,59 +65,89 @@ class ViewLoader:
             check_batch(batch_size, len(images), world_size)
         whole, rest = divmod(len(images), batch_size)
         self.sizes = [batch_size] * whole + ([rest] if rest and not drop_last else [])
+        self._labels = torch.from_numpy(images.labels)
         self._images, self._recipe, self._image_size, self._seed = len(images), recipe, image_size, seed
         self._rank, self._world_size = rank, world_size
-        device = torch.device(device)
-        self._normalise = _Normalise(mean, std, device)
-        self._nothing = tuple(torch.empty(0, len(mean), image_size, image_size, device=device) for _ in recipe.views)
+        self._normalise = _Normalise(mean, std, torch.device(device))
         self._pixels = None if images.pixels is None else images.pixels.to(device)
         if images.pixels is None:
             # Here, since importing torchvision takes seconds: images in memory do without.
-            from benchmark.views.per_image import random_views, transform
+            from benchmark.views.files import RandomCrops
 
-            transforms = [transform(operations, image_size) for operations in recipe.views]
-            self._decoder = _Decoder(partial(random_views, images, transforms, seed), workers, device)
+            self._workers = Workers(RandomCrops(images, recipe, image_size, seed), workers, torch.device(device))
+            self._bytes = self._workers.batches(iter(()))
+            self._next: tuple[int, int] | None = None  # epoch and step that these bytes go on with
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         return len(self.sizes)
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Views]:
-        """The steps of an epoch from ``first_step`` on: a tuple of V views (n, C, H, W), float32, normalised."""
-        order = list(enumerate(self._order(epoch)))[first_step:]
-        schedule = [(step, batch_N, self._rows(len(batch_N))) for step, batch_N in order]
-        # A batch may be smaller than the number of ranks: some have none of it.
-        mine = [entry for entry in schedule if entry[2].start < entry[2].stop]
-        made = self._from_files(epoch, mine) if self._pixels is None else self._in_memory(self._pixels, epoch, mine)
-        for _, _, rows in schedule:
-            yield tuple(map(self._normalise, next(made) if rows.start < rows.stop else self._nothing))
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The steps of an epoch from ``first_step`` on."""
+        for step, own_n in enumerate(self._schedule(epoch)[first_step:], first_step):
+            # A batch may be smaller than the number of ranks: some have none of it.
+            made = self._from_files if self._pixels is None else self._in_memory
+            views = made(epoch, step, own_n) if len(own_n) else self._room(0)
+            yield Batch(views, self._labels[own_n], own_n)
 
-    def indices(self, epoch: int) -> list[Tensor]:
-        """Which images this rank's views of an epoch are of: (n,) a step, on the CPU."""
-        return [batch_N[self._rows(len(batch_N))] for batch_N in self._order(epoch)]
-
-    def _order(self, epoch: int) -> tuple[Tensor, ...]:
+    def _schedule(self, epoch: int) -> list[Tensor]:
+        """The numbers of this rank's images in every step."""
         order = torch.randperm(self._images, generator=generator(self._seed, "order", epoch))
-        return order[: sum(self.sizes)].split(self.sizes)
+        batches = order[: sum(self.sizes)].split(self.sizes)
+        return [batch_N[share(len(batch_N), self._rank, self._world_size)] for batch_N in batches]
 
-    def _rows(self, size: int) -> slice:
-        return slice(self._rank * size // self._world_size, (self._rank + 1) * size // self._world_size)
+    def _in_memory(self, epoch: int, step: int, own_n: Tensor) -> tuple[Tensor, ...]:
+        assert self._pixels is not None
+        (numbers_n,) = batched.sent([own_n.numpy()], self._pixels.device)
+        x_NCHW = self._pixels[numbers_n]
+        height, width = x_NCHW.shape[-2:]
+        return self._finished([x_NCHW] * len(self._recipe.views), epoch, own_n, (height, width))
 
-    def _in_memory(self, pixels: Tensor, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
-        """Whole batches at once, where the pixels lie; float views in [0, 1]."""
-        for step, batch_N, rows in schedule:
-            x_NCHW = pixels[batch_N[rows].to(pixels.device, non_blocking=True)]
-            views = []
-            for view, operations in enumerate(self._recipe.views):
-                draws = batched.Draws(generator(self._seed, "view", epoch, step, view), len(batch_N), rows)
-                views.append(batched.view(operations, x_NCHW, self._image_size, draws))
-            yield views
+    def _from_files(self, epoch: int, step: int, own_n: Tensor) -> tuple[Tensor, ...]:
+        """Of images that loading processes crop, in one stream over all epochs unless another step is asked for."""
+        if self._next != (epoch, step):
+            self._bytes = self._workers.batches(self._work(epoch, step))
+        self._next = None
+        views = self._finished(next(self._bytes), epoch, own_n)
+        after = divmod(step + 1, self.steps_per_epoch)
+        self._next = epoch + after[0], after[1]
+        return views
 
-    def _from_files(self, epoch: int, schedule: Schedule) -> Iterator[Sequence[Tensor]]:
-        """Image by image in the loading processes, which send bytes; float views in [0, 1]."""
-        places = ([(epoch, index) for index in batch_N[rows].tolist()] for _, batch_N, rows in schedule)
-        return ([view_NCHW.float().div_(255) for view_NCHW in views] for views in self._decoder.batches(places))
+    def _work(self, epoch: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        """Without end: (epoch, image) of all of a step's images, from this step on."""
+        for number in count(epoch):
+            for own_n in self._schedule(number)[first_step if number == epoch else 0 :]:
+                if len(own_n):
+                    yield [(number, index) for index in own_n.tolist()]
+
+    def _room(self, count: int) -> tuple[Tensor, ...]:
+        """Views of so many images, not yet made."""
+        channels, device = self._normalise.channels, self._normalise.device
+        return tuple(
+            torch.empty(count, channels, side, side, device=device) for side in self._recipe.sides(self._image_size)
+        )
+
+    def _finished(
+        self, raw: Sequence[Tensor], epoch: int, own_n: Tensor, shape: tuple[int, int] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Of the bytes (n, C, H, W) for each of the recipe's views; with their ``shape`` where they are not cropped."""
+        views, images_n = self._room(len(own_n)), own_n.numpy()
+        todo = [
+            batched.steps(view, images_n, self._image_size, view_key(self._seed, epoch, number), shape)
+            for number, view in enumerate(self._recipe.views)
+        ]
+        for part in batched.parts(len(images_n), views[0]):
+            places = iter(views)
+            for steps, x_NCHW in zip(todo, raw, strict=True):
+                for made in batched.views(steps, x_NCHW[part], part):
+                    self._normalise(made, next(places)[part])
+        return views
+
+
+def share(size: int, part: int, parts: int) -> slice:
+    """Which of ``size`` images are in a part of several as even as can be."""
+    return slice(part * size // parts, (part + 1) * size // parts)
 
 
 def check_batch(batch_size: int, images: int, world_size: int) -> None:
@@ -138,8 +177,10 @@ def plain_batches(
     normalise = _Normalise(mean, std, device)
     made: Iterable[Tensor]
     if pixels is None:
-        decoder = _Decoder(partial(_plain_image, images, image_size, interpolation), workers, device)
-        made = (x_NCHW for (x_NCHW,) in decoder.batches(numbers_N.tolist() for numbers_N in batches))
+        from benchmark.views.files import CentralCrops
+
+        crops = Workers(CentralCrops(images, image_size, interpolation), workers, device)
+        made = (x_NCHW for (x_NCHW,) in crops.batches(numbers_N.tolist() for numbers_N in batches))
     else:
         made = (central_crop(pixels[numbers_N].to(device), image_size, interpolation) for numbers_N in batches)
     for x_NCHW in made:
@@ -147,76 +188,100 @@ def plain_batches(
 
 
 class _Normalise:
-    """(x - mean) / std by channel, in place. Grey images become colour before a network for that."""
+    """(x - mean) / std by channel, into ``out`` where it is given. Grey becomes colour before a network for that."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.channels, self.device = len(mean), device
         self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
         self._std = torch.tensor(std, device=device).view(-1, 1, 1)
 
-    def __call__(self, x_NCHW: Tensor) -> Tensor:
-        images, wanted = x_NCHW.shape[1], len(self._mean)
-        if images not in (1, wanted):
-            raise UserError(f"the images have {images} channels, the network takes images of {wanted}")
-        if images < wanted:
-            x_NCHW = x_NCHW.expand(-1, wanted, -1, -1).clone()
-        return x_NCHW.sub_(self._mean).div_(self._std)
+    def __call__(self, x_NCHW: Tensor, out: Tensor | None = None) -> Tensor:
+        channels = x_NCHW.shape[1]
+        if channels not in (1, self.channels):
+            raise UserError(f"the images have {channels} channels, the network takes images of {self.channels}")
+        return torch.sub(x_NCHW, self._mean, out=out).div_(self._std)
 
 
-def _plain_image(images: ImageSet, image_size: int, interpolation: Interpolation, index: int) -> tuple[Tensor]:
-    return (central_crop(images.image(index), image_size, interpolation),)
+class Workers:
+    """What ``work`` makes of a batch's images, in ``workers`` processes (none: in this one), a share of them in each.
 
-
-class _Decoder:
-    """Batches of what ``read`` makes of an image in a file, in ``workers`` processes (none: in this one).
-
-    These are kept from pass to pass: a new loader would start them again.
+    The processes live as long as this does, and are :data:`AHEAD` batches ahead at most.
     """
 
-    def __init__(self, read: Callable[[Any], Sequence[Tensor]], workers: int, device: torch.device) -> None:
-        self._device = device
-        self._schedule = _Schedule()
+    def __init__(self, work: Callable[[Any], Sequence[Tensor]], workers: int, device: torch.device) -> None:
+        self._device, self._shares = device, max(1, workers)
+        self._todo = _Todo()
         self._loader = DataLoader(
-            _Batches(read),
-            batch_size=None,  # the schedule's items are batches already
-            sampler=self._schedule,
+            _Work(work),
+            batch_size=None,  # what is to be done are shares of batches already
+            sampler=self._todo,
             num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,  # shares a process
             persistent_workers=workers > 0,
+            # A fork has the images' paths without a copy, and the handlers of signals that its parent has.
+            multiprocessing_context="fork" if workers else None,
             pin_memory=device.type == "cuda",
             # The loader draws a seed for its processes, which use none: it must not come from the global generator.
             generator=torch.Generator(),
         )
 
-    def batches(self, schedule: Iterable[list[Any]]) -> Iterator[list[Tensor]]:
-        """One list of uint8 tensors (n, C, H, W) on the device for every batch of ``schedule``.
+    def batches(self, batches: Iterable[list[Any]]) -> Iterator[list[Tensor]]:
+        """A list of uint8 tensors (n, C, H, W) on the device for each of ``batches``; ends what was begun before.
 
         Raises the :class:`UserError` of the first image that cannot be read.
         """
-        self._schedule.batches = schedule
-        for made in self._loader:
+        sizes: deque[list[int]] = deque()
+
+        def todo() -> Iterator[list[Any]]:
+            for batch in batches:
+                rows = [share(len(batch), part, self._shares) for part in range(self._shares)]
+                shares = [batch[row] for row in rows if row.start < row.stop]
+                sizes.append([len(some) for some in shares])
+                yield from shares
+
+        self._todo.shares = todo
+        made = iter(self._loader)
+        while True:
+            first = next(made, None)
+            if first is None:
+                return
+            sized = sizes.popleft()
+            yield self._together([first, *(next(made) for _ in sized[1:])], sum(sized))
+
+    def _together(self, shares: Sequence[Any], size: int) -> list[Tensor]:
+        for made in shares:
             if isinstance(made, UserError):
                 # A new one: this frame would keep `made`, and `made` this frame with its processes.
                 raise UserError(str(made))
-            yield [tensor.to(self._device, non_blocking=True) for tensor in made]
+        if len(shares) == 1 and self._device.type == "cpu":
+            return list(shares[0])
+        whole = [torch.empty(size, *some.shape[1:], dtype=torch.uint8, device=self._device) for some in shares[0]]
+        start = 0
+        for made in shares:
+            for place, some in zip(whole, made, strict=True):
+                place[start : start + len(some)].copy_(some, non_blocking=True)
+            start += len(made[0])
+        return whole
 
 
-@dataclass
-class _Schedule:
-    """What a loader is to make, given anew for every pass."""
+class _Todo:
+    """What a loader's processes are to do, given anew for every pass."""
 
-    batches: Iterable[list[Any]] = ()
+    def __init__(self) -> None:
+        self.shares: Callable[[], Iterator[list[Any]]] = lambda: iter(())
 
     def __iter__(self) -> Iterator[list[Any]]:
-        return iter(self.batches)
+        return self.shares()
 
 
 @dataclass(frozen=True)
-class _Batches(Dataset):
+class _Work(Dataset):
     """Hands a :class:`UserError` over as a value: raised in a loading process, it would arrive as a traceback."""
 
-    read: Callable[[Any], Sequence[Tensor]]
+    work: Callable[[Any], Sequence[Tensor]]
 
-    def __getitem__(self, places: list[Any]) -> list[Tensor] | UserError:
+    def __getitem__(self, share: list[Any]) -> Sequence[Tensor] | UserError:
         try:
-            return default_collate([self.read(place) for place in places])
+            return self.work(share)
         except UserError as error:
             return error

@@ -28,7 +28,7 @@ from benchmark.running.runner import execute_suite
 from benchmark.runtime.process import Process, process
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite
-from benchmark.views.loader import ViewLoader, Views
+from benchmark.views.loader import Batch, ViewLoader
 from tests.benchmark import batch_norm
 from tests.patience import PATIENCE
 
@@ -39,11 +39,11 @@ BREAKS = "the third batch is not to be had"
 class BreakingLoader(ViewLoader):
     """Gives two batches of an epoch and no third."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Views]:
-        for step, views in enumerate(super().epoch(epoch, first_step)):
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        for step, batch in enumerate(super().epoch(epoch, first_step)):
             if step == 2:
                 raise ValueError(BREAKS)
-            yield views
+            yield batch
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.cost import losses, runner, sweep
+from benchmark.cost import losses, runner, sweep, views
 from benchmark.cost.steps import PlainStep, TimedStep
 from benchmark.cost.sweep import Cell, cells, in_json, measure
 from benchmark.networks.step import TrainingStep
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
 from results.cell import CostCell, Scope, cells_in, render
+from tests.benchmark import layouts
 from tests.benchmark.conftest import TINY as TINY_SUITE
 from tests.benchmark.conftest import Command
 
@@ -223,7 +224,13 @@ def test_a_step_that_a_suite_leaves_out_is_one_sentence(tmp_path: Path, spherebe
         (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
         (["--set", "epochs=1"], "--set epochs=1: settings of a suite are for --scope step, not loss"),
-        (["--scope", "fit", "--precision", "bf16"], "--precision and --form are for losses: a fit has float64"),
+        (["--scope", "fit", "--precision", "bf16"], "--precision and --form are for losses: a fit has one"),
+        (
+            ["--scope", "views", "--data", "nowhere"],
+            "--data nowhere: there is no such folder; photographs",
+        ),
+        (["--scope", "views", "--method", "vicrag"], "which --scope views has not; it has vicreg, simclr"),
+        (["--data", "nowhere"], "--data: photographs are for --scope views, not loss"),
         (["--device", "cuda:99"], "--set device: is 'cuda:99'"),
     ],
 )
@@ -232,6 +239,26 @@ def test_bad_input_is_one_sentence(spherebench: Command, arguments: list[str], s
     assert result.exit_code == 2
     assert sentence in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_views_are_measured_by_stage_beside_torchvisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.write_class_folders(tmp_path / "photographs", ["cat", "dog"], 2)
+    for name, small in (("PHOTOGRAPHS", 8), ("TURNS", 2), ("EPOCHS", 1), ("STEPS", 2)):
+        monkeypatch.setattr(views, name, small)
+    axes = {"method": ["vicreg"], "batch_size": [4], "embedding_dim": [32]}
+    common = {"scope": "views", "data": str(tmp_path / "photographs"), "reference": True, "device": "cpu"}
+    ((cell,), _) = cells({**axes, "form": ["auto"], "precision": ["fp32"]}, common)
+    found = measure(cell)
+    assert found.status == "done"
+    row = found.row()
+    assert row["scope"] == "views"
+    assert row["time_ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
+    assert row["time_ratio"] > 1
+    assert row["seconds"] > row["decode_seconds"] > 0
+    assert 0 < row["shortest_step_seconds"] <= row["longest_step_seconds"]
+    assert row["device_seconds"] > 0
+    assert "500 x 375 pixels" in render([found])
 
 
 def test_a_damaged_cell_is_named(tmp_path: Path, spherebench: Command) -> None:

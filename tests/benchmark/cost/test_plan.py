@@ -35,6 +35,25 @@ def _network(*settings: str, suite: str = "cifar10") -> Trained:
     return next(network for network in networks if isinstance(network, Trained))
 
 
+@pytest.mark.parametrize("augmentation", ["obow", "swav", "lejepa"])
+def test_several_crops_are_planned_at_their_sizes(augmentation: str) -> None:
+    """Against the step itself, counted, of small images; and beyond two whole views as published."""
+    small = _network(*TINY, f"augmentation={augmentation}", "batch_size=8", "embedding_dim=32")
+    step = TrainingStep(small, 1, Process(CPU))
+    views = tuple(torch.randn(8, 1, side, side) for side in step.recipe.sides(8))
+    step(views)
+    with PeakMemory(step.encoder, step.optimizer, *views) as memory:
+        step(views)
+    assert plan(small, 1).peak_bytes == pytest.approx(memory.baseline_bytes + memory.peak_bytes, rel=0.02)
+    pixels = sum(side**2 for side in step.recipe.sides(224)) / (2 * 224**2)
+    several, two = (
+        plan(_network("method=vicreg", "embedding_dim=1024", f"augmentation={name}", suite="imagenet20"), 8)
+        for name in (augmentation, "vicreg")
+    )
+    assert several.flop_per_step / two.flop_per_step == pytest.approx(pixels, rel=0.2)
+    assert several.peak_bytes > two.peak_bytes or pixels < 1
+
+
 def _published_peaks() -> dict[tuple[str, int], float]:
     """(method, batch) -> GB on each of 8 GPUs: ResNet-50, D=32768."""
     with PUBLISHED.open() as file:

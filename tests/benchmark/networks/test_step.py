@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.networks.step import TrainingStep
+from benchmark.networks.step import TrainingStep, Views
 from benchmark.networks.trained import Trained
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
+from benchmark.views import recipe
+from methods import Pairing, registry
 
 TINY = ("data.source=digits", "data.image_size=null", "backbone.name=small_cnn", "backbone.width=8")
 SHAPE = (32, 1, 8, 8)
@@ -52,6 +54,48 @@ def test_a_joint_forward_pass_normalises_over_both_views() -> None:
         _after_two_steps(_network(f"joint_forward={value}"), other) for value in ("false", "true")
     )
     assert joint != pytest.approx(apart, rel=1e-3)
+
+
+class Passes(torch.nn.Module):
+    """An encoder that keeps the shapes it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+        self.shapes.append(tuple(x_NCHW.shape))
+        features_NF = x_NCHW.mean((2, 3))
+        return features_NF, 2 * features_NF
+
+
+@pytest.mark.parametrize(
+    ("name", "joint", "expected"),
+    [
+        ("vicreg", False, [(4, 32), (4, 32)]),
+        ("vicreg", True, [(8, 32)]),
+        ("obow", True, [(4, 32), (8, 23), (20, 14)]),
+        ("swav", True, [(8, 32), (24, 14)]),
+        ("lejepa", True, [(8, 32), (24, 14)]),
+    ],
+)
+def test_one_forward_pass_a_view_or_one_a_size(name: str, joint: bool, expected: list[tuple[int, int]]) -> None:
+    assert recipe(name).joint is (joint and name != "vicreg")
+    views = tuple(torch.randn(4, 3, side, side) for side in recipe(name).sides(32))
+    encoder = Passes()
+    embeddings, first = Views(encoder, joint)(views)
+    assert encoder.shapes == [(count, 3, side, side) for count, side in expected]
+    for view, embedding in zip(views, embeddings, strict=True):
+        torch.testing.assert_close(embedding, 2 * view.mean((2, 3)))
+    torch.testing.assert_close(first, views[0].mean((2, 3)))
+
+
+def test_the_pairing_of_the_recipe_reaches_the_loss() -> None:
+    step = TrainingStep(_network("augmentation=swav"), 1, Process(torch.device("cpu")))
+    views = tuple(torch.randn(32, 1, side, side) for side in recipe("swav").sides(8))
+    found, (embeddings, _) = step.forward(views), step.views(views)
+    expected = registry.get("sfrik_l3").loss(embeddings, **step.network.loss, pairing=Pairing.swav())
+    torch.testing.assert_close(found.value, expected.value, rtol=1e-4, atol=0)
 
 
 def test_in_fp16_a_step_that_overflows_is_skipped_and_the_scale_is_part_of_the_state() -> None:

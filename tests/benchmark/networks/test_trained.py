@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import Job, load_weights
 from benchmark.networks.trained import Pretraining, Trained
+from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted, Requests
 from benchmark.runtime.spec import Execution
@@ -167,3 +168,23 @@ def test_what_another_process_was_asked_is_heard(data: DataSet, tmp_path: Path) 
     with pytest.raises(Interrupted, match="stopped at step 1 of 12"):
         Pretraining(network(), data, heard).train()
     assert steps_saved(tmp_path) == [1]
+
+
+def test_an_online_probe_changes_nothing_and_goes_on_where_it_was(tmp_path: Path, data: DataSet) -> None:
+    Pretraining(network(), data, job(tmp_path / "without")).train()
+    Pretraining(network(), data, job(tmp_path / "with", online_probe=True)).train()
+    plain, probed = log(tmp_path / "without"), log(tmp_path / "with")
+    told = [line.pop("online_probe") for line in probed]
+    assert probed == plain
+    assert told[-1]["loss"] < told[0]["loss"]
+    Stopping.after = 5
+    with pytest.raises(Interrupted):
+        Stopping(network(), data, job(tmp_path / "stopped", online_probe=True)).train()
+    Pretraining(network(), data, job(tmp_path / "stopped", online_probe=True)).train()
+    assert [line["online_probe"] for line in log(tmp_path / "stopped")] == told
+
+
+def test_an_online_probe_of_images_without_labels_is_an_error(tmp_path: Path, data: DataSet) -> None:
+    unlabelled = replace(data, train=replace(data.train, labels=data.train.labels * 0 - 1))
+    with pytest.raises(UserError, match="online_probe: the images that digits trains on have no labels"):
+        Pretraining(network(), unlabelled, job(tmp_path / "run", online_probe=True))

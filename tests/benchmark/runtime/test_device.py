@@ -8,13 +8,13 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.runtime.process import Process
-from benchmark.runtime.seeds import generator
 from benchmark.suite.expand import load_suite
 from benchmark.views import batched as batch
 from benchmark.views.recipes import PROBE_CROPS, RECIPES
@@ -66,10 +66,10 @@ def test_a_loss_and_its_gradient_stay_there(method: str, form: str, count: int) 
 def test_views_are_made_there(recipe: Any) -> None:
     channels = 1 if recipe.name == "grey" else 3
     images = torch.empty(16, channels, 40, 36, dtype=torch.uint8, device=DEVICE)
-    for operations in recipe.views:
-        made = batch.view(operations, images, 32, batch.Draws(generator("device"), 16, slice(0, 16)))
-        assert made.device == DEVICE
-        assert made.shape == (16, channels, 32, 32)
+    for view in recipe.views:
+        made = batch.views(batch.steps(view, np.arange(16), 32, ("device",), (40, 36)), images)
+        assert {one.device for one in made} == {DEVICE}
+        assert {one.shape for one in made} == {(16, channels, view.side(32), view.side(32))}
 
 
 @pytest.mark.parametrize("method", STEPS)

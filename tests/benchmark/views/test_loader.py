@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.data import DataSet, DataSpec, ImageSet, load
+from benchmark.data import DataSet, DataSpec, ImageSet, PixelImages, load
 from benchmark.runtime.errors import UserError
-from benchmark.views import PROBE_CROPS, Recipe, recipe
+from benchmark.views import PROBE_CROPS, Recipe, View, recipe
 from benchmark.views.batched import central_crop
-from benchmark.views.loader import ViewLoader, plain_batches
+from benchmark.views.loader import AHEAD, ViewLoader, plain_batches, share
+from benchmark.views.recipes import CentralCrop
 from tests.benchmark import layouts
 
-Epoch = list[tuple[Tensor, ...]]
+Steps = list[tuple[Tensor, ...]]
 
 VICREG = recipe("vicreg")
 
@@ -50,14 +51,24 @@ def loader(data: DataSet, views: Recipe = VICREG, **options: Any) -> ViewLoader:
     return ViewLoader(data.train, views, image_size=data.image_size, mean=data.mean, std=data.std, **options)
 
 
-def equal(one: Epoch, other: Epoch) -> bool:
+def views_of(made: ViewLoader, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, ...]]:
+    """The views of an epoch's steps."""
+    return (batch.views for batch in made.epoch(epoch, first_step))
+
+
+def numbers_of(made: ViewLoader, epoch: int) -> list[Tensor]:
+    """Which images this rank's views of an epoch are of."""
+    return [batch.indices for batch in made.epoch(epoch)]
+
+
+def equal(one: Steps, other: Steps) -> bool:
     steps = zip(one, other, strict=True)
     return all(torch.equal(a, b) for views, others in steps for a, b in zip(views, others, strict=True))
 
 
 def test_an_epoch_is_whole_batches_of_two_normalised_views(data: DataSet) -> None:
     views = loader(data)
-    epoch = list(views.epoch(0))
+    epoch = list(views_of(views, 0))
     assert len(epoch) == views.steps_per_epoch == len(data.train) // 8
     for step in epoch:
         assert [view.shape for view in step] == [(8, data.channels, data.image_size, data.image_size)] * 2
@@ -70,27 +81,29 @@ def test_an_epoch_is_whole_batches_of_two_normalised_views(data: DataSet) -> Non
 
 
 def test_views_are_keyed_by_seed_and_epoch(data: DataSet) -> None:
-    first = next(loader(data).epoch(3))
-    assert equal([first], [next(loader(data).epoch(3))])
-    assert not torch.equal(first[0], next(loader(data).epoch(4))[0])
-    assert not torch.equal(first[0], next(loader(data, seed=1).epoch(3))[0])
+    first = next(views_of(loader(data), 3))
+    assert equal([first], [next(views_of(loader(data), 3))])
+    assert not torch.equal(first[0], next(views_of(loader(data), 4))[0])
+    assert not torch.equal(first[0], next(views_of(loader(data, seed=1), 3))[0])
 
 
 def test_an_epoch_sees_every_image_at_most_once_in_an_order_of_its_own(data: DataSet) -> None:
     views = loader(data)
-    orders = [views.indices(epoch) for epoch in range(2)]
+    orders = [numbers_of(views, epoch) for epoch in range(2)]
     for order in orders:
         assert [len(batch_N) for batch_N in order] == views.sizes == [8] * views.steps_per_epoch
         assert len(torch.cat(order).unique()) == 8 * views.steps_per_epoch
     assert not torch.equal(*map(torch.cat, orders))
 
 
-def test_indices_name_the_images_of_the_views(data: DataSet) -> None:
-    as_stored = Recipe("as stored", "a test", (recipe("grey").views[0][:1],))
+def test_a_batch_carries_numbers_and_labels_of_its_images(data: DataSet) -> None:
+    as_stored = Recipe("as stored", "a test", (View((CentralCrop(),)),))
     views = loader(data, as_stored)
     plain_NCHW = torch.cat(plain_of(data, data.train))
-    (first,) = next(views.epoch(0))
-    torch.testing.assert_close(first, plain_NCHW[views.indices(0)[0]])
+    labels_N = torch.from_numpy(data.train.labels)
+    for batch in views.epoch(0):
+        torch.testing.assert_close(batch.views[0], plain_NCHW[batch.indices])
+        assert torch.equal(batch.labels, labels_N[batch.indices])
 
 
 def plain_of(data: DataSet, images: ImageSet, batch_size: int = 7, **options: Any) -> list[Tensor]:
@@ -100,15 +113,15 @@ def plain_of(data: DataSet, images: ImageSet, batch_size: int = 7, **options: An
 
 def test_an_epoch_taken_up_in_its_middle_is_its_tail(data: DataSet) -> None:
     views = loader(data)
-    whole = list(views.epoch(1))
-    assert equal(list(views.epoch(1, first_step=2)), whole[2:])
-    assert list(views.epoch(1, first_step=views.steps_per_epoch)) == []
+    whole = list(views_of(views, 1))
+    assert equal(list(views_of(views, 1, first_step=2)), whole[2:])
+    assert list(views_of(views, 1, first_step=views.steps_per_epoch)) == []
 
 
 def test_ranks_together_hold_the_global_batch(data: DataSet) -> None:
-    whole = list(loader(data).epoch(0))
+    whole = list(views_of(loader(data), 0))
     for world_size in (2, 4):
-        ranks = [list(loader(data, rank=rank, world_size=world_size).epoch(0)) for rank in range(world_size)]
+        ranks = [list(views_of(loader(data, rank=rank, world_size=world_size), 0)) for rank in range(world_size)]
         together = [tuple(torch.cat(views) for views in zip(*steps, strict=True)) for steps in zip(*ranks, strict=True)]
         assert equal(together, whole)
 
@@ -117,10 +130,10 @@ def test_ranks_together_hold_the_global_batch(data: DataSet) -> None:
 def test_workers_change_nothing(in_files: DataSet) -> None:
     alone, with_workers = loader(in_files), loader(in_files, workers=2)
     for epoch, first_step in ((0, 0), (1, 2), (0, 0)):
-        assert equal(list(with_workers.epoch(epoch, first_step)), list(alone.epoch(epoch, first_step)))
-    abandoned = with_workers.epoch(2)
+        assert equal(list(views_of(with_workers, epoch, first_step)), list(views_of(alone, epoch, first_step)))
+    abandoned = views_of(with_workers, 2)
     next(abandoned)
-    assert equal(list(with_workers.epoch(3)), list(alone.epoch(3)))
+    assert equal(list(views_of(with_workers, 3)), list(views_of(alone, 3)))
     assert equal([tuple(plain_of(in_files, in_files.test, workers=2))], [tuple(plain_of(in_files, in_files.test))])
 
 
@@ -128,14 +141,14 @@ def test_loading_leaves_the_global_generator_where_it_was(data: DataSet) -> None
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    list(loader(data).epoch(0))
+    list(views_of(loader(data), 0))
     plain_of(data, data.test)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_a_recipe_of_one_view_trains_a_probe(data: DataSet) -> None:
     views = loader(data, PROBE_CROPS)
-    for rows, made in zip(views.indices(0), views.epoch(0), strict=True):
+    for rows, made in zip(numbers_of(views, 0), views_of(views, 0), strict=True):
         assert [len(view) for view in made] == [len(rows)]
 
 
@@ -188,12 +201,23 @@ def kept(data: DataSet, **options: Any) -> ViewLoader:
 def test_the_last_smaller_batch_is_kept_where_asked(data: DataSet) -> None:
     views = kept(data)
     assert views.sizes == [8, 8, 3]
-    assert [len(view) for (view,) in views.epoch(0)] == [8, 8, 3]
-    assert sorted(torch.cat(views.indices(0)).tolist()) == list(range(19))
+    assert [len(view) for (view,) in views_of(views, 0)] == [8, 8, 3]
+    assert sorted(torch.cat(numbers_of(views, 0)).tolist()) == list(range(19))
     dropped = loader(replace(data, train=data.train.subset(np.arange(19))), PROBE_CROPS)
-    assert equal(list(views.epoch(0))[:2], list(dropped.epoch(0)))
-    (alone,) = kept(data, batch_size=100).epoch(0)
+    assert equal(list(views_of(views, 0))[:2], list(views_of(dropped, 0)))
+    (alone,) = views_of(kept(data, batch_size=100), 0)
     assert [len(view) for view in alone] == [19]
+
+
+@pytest.mark.parametrize("name", ["obow", "swav", "lejepa"])
+def test_views_of_several_sizes(name: str, data: DataSet) -> None:
+    crops, sides = loader(data, recipe(name)), recipe(name).sides(data.image_size)
+    shapes = [(8, data.channels, side, side) for side in sides]
+    first = next(views_of(crops, 0))
+    assert [view.shape for view in first] == shapes
+    ranks = [next(views_of(loader(data, recipe(name), rank=rank, world_size=2), 0)) for rank in range(2)]
+    for view, parts in zip(first, zip(*ranks, strict=True), strict=True):
+        torch.testing.assert_close(torch.cat(parts), view)  # products of small matrices round by their number
 
 
 @pytest.mark.parametrize("batch_size", [8, 5])
@@ -202,13 +226,13 @@ def test_ranks_share_batches_of_any_size(data: DataSet, batch_size: int, world_s
     whole = kept(data, batch_size=batch_size)
     ranks = [kept(data, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
     for first_step in (0, 1):
-        parts = zip(*(rank.epoch(0, first_step) for rank in ranks), strict=True)
+        parts = zip(*(views_of(rank, 0, first_step) for rank in ranks), strict=True)
         together = [tuple(torch.cat(views) for views in zip(*steps, strict=True)) for steps in parts]
-        assert equal(together, list(whole.epoch(0, first_step)))
-    numbers = [torch.cat(step) for step in zip(*(rank.indices(0) for rank in ranks), strict=True)]
-    assert [step.tolist() for step in numbers] == [step.tolist() for step in whole.indices(0)]
+        assert equal(together, list(views_of(whole, 0, first_step)))
+    numbers = [torch.cat(step) for step in zip(*(numbers_of(rank, 0) for rank in ranks), strict=True)]
+    assert [step.tolist() for step in numbers] == [step.tolist() for step in numbers_of(whole, 0)]
     if world_size == 8:
-        assert 0 in {len(view) for rank in ranks for (view,) in rank.epoch(0)}, "some rank had none of a batch"
+        assert 0 in {len(view) for rank in ranks for (view,) in views_of(rank, 0)}, "some rank had none of a batch"
 
 
 @pytest.mark.parametrize(
@@ -232,9 +256,52 @@ def test_an_unreadable_image_is_one_sentence_from_any_process(workers: int, tmp_
     torn = Path(data.train.paths[3].decode())
     torn.write_bytes(b"torn")
     attempts: list[Callable[[], object]] = [
-        lambda: list(loader(data, batch_size=4, workers=workers).epoch(0)),
+        lambda: list(views_of(loader(data, batch_size=4, workers=workers), 0)),
         lambda: plain_of(data, data.train, workers=workers),
     ]
     for attempt in attempts:
         with pytest.raises(UserError, match=rf"\Aimage {torn} cannot be read: [^\n]+\Z"):
             attempt()
+
+
+def test_views_of_files_are_those_of_the_same_pixels_in_memory(tmp_path: Path) -> None:
+    """Drawn alike; the loading processes crop and resize to bytes, which rounds."""
+    layouts.write_class_folders(tmp_path / "train", ["cat", "dog"], 12, side=64)
+    layouts.write_class_folders(tmp_path / "val", ["cat", "dog"], 3, side=64)
+    files = load(DataSpec(source=f"folder:{tmp_path}", image_size=48, tune_fraction=0), Path("nowhere"))
+    pixels = torch.stack([files.train.image(index) for index in range(len(files.train))])
+    memory = replace(files, train=PixelImages(pixels, files.train.labels))
+    for name in ("vicreg", "grey", "swav", "obow"):
+        first, second = (next(views_of(loader(data, recipe(name)), 2)) for data in (files, memory))
+        std = torch.tensor(files.std).view(-1, 1, 1)
+        for one, other in zip(first, second, strict=True):
+            assert ((one - other) * std).abs().mean() < 2 / 255
+
+
+@forks
+def test_loading_goes_on_over_epochs_and_is_a_bounded_number_of_batches_ahead(in_files: DataSet) -> None:
+    alone, ahead = loader(in_files), loader(in_files, workers=2)
+    begun: list[int] = []
+    work = ahead._work
+
+    def counted(epoch: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        for batch in work(epoch, first_step):
+            begun.append(batch[0][0])
+            yield batch
+
+    ahead._work = counted  # type: ignore[method-assign]
+    steps, taken = ahead.steps_per_epoch, 0
+    for epoch in range(3):
+        for found, expected in zip(views_of(ahead, epoch), views_of(alone, epoch), strict=True):
+            taken += 1
+            assert equal([found], [expected])
+            assert taken < len(begun) <= taken + AHEAD + 1
+            assert taken < steps or begun.count(0) == steps, "begun once"
+    assert begun == sorted(begun)
+    assert begun[-1] == 3, "the next epoch has begun"
+
+
+def test_a_share_is_as_even_as_can_be() -> None:
+    shares = [share(10, part, 4) for part in range(4)]
+    assert [row.stop - row.start for row in shares] == [2, 3, 2, 3]
+    assert [share(2, part, 4).stop - share(2, part, 4).start for part in range(4)] == [0, 1, 0, 1]
