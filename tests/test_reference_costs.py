@@ -1,4 +1,4 @@
-"""What the committed cost sweeps show: the claims of the README, and that the cost model chooses well."""
+"""What the committed cost sweeps show: the claims of methods/README.md, and that the cost model chooses well."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from results.cell import CostCell, cells_in, render
 from results.cell_plots import slope
 
 ROOT = Path(__file__).parents[1]
-README, REFERENCE = ROOT / "README.md", ROOT / "results" / "reference"
+PAGE, REFERENCE = ROOT / "methods" / "README.md", ROOT / "results" / "reference"
 SWEEPS = ("cost-cpu", "cost-fit", "cost-forms", "cost-peers", "cost-step", "cost-views", "precision", "precision-large")
 
 
@@ -90,8 +90,8 @@ def test_the_claimed_ratios(method: str, form: str, dim: int, count: int, time: 
     assert row["peak_bytes"] <= memory * row["input_bytes"]
 
 
-def test_the_readme_tells_what_the_records_hold() -> None:
-    readme = README.read_text(encoding="utf-8")
+def test_the_page_tells_what_the_records_hold() -> None:
+    page = PAGE.read_text(encoding="utf-8")
     for method, form, dim, count in _TOLD:
         cell = _cell("cost-cpu", method, form, dim, count)
         row = cell.row()
@@ -102,7 +102,7 @@ def test_the_readme_tells_what_the_records_hold() -> None:
             *(f"{row[name] / 2**20:.0f} MiB" for name in ("peak_bytes", "reference_peak_bytes")),
             f"{row['peak_bytes'] / row['input_bytes']:.2f}x",
         ]
-        assert f"| {' | '.join(told)} |" in readme
+        assert f"| {' | '.join(told)} |" in page
 
 
 def test_a_large_batch_needs_little_beyond_its_embeddings() -> None:
@@ -119,8 +119,8 @@ def test_a_whole_step_is_faster_than_one_written_plainly(method: str, dim: int, 
         if (row["method"], row["embedding_dim"]) == (method, dim)
     }
     assert told[False] >= time
-    readme = " ".join(README.read_text(encoding="utf-8").split())
-    assert all(f"{ratio:.2f} times" in readme for ratio in told.values())
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert all(f"{ratio:.2f} times" in page for ratio in told.values())
 
 
 def test_no_peer_is_as_fast_or_as_small() -> None:
@@ -130,7 +130,7 @@ def test_no_peer_is_as_fast_or_as_small() -> None:
         assert row["lightly_seconds"] > row["seconds"]
         assert row["lightly_peak_bytes"] > row["peak_bytes"]
         if row["embedding_dim"] == 8192:
-            assert f"{row['lightly_seconds'] / row['seconds']:.1f}" in README.read_text(encoding="utf-8")
+            assert f"{row['lightly_seconds'] / row['seconds']:.1f}" in PAGE.read_text(encoding="utf-8")
 
 
 def test_a_streamed_fit_takes_time_in_proportion_to_the_rows_and_no_more_memory() -> None:

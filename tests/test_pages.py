@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md keeps its word: each example, as it stands, adds what it says."""
+"""The rooms' pages keep their word: each example, as it stands, adds what it says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("methods/README.md", "benchmark/README.md")}
 
 # What is done with each example: it runs in a process of its own, so that nothing stays registered here.
 USES = {
@@ -63,8 +63,8 @@ print(frozen.module(torch.ones(2, 1, 8, 8)).shape == (2, 1))
 
 
 def _examples() -> dict[str, str]:
-    sections = dict(section.split("\n", 1) for section in PAGE.split("\n## ")[1:])
-    found = {heading: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for heading, text in sections.items()}
+    sections = [section.split("\n", 1) for page in PAGES.values() for section in re.split(r"\n#+ ", page)[1:]]
+    found = {heading: re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL) for heading, text in sections}
     return {heading: code for heading, codes in found.items() for code in codes}
 
 
@@ -84,6 +84,25 @@ def test_an_example_adds_what_it_says(heading: str) -> None:
     assert done.stdout.strip() == "True"
 
 
-def test_the_folders_that_it_names_are_there() -> None:
-    for path in re.findall(r"`((?:methods|benchmark|tests)/[\w/.]+)`", PAGE):
+def test_the_suite_is_one(tmp_path: Path) -> None:
+    from benchmark.suite.expand import load_suite
+
+    (text,) = re.findall(
+        r"```yaml\n(.*?)```", PAGES["benchmark/README.md"].partition("### A suite")[2], flags=re.DOTALL
+    )
+    (tmp_path / "first.yaml").write_text(text)
+    suite = load_suite(str(tmp_path / "first.yaml"))
+    assert len(suite.cells) == 2 * 2 * 2 + 1
+
+
+def test_the_files_that_pages_name_are_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:methods|benchmark|tests)/[\w/.]+)`", "".join([page, *PAGES.values()])):
         assert (ROOT / path).exists(), path
+    for name, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)#:]+)", text):
+            assert (ROOT / name).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_is_finished_in_one_sitting() -> None:
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") < 150
