@@ -6,7 +6,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,8 +135,8 @@ def run(
 
 def execute_and_report(suite: Suite, folder: Path, *, retry: bool, train: bool = True) -> None:
     """Run what is missing, then write tables and plots where they are not those of the records; exit 1 of a failure."""
+    from results.outputs import check_writable, is_current, write
     from results.record import NETWORK_NAME
-    from results.report import check_writable, is_current, write
 
     with damage_told():
         check_writable(folder)
@@ -238,6 +238,7 @@ def suites(format_: str) -> None:
 def methods(format_: str) -> None:
     """List the methods, their defaults and where they come from."""
     from benchmark.networks.kernel import kernel_methods_table
+    from benchmark.networks.wide import wide_methods_table
     from methods import registry
     from results.formats import format_table
 
@@ -250,7 +251,7 @@ def methods(format_: str) -> None:
         }
         for method in map(registry.get, registry.names())
     ]
-    click.echo(format_table(rows + kernel_methods_table(), format_))
+    click.echo(format_table(rows + kernel_methods_table() + wide_methods_table(), format_))
 
 
 @main.command()
@@ -334,6 +335,49 @@ def compare(runs: tuple[Path, ...], format_: str) -> None:
     with damage_told():
         text = render(collect(runs), format_)
     click.echo(text, nl=False)
+
+
+@main.command()
+@runs_argument
+@click.option("--out", type=TypedPath(), help="The HTML file to write.  [default: report.html in the first folder]")
+@click.option("--serve", is_flag=True, help="Show the page over HTTP instead, and follow the runs while they go.")
+@click.option("--host", help="With --serve: the address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="With --serve.  [default: 8321]")
+def report(runs: tuple[Path, ...], out: Path | None, serve: bool, host: str | None, port: int | None) -> None:
+    """Write one self-contained HTML page of RUNS: runs folders, cost sweeps, or a folder of these."""
+    if serve and out:
+        raise UserError("--out: with --serve nothing is written")
+    if not serve and (host is not None or port is not None):
+        raise UserError(f"--{'host' if host is not None else 'port'}: is for --serve")
+    with damage_told():
+        if serve:
+            _serve(runs, host or "127.0.0.1", 8321 if port is None else port)
+        else:
+            from results.report import page
+
+            first = runs[0] if runs[0].is_dir() else runs[0].parent
+            echo_written([page.write(runs, out or first / page.NAME)])
+
+
+def _serve(runs: tuple[Path, ...], host: str, port: int) -> None:
+    from results.report.serve import Server
+
+    if missing := [str(place) for place in runs if not place.exists()]:
+        raise UserError(f"{', '.join(missing)}: there is no such folder")
+    try:
+        server = Server(runs, host, port)
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: cannot be listened on: {error.strerror or error}") from error
+    with server, suppress(KeyboardInterrupt):
+        if not server.is_local:
+            click.echo(
+                f"warning: whoever can reach {server.url} reads all of these runs: records, settings, paths, host "
+                "names and logs of failures, with no password and in plain text; `ssh -L 8321:127.0.0.1:8321 HOST` "
+                "shows them to you alone",
+                err=True,
+            )
+        click.echo(f"{server.url} follows {', '.join(map(str, runs))}; Ctrl-C ends it")
+        server.serve_forever()
 
 
 @contextmanager

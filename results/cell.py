@@ -157,6 +157,13 @@ _SCOPES = {
         "KernelPCA (exact) and Nystroem with PCA (streamed), which relate no views, on the same rows.",
     ),
 }
+
+
+def reference_name(cell: CostCell) -> str:
+    """What a cell's reference is called: the textbook form, or scikit-learn's nearest."""
+    return _SCOPES[cell.scope][1]
+
+
 _REFERENCE_NOTE = (
     "Ratios over the textbook form of the same loss (autograd through the full Gram matrix; VICReg and Barlow Twins "
     "through the D x D matrix), or the step written plainly around it."

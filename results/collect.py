@@ -71,7 +71,11 @@ class Collection:
 def collect(places: Iterable[Path]) -> Collection:
     """The records of ``places``, as :func:`results.runs.read_runs` reads them, warns and raises."""
     places = list(places)
-    found, wanted = read_runs(places), headlines(places)
+    return tabulate(read_runs(places), headlines(places))
+
+
+def tabulate(found: Sequence[Records], wanted: Sequence[str] = ()) -> Collection:
+    """The same of records that were read; ``wanted`` are the metrics that their suites begin with."""
     names = _names_of_data(found)
     with_suite = {own.network.suite: data for own in reversed(found) for data in [*_data_of(own)][:1]}
 

@@ -68,20 +68,33 @@ def render(collection: Collection, format: str = "plain") -> str:
     that has no published counterpart; ``csv`` and ``json``: one table in full precision, a row a pair.
     Raises ``ValueError`` for an unknown format.
     """
-    programs, summary = for_programs(format), summarise(collection)
-    # What was trained, here or elsewhere; nothing was published of the kernel regime, or of the references.
-    networks = summary[summary["kind"].isin(["trained", "weights"])]
-    names = networks.get("backbone.name", pd.Series(index=networks.index, dtype=object))
-    networks = networks.assign(**{"backbone.name": names.where(names.notna(), "an unnamed backbone")})
+    programs, networks = for_programs(format), _networks(summarise(collection))
     found = _pairs(networks)
     if programs:
         return format_table([_full(pair) for pair in found], format)
+    tables, missing = _beside(networks, found)
+    return "\n".join(filter(None, [join(tables, format), *(f"{sentence}\n" for sentence in missing)]))
+
+
+def beside(summary: pd.DataFrame) -> tuple[list[Table], list[str]]:
+    """Ours beside the published figures of a summary, a table a pair of protocols, and what has no counterpart."""
+    networks = _networks(summary)
+    return _beside(networks, _pairs(networks))
+
+
+def _beside(networks: pd.DataFrame, found: Sequence[Pair]) -> tuple[list[Table], list[str]]:
     groups: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
     for pair in found:
         theirs = [pair[f"published_{name}"] for name in ("source", "metric", "protocol")]
         groups[pair["dataset"], pair["metric"], pair["protocol"], *theirs].append(pair)
-    missing = [f"{sentence}\n" for sentence in _without_counterpart(networks, found)]
-    return "\n".join(filter(None, [join([_table(group) for group in groups.values()], format), *missing]))
+    return [_table(group) for group in groups.values()], _without_counterpart(networks, found)
+
+
+def _networks(summary: pd.DataFrame) -> pd.DataFrame:
+    """What was trained, here or elsewhere; nothing was published of the kernel regime, or of the references."""
+    networks = summary[summary["kind"].isin(["trained", "weights"])]
+    names = networks.get("backbone.name", pd.Series(index=networks.index, dtype=object))
+    return networks.assign(**{"backbone.name": names.where(names.notna(), "an unnamed backbone")})
 
 
 def _pairs(networks: pd.DataFrame) -> list[Pair]:

@@ -10,6 +10,7 @@ the draws were not kept, b and e are part of a: the mean over seeds with Student
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -136,8 +137,8 @@ def paired_tests(family: Sequence[Floats]) -> list[Paired]:
     """
     count = sum(len(y_SD) > 1 for y_SD in family)
     found: list[tuple[Mean, float, int, Test]] = []
-    for y_SD in family:
-        (seeds, draws), estimate = y_SD.shape, crossed_mean(y_SD)
+    for y_SD, estimate in zip(family, _means(family), strict=True):
+        seeds, draws = y_SD.shape
         p = float(estimate.p)
         test: Test = "" if seeds < 2 else "crossed t" if draws > 1 else "paired t"
         able = draws == 1 and seeds >= fewest_flipped(count)
@@ -149,3 +150,15 @@ def paired_tests(family: Sequence[Floats]) -> list[Paired]:
         Paired(float(m.mean), float(m.mean - m.half_width), float(m.mean + m.half_width), p, float(p_holm), n, test)
         for (m, p, n, test), p_holm in zip(found, corrected, strict=True)
     ]
+
+
+def _means(family: Sequence[Floats]) -> list[Mean]:
+    """:func:`crossed_mean` of each, in one call for all of one shape: a page of results has thousands."""
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, y_SD in enumerate(family):
+        by_shape[y_SD.shape].append(place)
+    found: dict[int, Mean] = {}
+    for places in by_shape.values():
+        means = crossed_mean(np.stack([family[place] for place in places]))
+        found |= {place: Mean(*own) for place, own in zip(places, zip(*means, strict=True), strict=True)}
+    return [found[place] for place in range(len(family))]

@@ -5,8 +5,8 @@ and draw by draw. What has no seed, pixels, is the same for every seed; what has
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,15 @@ from results.summary import is_reference
 
 _TABLE = ["dataset", "metric", "key"]
 
+# A row of a summary: a Series, or a mapping.
+Row: TypeAlias = Any
+
 
 class Difference(NamedTuple):
     """A row of a summary, the row it is compared with, and what the pairs say; ``None`` where there is no pair."""
 
-    row: pd.Series
-    base: pd.Series
+    row: Row
+    base: Row
     paired: Paired | None
 
 
@@ -68,7 +71,7 @@ def against(chosen: pd.DataFrame, method: str) -> list[Differences]:
             continue
         pairs = [pair for _, base in own.sort_values("embedding_dim").iterrows() for pair in _with_base(table, base)]
         without = set() if own["embedding_dim"].isna().any() else {*table["embedding_dim"].dropna()}
-        found.append(Differences(_differences(pairs), sorted(without - {*own["embedding_dim"]})))
+        found.append(Differences(tested(pairs), sorted(without - {*own["embedding_dim"]})))
     return [differences for differences in found if differences.found]
 
 
@@ -89,7 +92,8 @@ def _with_base(table: pd.DataFrame, base: pd.Series) -> Iterator[tuple[pd.Series
         yield row, base
 
 
-def _differences(pairs: list[tuple[pd.Series, pd.Series]]) -> list[Difference]:
+def tested(pairs: Sequence[tuple[Row, Row]]) -> list[Difference]:
+    """Each row's difference to its base, tested as one family."""
     values = [_paired_values(row["by_seed"], base["by_seed"]) for row, base in pairs]
     tested = iter(paired_tests([y_SD for y_SD in values if len(y_SD)]))
     return [
@@ -125,7 +129,7 @@ def best(table: pd.DataFrame) -> Best | None:
     pairs = [
         (row, top) for own, top in zip(columns, bests, strict=True) for _, row in own.drop(index=top.name).iterrows()
     ]
-    differences = _differences(pairs)
+    differences = tested(pairs)
     told = {item.row.name for item in differences if item.paired and item.paired.p_holm <= LEVEL}
     ties = {item.row.name for item in differences if math.isclose(item.row["mean"], item.base["mean"])}
     unsure = [own for own in columns if not told & {*own.index}]

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from results import regime, style
+from results import regime, regime_width, style
 from results.collect import PROTOCOL, SUBJECT, Collection, short_source
 from results.formats import MIB
 from results.runs import Records
@@ -38,7 +38,7 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     paths = []
     for dataset in datasets:
         own = re.sub(r"[^A-Za-z0-9.-]+", "-", short_source(dataset)).strip("-")
-        closed_form = (summary.loc[summary["dataset"] == dataset, "kind"] == "kernel").any()
+        closed_form = summary.loc[summary["dataset"] == dataset, "kind"].isin(("kernel", "wide")).any()
         for name, draw in (_KERNEL_FIGURES if closed_form else _FIGURES).items():
             file_name = name if len(datasets) == 1 else f"{own}_{name}"
             paths += style.save(partial(draw, collection, summary, dataset), folder, file_name)
@@ -249,8 +249,11 @@ _KERNEL_FIGURES: dict[str, _Draw] = {
     "few_labels": regime.few_labels,
     "views": partial(regime.over, column="regime.n_views"),
     "images": partial(regime.over, column="data.limit"),
-    "ridge_rank": regime.ridge_rank,
+    "ridge_rank": partial(regime.heat_map, across="embedding_dim"),
+    "ridge_time": partial(regime.heat_map, across="regime.time"),
     "spectrum": regime.spectrum,
     "neighbourhoods": regime.neighbourhoods,
+    "width": regime_width.width,
+    "stepwise": regime_width.stepwise,
     "loss_curves": loss_curves,
 }

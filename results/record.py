@@ -19,6 +19,8 @@ MEASUREMENTS_NAME = "measurements"
 METRICS_NAME = "metrics.jsonl"
 # How far a measurement is that is under way: what it is at, how much of it is done, of how much.
 PROGRESS_NAME = ".progress.json"
+# The story of a network's attempts: a line where one starts, and one where its end was seen.
+ATTEMPTS_NAME = "attempts.jsonl"
 # Beside the networks: whose runs these are, and what is listed to be measured.
 SUITE_NAME = "suite.json"
 # In a measurement's details: by the metric's name, its values on each draw, the same label sets for every network.
@@ -43,7 +45,7 @@ class Metric(Frozen):
     metric: str = Field(description="what is measured: knn_top1, linear_top1, rankme, ...")
     protocol: dict[str, ProtocolValue] = Field(description="how: probe, k, T, split, epoch, ...")
     value: float
-    unit: Literal["fraction", "nats", "dimensions", "squared distance"] = "fraction"
+    unit: Literal["fraction", "nats", "dimensions", "squared distance", "relative"] = "fraction"
     sd: float | None = Field(default=None, description="standard deviation over draws, where the protocol draws")
 
     @computed_field  # type: ignore[prop-decorator]
@@ -103,6 +105,7 @@ class Cost(Frozen):
     loss_seconds: Quartiles | None = None
     images_per_second: float | None = None
     peak_bytes_step: int | None = None
+    resident_bytes: int | None = Field(default=None, description="on a GPU beside the step and not its own: data, say")
     peak_bytes_loss: int | None = None
     memory_counter: MemoryCounter | None = None
     train_seconds: float = 0.0
@@ -117,6 +120,8 @@ class Provenance(Frozen):
     device: str
     host: str
     threads: int
+    flags: dict[str, bool | str] = Field(default={}, description="how the device computes: TF32, cuDNN's choices")
+    cost_model: dict[str, float] = Field(default={}, description="its constants on this device, which choose the form")
     world_size: int = 1
     slurm_job: str | None = None
     attempts: int = 1
@@ -194,7 +199,8 @@ class MeasurementCost(Frozen):
     """What a measurement took, the features that it was the first to need included."""
 
     seconds: float | None = Field(default=None, description="None where only the sum over all probes is known")
-    peak_bytes: int | None = None
+    peak_bytes: int | None = Field(default=None, description="on a GPU, beyond what lay there when it began")
+    resident_bytes: int | None = Field(default=None, description="on a GPU, what lay there when it began")
 
 
 class MeasurementRecord(RecordFile):

@@ -13,23 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from results import style
-from results.collect import PROTOCOL, Collection
+from results.collect import Collection
+from results.regime_rows import MOST_SPECTRA, NEIGHBOURS, OVER, few_label_rows, largest, several_ranks, shots_text
 from results.summary import is_reference, natural
 
-# Axes over which there is a figure of lines: the column, and what the axis is called.
-OVER = {"regime.n_views": "Views of each image $m$", "data.limit": "Training images"}
-_NEIGHBOURS = "regime.n_neighbors"
-_MOST_SPECTRA = 12
+# What the heat maps have across, beside the ridge.
+ACROSS = {"embedding_dim": "Rank limit $d$", "regime.time": "Time, relative"}
 
 
 def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """Few-label accuracy, a row a method and a panel a number of labels: means and 95 % intervals, a mark a probe.
 
-    Of the numbers of views and of images the largest that a method was run with; none where it had several ranks.
+    Of the numbers of views and of images the largest that a method was run with; none where it had several ranks or
+    times, of which there is a heat map.
     """
-    found = _few_label_rows(summary, dataset)
-    chosen = _largest(found)
-    if chosen.empty or _several_ranks(chosen):
+    found = few_label_rows(summary, dataset)
+    chosen = largest(found)
+    if chosen.empty or several_ranks(chosen) or ("regime.time" in chosen and chosen["regime.time"].nunique() > 1):
         return None
     order = chosen.assign(reference=is_reference(chosen), natural=natural(chosen["name"]))
     names = list(dict.fromkeys(order.sort_values(["reference", "natural"])["name"]))[::-1]
@@ -40,7 +40,7 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
             points = own[own["probe"] == probe]
             rows = [names.index(name) + 0.22 * ((len(looks) - 1) / 2 - place) for name in points["name"]]
             axis.errorbar(100 * points["mean"], rows, xerr=100 * points["half_width"].fillna(0), **look.bars())
-        axis.set(title=_shots_text(shots), xlabel="Top-1 accuracy (%)", ylim=(-0.6, len(names) - 0.4))
+        axis.set(title=shots_text(shots), xlabel="Top-1 accuracy (%)", ylim=(-0.6, len(names) - 0.4))
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
         axis.grid(axis="y", linewidth=0.3)
     limits = found["data.limit"].dropna().astype(int) if "data.limit" in found else pd.Series(dtype=int)
@@ -55,10 +55,10 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
     A method that was run in several variants (augmentations, say) has a row of panels of its own, each with the methods
     that were not in grey.
     """
-    rows = _few_label_rows(summary, dataset)
+    rows = few_label_rows(summary, dataset)
     if column not in rows or rows.empty:
         return None
-    rows = _largest(rows[rows["probe"] == rows["probe"].iloc[0]], but=column)
+    rows = largest(rows[rows["probe"] == rows["probe"].iloc[0]], but=column)
     several = rows.groupby("name")[column].transform("nunique") > 1
     lines, levels = rows[several], rows[~several & ((rows["method"] == "base_kernel") | (rows["kind"] != "kernel"))]
     if lines.empty:
@@ -85,51 +85,65 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
             axis.axhline(100 * level["mean"], zorder=0, **looks[level["name"]].line())
         axis.set_xscale("log", base=2)
         style.fixed_ticks(axis.xaxis, sorted(lines[column].astype(int).unique()))
-        axis.set_title("\n".join(filter(None, [family, _shots_text(count)])))
+        axis.set_title("\n".join(filter(None, [family, shots_text(count)])))
         axis.set(xlabel=OVER[column], ylabel="Top-1 accuracy (%)")
     style.outer_labels(axes)
     grey = "; grey: no such axis" if len(levels) else ""
     return style.finish(figure, looks, f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds{grey}")
 
 
-def ridge_rank(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
-    """Few-label accuracy over ridge and rank limit, a panel a number of labels; white is the base kernel's accuracy."""
-    rows = _few_label_rows(summary, dataset)
-    if rows.empty or "regime.ridge" not in rows:
+def heat_map(collection: Collection, summary: pd.DataFrame, dataset: str, across: str) -> Figure | None:
+    """Few-label accuracy over the ridge and a column ``across`` of ``ACROSS``; white is the base kernel's accuracy.
+
+    A panel a method and number of labels. Only methods that were run with three ridges or more, and as many others.
+    """
+    rows = few_label_rows(summary, dataset)
+    if rows.empty or not {"regime.ridge", across} <= set(rows):
         return None
-    cells = rows[rows["embedding_dim"].notna() & (rows["probe"] == rows["probe"].iloc[0])]
-    cells = cells.assign(ridge=cells["regime.ridge"].astype(float), rank=cells["embedding_dim"].astype(int))
-    wide = cells.groupby("title")[["ridge", "rank"]].transform("nunique").min(axis=1) >= 3
-    if not wide.any():
+    own = rows["kind"].eq("kernel") & rows["regime.ridge"].notna() & (rows["probe"] == rows["probe"].iloc[0])
+    # What is not limited stands last.
+    values = {"ridge": rows["regime.ridge"], "place": rows[across]}
+    cells = rows.assign(**{name: own.astype(float).fillna(np.inf) for name, own in values.items()})[own]
+    wide = cells.groupby("title")[["ridge", "place"]].transform("nunique").min(axis=1) >= 3
+    cells = cells[wide]
+    if cells.empty:
         return None
-    cells = cells[wide & (cells["title"] == cells.loc[wide, "title"].iloc[0])]
     base = rows[(rows["method"] == "base_kernel") & (rows["probe"] == cells["probe"].iloc[0])]
-    figure, axes = style.grid(cells["shots"].nunique(), columns=2, height=2.7)
-    for (shots, own), axis in zip(cells.groupby("shots"), axes, strict=True):
-        table = 100 * own.pivot_table(index="ridge", columns="rank", values="mean", observed=True)
+    several = cells["title"].nunique() > 1
+    figure, axes = style.grid(cells.groupby(["title", "shots"]).ngroups, columns=2, height=2.7)
+    for ((title, shots), panel), axis in zip(cells.groupby(["title", "shots"], sort=False), axes, strict=True):
+        table = 100 * panel.pivot_table(index="ridge", columns="place", values="mean", observed=True)
         level = 100 * base.loc[base["shots"] == shots, "mean"].mean()
-        values = table.to_numpy()
-        middle = level if level == level else float(np.nanmedian(values))
-        reach = max(float(np.nanmax(np.abs(values - middle))), 1e-9)
-        norm = TwoSlopeNorm(middle, middle - reach, middle + reach)
-        axis.imshow(values, cmap="PuOr", norm=norm, origin="lower", aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            color = "white" if abs(value - middle) > 0.6 * reach else "black"
-            axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color)
-        axis.set_xticks(range(values.shape[1]), [str(rank) for rank in table.columns])
-        axis.set_yticks(range(values.shape[0]), [f"{ridge:g}" for ridge in table.index])
-        axis.set(xlabel="Rank limit $d$", ylabel="Ridge, relative")
-        axis.set_title(f"{_shots_text(shots)}; base kernel {level:.1f}" if level == level else _shots_text(shots))
+        _heat(axis, table, level)
+        axis.set(xlabel=ACROSS[across], ylabel="Ridge, relative")
+        named = f"{shots_text(shots)}; base kernel {level:.1f}" if level == level else shots_text(shots)
+        axis.set_title(f"{title}\n{named}" if several else named)
     style.outer_labels(axes)
     title, probe = cells[["title", "probe"]].iloc[0]
-    figure.suptitle(f"{title}: top-1 accuracy (%), {probe}, mean over {cells['n'].max()} seeds", fontsize=8)
+    told = f"top-1 accuracy (%), {probe}, mean over {cells['n'].max()} seeds"
+    figure.suptitle(told[0].upper() + told[1:] if several else f"{title}: {told}", fontsize=8)
     return figure
+
+
+def _heat(axis: Axes, table: pd.DataFrame, level: float) -> None:
+    """One panel: every cell with its value, white at ``level``, or where that is none at the median."""
+    values = table.to_numpy()
+    middle = level if level == level else float(np.nanmedian(values))
+    reach = max(float(np.nanmax(np.abs(values - middle))), 1e-9)
+    axis.imshow(
+        values, cmap="PuOr", norm=TwoSlopeNorm(middle, middle - reach, middle + reach), origin="lower", aspect="auto"
+    )
+    for (row, column), value in np.ndenumerate(values):
+        color = "white" if abs(value - middle) > 0.6 * reach else "black"
+        axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=color)
+    axis.set_xticks(range(values.shape[1]), ["∞" if place == np.inf else f"{place:g}" for place in table.columns])
+    axis.set_yticks(range(values.shape[0]), [f"{ridge:g}" for ridge in table.index])
 
 
 def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """The share of the representation's variance by eigenvalue, a line a method, for the first seed of each."""
     runs = collection.runs[(collection.runs["dataset"] == dataset) & (collection.runs["status"] == "done")]
-    names = _largest(summary[summary["dataset"] == dataset]).drop_duplicates("configuration")
+    names = largest(summary[summary["dataset"] == dataset]).drop_duplicates("configuration")
     own = runs.sort_values("seed").drop_duplicates("configuration").merge(names[["configuration", "name"]])
     details = collection.details("spectrum")
     shares = {}
@@ -138,7 +152,7 @@ def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
         found = [float(share) for share in details.get(network, {}).get("eigenvalues", ()) if float(share) > 1e-12]
         if found:
             shares[name] = found
-    if not 1 < len(shares) <= _MOST_SPECTRA or _several_ranks(names):
+    if not 1 < len(shares) <= MOST_SPECTRA or several_ranks(names):
         return None
     looks = style.looks(shares)
     figure, (axis,) = style.grid(1, height=2.6)
@@ -161,10 +175,10 @@ def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) 
     # Images have no picture.
     pictures = {name: details for name, details in collection.details("kernel_picture").items() if details}
     runs = collection.runs
-    if _NEIGHBOURS not in runs:
+    if NEIGHBOURS not in runs:
         return None
-    runs = runs[(runs["dataset"] == dataset) & runs["id"].isin(pictures.keys()) & runs[_NEIGHBOURS].notna()]
-    runs = runs.sort_values([_NEIGHBOURS, "seed"]).drop_duplicates(["title", _NEIGHBOURS])
+    runs = runs[(runs["dataset"] == dataset) & runs["id"].isin(pictures.keys()) & runs[NEIGHBOURS].notna()]
+    runs = runs.sort_values([NEIGHBOURS, "seed"]).drop_duplicates(["title", NEIGHBOURS])
     rows = [(title, own) for title, own in runs.groupby("title", sort=True) if len(own) > 1]
     if not rows:
         return None
@@ -175,7 +189,7 @@ def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) 
         base = pictures[own["id"].iloc[0]]
         _draw(first, base, "base", "" if row else "Base kernel")
         first.set_ylabel(str(title))
-        for axis, name, neighbours in zip(across, own["id"], own[_NEIGHBOURS], strict=False):
+        for axis, name, neighbours in zip(across, own["id"], own[NEIGHBOURS], strict=False):
             _draw(axis, pictures[name], "induced", "" if row else f"{int(neighbours)} neighbours")
         for unused in across[len(own) :]:
             unused.remove()
@@ -192,29 +206,3 @@ def _draw(axis: Axes, picture: Mapping[str, Any], kernel: str, title: str) -> No
         axis.plot(*points[which].T, linestyle="none", marker=".", markersize=1.6, color=color)
     axis.plot(*origin, marker="*", markersize=7, color="black", markeredgecolor="white", markeredgewidth=0.5)
     axis.set(title=title, xticks=[], yticks=[])
-
-
-def _few_label_rows(summary: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Few-label figures on ``dataset`` with ``shots`` and ``probe``."""
-    own = summary[(summary["dataset"] == dataset) & (summary["metric"] == "fewshot_top1") & (summary["n"] > 0)]
-    own = own.rename(columns={f"{PROTOCOL}labels_per_class": "shots", f"{PROTOCOL}probe": "probe"})
-    return own.sort_values("shots", kind="stable") if len(own) else own
-
-
-def _largest(rows: pd.DataFrame, but: str | None = None) -> pd.DataFrame:
-    """Of each ``name``, the label less the axes of ``OVER``, the rows with the most along each of these but one."""
-    axes = "|".join(re.escape(column.rsplit(".", 1)[-1]) for column in OVER)
-    rows = rows.assign(name=rows["label"].str.replace(rf", (?:{axes})=[^,]*", "", regex=True))
-    for column in OVER:
-        if column in rows and column != but:
-            values = rows[column].astype(float).fillna(0)
-            rows = rows[values == values.groupby(rows["name"]).transform("max")]
-    return rows
-
-
-def _several_ranks(rows: pd.DataFrame) -> bool:
-    return bool((rows.groupby("name")["embedding_dim"].nunique() > 1).any())
-
-
-def _shots_text(shots: object) -> str:
-    return f"{shots} label{'s' if shots != 1 else ''} a class"

@@ -66,15 +66,20 @@ def read_runs(places: Iterable[Path]) -> list[Records]:
     place, are left out with a :class:`LeftOut` warning. Raises ``ValueError`` in one sentence where a place is missing,
     holds no readable record, or is of an older version.
     """
-    found: dict[str, Records] = {}
-    for place in map(Path, places):
-        for records in _read(place):
-            name, first = records.network.id, found.setdefault(records.network.id, records).place
-            if first.resolve() != records.place.resolve():
-                _warn(f"network {name} is in {first} and again in {records.place}: the first is used")
+    found = without_repeats(records for place in places for records in _read(Path(place)))
     if not found:
         raise ValueError("no runs folder was named")
-    return list(found.values())
+    return found
+
+
+def without_repeats(found: Iterable[Records]) -> list[Records]:
+    """Each network once: one that was read from another place before is left out with a :class:`LeftOut` warning."""
+    kept: dict[str, Records] = {}
+    for records in found:
+        name, first = records.network.id, kept.setdefault(records.network.id, records).place
+        if first.resolve() != records.place.resolve():
+            _warn(f"network {name} is in {first} and again in {records.place}: the first is used")
+    return list(kept.values())
 
 
 def headlines(places: Iterable[Path]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ TITLES = {
     "alignment": "Alignment",
     "uniformity": "Uniformity",
     "rankme": "Effective rank (RankMe)",
+    "kernel_distance": "Distance from the kernel regime",
     "peak_bytes_step": "Peak memory per GPU",
     "train_seconds": "Training time",
 }

@@ -68,15 +68,13 @@ def _accuracy_tables(chosen: pd.DataFrame) -> list[Table]:
 
 def _accuracy_table(table: pd.DataFrame) -> Table:
     source, metric, key, unit = table[["dataset", "metric", "key", "unit"]].iloc[0]
-    # The number of seeds that most cells have is said once, below the table.
-    n = int(table.loc[table["n"] > 0, "n"].mode().max()) if table["n"].any() else 0
-    common = {name: mode for name in SUBJECT if (mode := _most_common(table[name])) is not None}
+    n = usual_seeds(table)
+    common = in_common(table)
     headings = [_dimension(dim) for dim in table["embedding_dim"]]
-    table = table.assign(heading=headings, cell=[_outcome(row, n) for _, row in table.iterrows()])
     found_best = best(table) if unit == "fraction" else None
-    if found_best:
-        table.loc[[*found_best.best], "cell"] += " *"
-        table.loc[[*found_best.untold], "cell"] += " †"
+    marks = marks_of(found_best)
+    cells = [" ".join(filter(None, [_outcome(row, n), marks.get(place)])) for place, row in table.iterrows()]
+    table = table.assign(heading=headings, cell=cells)
     headings = table.sort_values("embedding_dim", na_position="first")["heading"].unique().tolist()
     rows: list[dict[Any, Any]] = []
     for label, own in table.groupby("label", sort=False):
@@ -87,15 +85,36 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
         found = own.groupby("heading")["cell"].agg("; ".join).to_dict()
         absent = {name: "" if name == "no D" or "no D" in found else NOT_RUN for name in headings}
         rows.append({"Method": f"{label} ({other})" if other else label, **absent, **found})
+    not_run = any(NOT_RUN in row.values() for row in rows)
+    notes = remarks(table, found_best, f" {NOT_RUN}: not run." if not_run else "")
+    protocol = ", ".join(filter(None, [key, protocol_text(common)]))
+    return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, notes)
+
+
+def usual_seeds(table: pd.DataFrame) -> int:
+    """The number of seeds that most figures of a table have, which is said once, below it."""
+    return int(table.loc[table["n"] > 0, "n"].mode().max()) if table["n"].any() else 0
+
+
+def in_common(table: pd.DataFrame) -> dict[str, Any]:
+    """What most figures of a table were measured on: ``features``, ``epoch``."""
+    return {name: mode for name in SUBJECT if (mode := _most_common(table[name])) is not None}
+
+
+def marks_of(found: Best | None) -> dict[Any, str]:
+    """The marks of a table's rows, by their index: the best of each column, and what no test tells from it."""
+    return dict.fromkeys(found.best, "*") | dict.fromkeys(found.untold, "†") if found else {}
+
+
+def remarks(table: pd.DataFrame, found: Best | None, absent: str = "") -> list[str]:
+    """What is to be said below an accuracy table: of its intervals, its draws and its marks."""
+    n = usual_seeds(table)
     drawn, of_draws = _interval_over_draws(table)
     interval = "interval" if drawn else "t-interval"
     note = f"Mean ± 95 % {interval} over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
     note += ", where no other n is given"
     note += "; without ±: the same for all seeds." if ((table["n"] > 1) & (table["half_width"] == 0)).any() else "."
-    note += f" {NOT_RUN}: not run." if any(NOT_RUN in row.values() for row in rows) else ""
-    protocol = ", ".join(filter(None, [key, protocol_text(common)]))
-    notes = [note, *of_draws, *_legend(found_best)]
-    return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, notes)
+    return [note + absent, *of_draws, *_legend(found)]
 
 
 def _dimension(dim: Any) -> str:
@@ -126,14 +145,14 @@ def _legend(found: Best | None) -> list[str]:
     if all(test.n < 2 for test in found.tests):
         return ["*: best of its column; one seed is too few to test whether any other is as good."]
     marks = "*: best of its column" + ("; †: no test tells it from the best" if found.untold else "")
-    legend = f"{marks} ({_tests_text(found.tests)}, at the {100 * LEVEL:.0f} % level)."
+    legend = f"{marks} ({tests_text(found.tests)}, at the {100 * LEVEL:.0f} % level)."
     if found.unsure:
         where = "Here" if len(found.unsure) == found.columns else f"At {', '.join(map(_dimension, found.unsure))}"
         legend += f" {where} no test tells the best from any other: these seeds are too few."
     return [legend]
 
 
-def _tests_text(tests: Sequence[Paired]) -> str:
+def tests_text(tests: Sequence[Paired]) -> str:
     """What tests were made: ``two-sided exact sign-flip over n=10 seeds; Holm-corrected over the table's 15 tests``."""
     made = [test for test in tests if test.test]
     needed = fewest_flipped(len(made))
@@ -159,13 +178,12 @@ def _difference_table(differences: Differences) -> Table:
         if paired is None:
             rows.append(head | {"Difference": row["failures"] or own_base["failures"] or "no seed in common"})
             continue
-        cell = figure(paired.difference, paired.high - paired.difference, row["unit"])
-        tested = {"p": _p_text(paired.p), "p (Holm)": _p_text(paired.p_holm), "Test": paired.test or NOT_RUN}
-        rows.append(head | {"Difference": f"+{cell}" if paired.difference > 0 else cell, **tested, "n": str(paired.n)})
+        tested = {"p": p_text(paired.p), "p (Holm)": p_text(paired.p_holm), "Test": paired.test or NOT_RUN}
+        rows.append(head | {"Difference": difference_text(paired, row["unit"]), **tested, "n": str(paired.n)})
     both = pd.DataFrame([row for item in differences.found for row in (item.row, item.base)])
     tests = [item.paired for item in differences.found if item.paired]
     note = "Mean paired difference ± 95 % interval over n seeds; without ±: one seed, or the same for all."
-    note += f" p: {_tests_text(tests)}." if any(test.test for test in tests) else " One seed: no test."
+    note += f" p: {tests_text(tests)}." if any(test.test for test in tests) else " One seed: no test."
     if differences.without:
         note += f" {base['label']} was not run at {', '.join(map(_dimension, differences.without))}."
     unit, metric = row["unit"], row["metric"]
@@ -173,7 +191,13 @@ def _difference_table(differences: Differences) -> Table:
     return Table(title, rows, [note, *_interval_over_draws(both)[1]])
 
 
-def _p_text(p: float) -> str:
+def difference_text(paired: Paired, unit: str) -> str:
+    """A paired difference with the half-width of its interval and its sign: ``+2.1 ± 0.4``."""
+    text = figure(paired.difference, paired.high - paired.difference, unit)
+    return f"+{text}" if paired.difference > 0 else text
+
+
+def p_text(p: float) -> str:
     return NOT_RUN if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -46,7 +46,17 @@ def submit(
     dry_run: bool,
     print_sbatch: bool,
 ) -> None:
-    """Submit every run of SUITE that is neither done nor queued nor running; print the jobs and leave."""
+    """Submit every run of SUITE that is neither done nor queued nor running; print the jobs and leave.
+
+    `doctor` in place of SUITE sends the checks of `doctor --gpu`.
+    """
+    if suite == "doctor":
+        from slurm import first_hour
+        from slurm.profile import load_profile as profile_of
+
+        told = first_hour.submit(profile_of(cluster, resources), out or Path("runs"), dry_run=dry_run)
+        click.echo(told, nl=False)
+        return
     from benchmark.suite.expand import load_suite
     from slurm import submit as room
     from slurm.doctor import unshared_filesystem
@@ -166,8 +176,13 @@ def logs(run: Path, follow: bool) -> None:
 @click.command()
 @click.option("--out", type=TypedPath(), default="runs", show_default=True, help="Runs folder.")
 @click.option("--data-root", type=TypedPath(), default="data", show_default=True)
-def doctor(out: Path, data_root: Path) -> None:
+@click.option("--gpu", is_flag=True, help="Compute on the GPUs for ten minutes: a table, and OUT/doctor.json.")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True, help="Of --gpu.")
+@format_option
+def doctor(out: Path, data_root: Path, gpu: bool, device: str, format_: str) -> None:
     """Check python, torch, GPUs, Slurm, the runs folder and the data sets. Exit code 1 where a needed one is not."""
+    if gpu:
+        _first_hour(device, out, format_)
     from slurm.doctor import examine
 
     broken = False
@@ -177,3 +192,14 @@ def doctor(out: Path, data_root: Path) -> None:
         advice = "" if finding.fine else f": {finding.advice}"
         click.echo(f"{mark}  {finding.what:<17} {finding.found}{advice}")
     raise SystemExit(int(broken))
+
+
+def _first_hour(device: str, out: Path, format_: str) -> NoReturn:
+    from results.formats import format_table
+    from slurm.first_hour import REPORT_NAME
+    from slurm.first_hour import examine as compute
+
+    report = compute(device, out, lambda text: click.echo(text, err=True))
+    click.echo(format_table(report.rows(), format_), nl=False)
+    click.echo(f"wrote {out / REPORT_NAME}", err=True)
+    raise SystemExit(int(not report.fine))

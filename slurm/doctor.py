@@ -6,8 +6,7 @@ import platform
 import shutil
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +46,8 @@ def _torch() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("torch", False, str(error), "install spherebench with its dependencies: pip install .")
         return
+    from benchmark.runtime.devices import built_without_cuda, gpu_fault
+
     yield Finding("torch", True, torch.__version__)
     seen, count, fault = torch.cuda.device_count(), gpu_count(), gpu_fault()
     if not fault:
@@ -64,34 +65,6 @@ def _torch() -> Iterator[Finding]:
     backends = [name for name in ("nccl", "gloo") if getattr(dist, f"is_{name}_available")()]
     advice = "runs over several GPUs need NCCL: install a CUDA build of torch"
     yield Finding("NCCL", "nccl" in backends, ", ".join(backends) or "no backend", advice, needed=count > 1)
-
-
-def gpu_fault(indices: Iterable[int] | None = None) -> str:
-    """Why torch can compute nothing on GPUs of this machine, all or those at ``indices``; '' where it can."""
-    import torch
-
-    if without := built_without_cuda():
-        return without
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a driver that is too old, which is raised as well
-            torch.cuda.init()
-            count = torch.cuda.device_count()
-            for index in range(count) if indices is None else indices:
-                if index >= count:
-                    return f"torch sees {count}"
-                torch.ones(1, device=f"cuda:{index}").add(1).item()
-    except (RuntimeError, AssertionError) as error:
-        return f"torch {torch.__version__}: {(str(error).splitlines() or [type(error).__name__])[0]}"
-    return "" if count else "torch sees 0"
-
-
-def built_without_cuda() -> str:
-    """What to say of a torch that can use no GPU wherever it runs; '' of one that can."""
-    import torch
-
-    has_any = torch.version.cuda is not None or torch.version.hip is not None
-    return "" if has_any else f"torch {torch.__version__} was built without CUDA"
 
 
 def _slurm() -> Iterator[Finding]:

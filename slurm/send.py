@@ -6,13 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
 
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.signals import stop_requests
 from slurm import queue
 from slurm.manifest import Submission
+from slurm.profile import Profile, Resources
 
 _PATIENCE_SECONDS = 60.0
 
@@ -70,16 +73,23 @@ def by_hand(submissions: Sequence[Submission]) -> list[str]:
 
 def _options(submission: Submission) -> dict[str, str | int | bool]:
     """The options of sbatch, by their long names."""
-    profile, asked, count = submission.profile, submission.resources, len(submission.entries)
-    gpus = str(asked.gpus_per_node or "")
-    options = {
-        **{name.replace("_", "-"): value for name, value in profile.sbatch.items()},
+    profile, count = submission.profile, len(submission.entries)
+    own: dict[str, str | int | bool] = {
         "job-name": submission.name,
         "array": f"0-{count - 1}%{min(profile.jobs_at_once or count, count)}",
         "output": _log(submission, "0"),
         "open-mode": "append",
         "requeue": True,
         "signal": f"USR2@{profile.signal_seconds}",
+    }
+    return asked_options(profile, submission.resources, own)
+
+
+def asked_options(profile: Profile, asked: Resources, own: Mapping[str, str | int | bool]) -> dict[str, Any]:
+    """What a profile and its resources ask of sbatch, by its options' long names; ``own`` go before."""
+    gpus = str(asked.gpus_per_node or "")
+    options = {
+        **{name.replace("_", "-"): value for name, value in profile.sbatch.items()},
         "time": asked.minutes,
         "partition": asked.partition,
         "account": asked.account,
@@ -90,23 +100,39 @@ def _options(submission: Submission) -> dict[str, str | int | bool]:
         "gpus-per-node": ":".join(filter(None, [asked.gpu_type, gpus])) if gpus else None,
         "cpus-per-task": asked.cpus_per_task,
         "mem": None if asked.memory_gb is None else f"{round(asked.memory_gb * 1024)}M",
+        **own,
     }
     return {name: value for name, value in sorted(options.items()) if value is not None and value is not False}
 
 
 def _overriding(submission: Submission) -> list[str]:
-    """Variables of the environment that go before what a script asks for."""
+    return _variables(_options(submission))
+
+
+def _variables(options: Iterable[str]) -> list[str]:
+    """Variables of the environment that go before what a script asks for by these options."""
     names = {"time": "TIMELIMIT", "array": "ARRAY_INX", "mem": "MEM_PER_NODE", "requeue": "NO_REQUEUE"}
-    asked = (names.get(name, name.upper().replace("-", "_")) for name in _options(submission))
+    asked = (names.get(name, name.upper().replace("-", "_")) for name in options)
     return [f"SBATCH_{name}" for name in (*asked, "WAIT")]
+
+
+def directives(options: Mapping[str, str | int | bool]) -> list[str]:
+    """The lines of a batch script that say them."""
+    return [
+        f"#SBATCH --{name}" + ("" if value is True else f"={shlex.quote(str(value))}")
+        for name, value in options.items()
+    ]
+
+
+def send_script(path: Path, options: Iterable[str]) -> str:
+    """Hand a script to sbatch, which must heed no variable for what it asks; returns the job's id."""
+    with _outside_any_job(_variables(options)):
+        return queue.call("sbatch", "--parsable", str(path)).strip().partition(";")[0]
 
 
 def script(submission: Submission) -> str:
     """The batch script. It is an array even of one job, so that jobs are told apart in one way."""
-    given = [
-        f"#SBATCH --{name}" + ("" if value is True else f"={shlex.quote(str(value))}")
-        for name, value in _options(submission).items()
-    ]
+    given = directives(_options(submission))
     # One task that dies takes the others with it: they would wait for it for ever. What sbatch was told not to export
     # would be kept from the tasks as well, which srun does not give the cores of --cpus-per-task by itself either.
     told = [f"--cpus-per-task={submission.resources.cpus_per_task}", f"--output={_log(submission, '%t')}"]
@@ -174,7 +200,7 @@ def _to_this_machine(submission: Submission) -> tuple[str, ...]:
     # After these lines the shell becomes Python, so that signals reach that.
     lines = "\n".join([*_shell_lines(submission), f"exec {job}"])
     workers = min(submission.profile.jobs_at_once or len(shares), len(submission.entries))
-    with _outside_any_job(), _detached():
+    with _outside_any_job(), _detached(), _safe_path():
         started = [
             start_controller(
                 folder=submission.folder,
@@ -229,6 +255,20 @@ def _outside_any_job(variables: Sequence[str] = ()) -> Iterator[None]:
             yield
         finally:
             os.environ.update(hidden)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """What is started inside imports nothing of the folder it is started in: a random.py, say, of the user's own."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

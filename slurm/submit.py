@@ -21,14 +21,15 @@ from pathlib import Path
 from benchmark.data import load
 from benchmark.data.datasets import check_there
 from benchmark.running.folder import RunState, check_owner, claim_folder, locked
+from benchmark.runtime.devices import built_without_cuda, gpu_fault
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import absolute, is_of_job
 from benchmark.runtime.provenance import SOURCE_NAME
 from benchmark.runtime.spec import Execution
+from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from slurm import queue
-from slurm.doctor import built_without_cuda, gpu_fault
 from slurm.manifest import FOLDER, Entry, Part, Source, Submission, submissions
 from slurm.profile import Profile, Resources, overridden
 from slurm.send import script, send
@@ -71,6 +72,7 @@ def plan(
             left_out[reason] += 1
         else:
             groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
+    check_trackers(suite.execution.tracking)
     _check_data([cell for cells in groups.values() for cell in cells], suite.execution)
     # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
     execution = suite.execution.model_copy(update={"data_root": absolute(suite.execution.data_root)})

@@ -12,14 +12,15 @@ from submitit.helpers import TorchDistributedEnvironment
 from benchmark.networks.base import Job
 from benchmark.running.folder import RETRIED, alone, state_of
 from benchmark.running.runner import Data, carry_out, check, data_loader, summary
+from benchmark.runtime.devices import check_usable, resolve_device
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told
 from benchmark.runtime.failures import NO_SPACE
-from benchmark.runtime.process import process, resolve_device
+from benchmark.runtime.process import process
 from benchmark.runtime.provenance import job_id
 from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell
 from results.record import MeasurementRecord, NetworkRecord, measurement_path
-from slurm.doctor import gpu_fault
 from slurm.manifest import Submission
 from slurm.requeue import ASKED, DISK_FULL, fail, write_failure
 from slurm.survey import NETWORK, Records
@@ -71,18 +72,15 @@ def _device(submission: Submission, name: str) -> str:
 
     Raises :class:`UserError` where it is not what was asked for: the GPUs, or the number of tasks.
     """
-    asked = submission.resources
-    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    asked, world_size = submission.resources, int(os.environ.get("WORLD_SIZE", "1"))
     expected = asked.nodes * asked.tasks_per_node
     if world_size != expected:
         raise UserError(f"{expected} tasks were asked for, and this one is of {world_size}")
-    on_slurm = submission.profile.executor == "slurm"
-    given = asked.gpus_per_node or os.environ.get("SLURM_JOB_GPUS" if on_slurm else "CUDA_VISIBLE_DEVICES")
-    if name == "auto" and given:
-        name = "cuda"
-    if name.startswith("cuda") and (fault := gpu_fault([rank])):
-        raise UserError(f"gpus_per_node is {asked.gpus_per_node}, and no GPU can be used: {fault}")
-    resolve_device(name, rank)
+    name = "cuda" if name == "auto" and asked.gpus_per_node else name
+    try:
+        check_usable(resolve_device(name))
+    except UserError as error:
+        raise UserError(f"gpus_per_node is {asked.gpus_per_node}, and {error}") from error
     return name
 
 
@@ -120,6 +118,7 @@ def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
             if stage == "measure":
                 print(f"{cell.run.id}  has no network that could be measured", flush=True)
                 return 1
+            check_trackers(job.execution.tracking)
             check(cell.run, data, this)
         trains, measures = stage != "measure", stage != "train"
         state = carry_out(cell, submission.suite, data, job, retry=retry, train=trains, measure=measures)

@@ -44,6 +44,12 @@ todo = [batched.steps(view, np.arange(3), 28, (0,), (16, 16)) for view in recipe
 made = [batched.views(steps, pixels)[0].shape for steps in todo]
 print(made == [(3, 3, 28, 28), (3, 3, 12, 12)])
 """,
+    "A backbone": """
+import torch
+from benchmark.networks.backbones import BackboneSpec, build_backbone
+network, features = build_backbone(BackboneSpec(name="pooled_pixels", width=12), 3, seed=0)
+print(network(torch.rand(2, 3, 8, 8)).shape == (2, features) == (2, 12))
+""",
     "A kind of network": """
 from pathlib import Path
 import torch

@@ -18,7 +18,9 @@ from results.runs import Records, read_runs
 from results.summary import half_width
 
 REFERENCE = Path(__file__).parents[1] / "results" / "reference"
-KERNEL_SUITES = ("regime_digits", "regime_mnist", "regime_ridge_rank", "regime_spirals")
+KERNEL_SUITES = (
+    *("regime_digits", "regime_mnist", "regime_ridge_rank", "regime_ridge_time", "regime_spirals", "regime_width"),
+)
 
 
 def _candidates(name: str) -> Suite:
@@ -40,12 +42,13 @@ def _metrics(records: Sequence[Records]) -> Iterator[tuple[Records, Metric]]:
 
 
 @pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
-def test_every_run_is_done_at_one_clean_commit(name: str) -> None:
+def test_every_run_is_done_each_row_at_one_clean_commit(name: str) -> None:
     records = _records(load_suite(name), REFERENCE / name)
     everything = [*(own.network for own in records), *(found for own in records for found in own.measurements)]
     assert {record.status for record in everything} == {"done"}
     assert {record.provenance.dirty for record in everything} == {False}
-    assert len({record.provenance.commit for record in everything}) == 1
+    rows = {(own.network.axes["method"], found.provenance.commit) for own in records for found in own.measurements}
+    assert len(rows) == len({method for method, _ in rows})
     assert {metric.protocol["split"] for _, metric in _metrics(records)} == {"test"}
 
 
@@ -61,7 +64,7 @@ def test_the_hyperparameters_of_digits_are_what_tuning_chose() -> None:
     assert methods == chosen
 
 
-@pytest.mark.parametrize(("name", "count"), [("regime_digits", 8), ("regime_mnist", 6)])
+@pytest.mark.parametrize(("name", "count"), [("regime_digits", 10), ("regime_mnist", 6)])
 def test_the_kernel_regimes_hyperparameters_are_what_tuning_chose(name: str, count: int) -> None:
     methods, chosen = _chosen(name)
     assert len(chosen) == count
@@ -104,19 +107,22 @@ _SHOWN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", _SHOWN)
+@pytest.mark.parametrize(("name", "kernel"), [*((name, "rbf") for name in _SHOWN), ("regime_digits", "ntk")])
 @pytest.mark.parametrize("labels", [1, 5])
-def test_the_induced_kernel_beats_the_base_kernel_by_intervals_that_do_not_touch(name: str, labels: int) -> None:
+def test_the_induced_kernel_beats_its_base_kernel_by_intervals_that_do_not_touch(
+    name: str, kernel: str, labels: int
+) -> None:
     values: dict[str, list[float]] = {}
     for run, value in _by_svm(name, labels):
         seen = {path: setting for path, setting in _SHOWN[name].items() if not _is_of_views(path, run)}
-        if all(lookup(run, path) == setting for path, setting in seen.items()):
+        of_kernel = run["kind"] == "kernel" and run["regime"]["kernel"]["name"] == kernel
+        if of_kernel and all(lookup(run, path) == setting for path, setting in seen.items()):
             values.setdefault(run["method"], []).append(value)
     seeds = read_suite(suite_path(name)).grid["seed"]
     assert len(values["base_kernel"]) == len(values["kernel_spectral"]) == len(seeds)
     ends = {method: (mean(own) - _half_width(own), mean(own) + _half_width(own)) for method, own in values.items()}
-    assert ends["kernel_spectral"][0] > ends["base_kernel"][1]
-    assert ends["kernel_spectral"][0] > ends["kernel_pca"][1]
+    for other in {"base_kernel", "kernel_pca"} & ends.keys():
+        assert ends["kernel_spectral"][0] > ends[other][1]
 
 
 def _is_of_views(path: str, run: dict[str, Any]) -> bool:
@@ -144,6 +150,30 @@ def test_without_ridge_and_rank_limit_the_induced_kernel_falls_below_the_base_ke
     best = max(cells, key=lambda cell: mean(cells[cell]))
     assert best[0] > 0
     assert min(cells[best]) > max(base)
+
+
+@pytest.mark.parametrize("labels", [1, 5])
+def test_stopped_in_time_barlow_twins_needs_no_ridge(labels: int) -> None:
+    cells: dict[tuple[float, float | None], list[float]] = {}
+    base = []
+    for run, value in _by_svm("regime_ridge_time", labels):
+        if run["method"] == "base_kernel":
+            base.append(value)
+        else:
+            cells.setdefault((run["regime"]["ridge"], run["regime"].get("time")), []).append(value)
+    assert min(cells[0.0, 10.0]) > max(base) > max(cells[0.0, None])
+    assert min(cells[0.1, None]) > max(base)
+    assert abs(mean(cells[0.1, 100.0]) - mean(cells[0.1, None])) < 0.005
+
+
+def test_the_distance_from_the_kernel_regime_falls_about_as_the_root_of_the_width() -> None:
+    from results.collect import collect
+    from results.regime_width import exponents
+    from results.summary import summarise
+
+    found = exponents(summarise(collect([REFERENCE / "regime_width"])), "digits")
+    assert len(found) == 3 * 2 * 2
+    assert all(-0.8 < exponent < -0.35 for exponent in found.values()), found
 
 
 def test_the_right_neighbourhood_untangles_the_spirals() -> None:

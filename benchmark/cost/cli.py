@@ -54,21 +54,27 @@ _DEFAULTS = {
 @click.option("--batch-size", **_NUMBERS, help="N; of a fit, rows; of views, images.")
 @click.option("--method", **_NAMES, help="Losses; of a fit, exact or streaming; of views, recipes.")
 @click.option("--form", **_NAMES, default="auto", show_default=True, help="auto, primal or dual.")
-@click.option("--precision", **_NAMES, default="fp32", show_default=True, help="fp32, bf16 or fp16.")
+@click.option("--precision", **_NAMES, default="fp32", show_default=True, help="fp32, tf32, bf16 or fp16.")
 @click.option("--scope", type=click.Choice(list(_DEFAULTS)), default="loss", show_default=True, help=_SCOPES)
 @click.option("--suite", default="cifar10", show_default=True, help="Of a step: its network, optimiser and images.")
 @set_option
 @click.option("--data", type=TypedPath(), help="Of views: photographs.  [default: data/imagenette2-160]")
 @click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, beside ours.")
 @click.option("--device", default="auto", show_default=True)
+@click.option("--calibrate", is_flag=True, help="Measure the constants that choose the form, for runs on this device.")
 @click.option("--out", type=TypedPath(), help="Keep the cells there, and measure only what is missing.")
 @format_option
-def cost(assignments: tuple[str, ...], data: Path | None, out: Path | None, format_: str, **asked: Any) -> None:
+def cost(
+    assignments: tuple[str, ...], data: Path | None, out: Path | None, format_: str, calibrate: bool, **asked: Any
+) -> None:
     """Measure time, memory and flop of losses or training steps, each cell in a process of its own; errors; views."""
+    if calibrate:
+        _calibrate(asked["device"], format_)
+        return
     from benchmark.cost.sweep import cells, sweep
-    from benchmark.runtime.process import resolve_device
+    from benchmark.runtime.devices import resolve_device
     from results.cell import line, render
-    from results.report import check_writable, write_cells
+    from results.outputs import check_writable, write_cells
 
     resolve_device(asked["device"])
     axes = {name: asked.pop(name) for name in ("method", "form", "precision", "batch_size", "embedding_dim")}
@@ -86,6 +92,28 @@ def cost(assignments: tuple[str, ...], data: Path | None, out: Path | None, form
     with damage_told():
         echo_written(write_cells(out) if out else (), err=True)
     raise SystemExit(0 if all(cell.status == "done" for cell in found) else 1)
+
+
+def _calibrate(name: str, format_: str) -> None:
+    """Measure, keep and tell the constants of the cost model."""
+    from dataclasses import asdict
+
+    from benchmark.cost.calibrate import choices, eigen, entry
+    from benchmark.runtime.calibration import keep_constants
+    from benchmark.runtime.devices import check_usable, resolve_device
+    from benchmark.runtime.numerics import computing_in
+    from methods.engine.forms import Constants
+    from results.formats import format_table
+
+    device = resolve_device(name)
+    check_usable(device)
+    with computing_in("fp32"):
+        found = choices(device)
+        measured = Constants(entry(found), eigen(device))
+    rows = [asdict(choice) for choice in found]
+    click.echo(format_table(rows, format_), nl=False)
+    path = keep_constants(device, measured, choices=rows)
+    click.echo(f"entry {measured.entry:.0f}, eigen {measured.eigen:.0f}: wrote {path}, which runs here read", err=True)
 
 
 @click.command()

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.networks.step import AUTOCAST
 from benchmark.networks.trained import Trained
 from benchmark.runtime.memory import Holder, PeakMemory
+from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.progress import quartiles
 from benchmark.runtime.seeds import generator
 from methods import Pairing, registry

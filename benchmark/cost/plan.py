@@ -92,7 +92,10 @@ def _planned(dumped: str, gpus: int) -> Plan:
         buckets = _hold_buckets(params) if gpus > 1 else []
         sides = step.recipe.sides(side)
         views = tuple(torch.empty(network.batch_size // gpus, channels, side, side) for side in sides)
-        with FlopCounterMode(display=False) as flop, PeakMemory(step.encoder, *views, *buckets) as memory:
+        with (
+            FlopCounterMode(display=False) as flop,
+            PeakMemory(step.encoder, step.optimizer, *views, *buckets) as memory,
+        ):
             # The update that ends the step before makes the optimiser's state, and leaves no gradients. Without the
             # scaler, which would look at values.
             for place, param in enumerate(params):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.runtime.errors import says_out_of_memory
 from results.record import Status
 
 
@@ -36,8 +37,8 @@ def alone(function: Callable[..., dict[str, Any]], **asked: Any) -> Ended:
         if ended.returncode == 0:
             return Ended("done", result=json.loads(out.read_text(encoding="utf-8")))
     # A process that the kernel killed for its memory says nothing; one that could not allocate says MemoryError.
-    lost = ended.returncode == -signal.SIGKILL or "MemoryError" in ended.stderr
     said = ended.stderr.strip().splitlines() or [f"ended with code {ended.returncode}"]
+    lost = ended.returncode == -signal.SIGKILL or says_out_of_memory(said[-1])
     return Ended("out-of-memory" if lost else "failed", said[-1])
 
 

@@ -21,10 +21,12 @@ from torch import Tensor
 from benchmark.cost.losses import textbook, timed
 from benchmark.data import PixelImages
 from benchmark.data.datasets import SOURCES, Source
+from benchmark.networks.backbones import TIMM, entry_of
 from benchmark.networks.optimizers import LARS
-from benchmark.networks.step import AUTOCAST, TrainingStep
+from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
 from benchmark.views import recipe
@@ -163,7 +165,8 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
 def described(network: Trained) -> str:
     """What a step is of, in words."""
     backbone, projector, side = network.backbone, network.projector, side_of(network)
-    stem = f", {backbone.stem} stem" if backbone.name.startswith("resnet") else f", width {backbone.width}"
+    own = {"small_cnn": f", width {backbone.width}", TIMM: ""}
+    stem = own.get(entry_of(backbone.name), f", {backbone.stem} stem")
     hidden = "-".join([*[str(projector.hidden)] * projector.layers, "D"])
     compiled = ", compiled" if network.compile else ""
     return f"{backbone.name}{stem}, {side} x {side} pixels, projector {hidden}, {network.optimizer.name}{compiled}"

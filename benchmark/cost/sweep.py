@@ -13,17 +13,20 @@ from pydantic import Field
 
 from benchmark.cost import fits, losses, steps
 from benchmark.cost.runner import alone
-from benchmark.networks.step import AUTOCAST
-from benchmark.networks.trained import Form, Precision, Trained
+from benchmark.networks.trained import Form, Trained
+from benchmark.runtime.calibration import constants_of
+from benchmark.runtime.devices import resolve_device
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.memory import is_out_of_memory
-from benchmark.runtime.process import Process, resolve_device
+from benchmark.runtime.numerics import AUTOCAST, check_precision, computing_in
+from benchmark.runtime.process import Process
 from benchmark.runtime.provenance import now, provenance
-from benchmark.runtime.spec import SettingError, Spec
+from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import validated
 from benchmark.suite.expand import load_suite
 from benchmark.views import RECIPES
 from methods import registry
+from methods.engine.forms import calibrated
 from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
 
 Found = dict[str, Any]  # fields of a CostCell
@@ -109,6 +112,7 @@ def _valid(asked: dict[str, Any]) -> Cell:
         raise UserError(
             f"--data {cell.data}: there is no such folder; photographs of any size do, such as Imagenette's"
         )
+    check_precision(cell.precision, resolve_device(cell.device), "--precision")
     if cell.scope == "step":
         cell.network()
     elif cell.settings:
@@ -183,7 +187,9 @@ def measure(cell: Cell) -> CostCell:
         from benchmark.cost import views  # torchvision takes seconds
 
         return _record(cell, views.measure(cell, device), started)
-    return _record(cell, losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device), started)
+    with computing_in(cell.precision), calibrated(constants_of(device)):
+        found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
+        return _record(cell, found, started)
 
 
 def _record(cell: Cell, found: Found, started: str) -> CostCell:

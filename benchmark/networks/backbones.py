@@ -1,20 +1,39 @@
-"""An encoder: a backbone whose features are measured, and a projector whose embeddings the loss sees."""
+"""An encoder: a backbone whose features are measured, and a projector whose embeddings the loss sees.
 
+A backbone is one entry of ``BACKBONES``. Of timm's models, an optional extra, all with pooled features are one entry,
+``timm:NAME``; what a user leaves open, the images' size and scale, and which parameters decay, is the library's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from benchmark.data import DataSpec
 from benchmark.runtime.seeds import fork_rng
-from benchmark.runtime.spec import Spec
+from benchmark.runtime.spec import SettingError, Spec
+
+TIMM = "timm:"
+
+
+def _known(name: str) -> str:
+    if name not in BACKBONES and not (name.startswith(TIMM) and name != TIMM):
+        names = ", ".join(other for other in BACKBONES if other != TIMM)
+        raise ValueError(f"is {name!r}, must be {names}, or {TIMM}NAME, a model of timm's")
+    return name
 
 
 class BackboneSpec(Spec):
-    """The network whose features are measured. ``stem`` concerns the ResNets only."""
+    """The network whose features are measured. ``stem`` concerns the ResNets only, ``width`` the small CNN."""
 
-    name: Literal["small_cnn", "resnet18", "resnet34", "resnet50"]
+    name: Annotated[str, AfterValidator(_known)]
     stem: Literal["imagenet", "small"] = "imagenet"
     width: int = Field(32, ge=1, description="channels of the small CNN's first layer")
     zero_init_residual: bool = True
@@ -41,20 +60,15 @@ class Encoder(nn.Module):
         return features, self.projector(features)
 
 
-def build_backbone(spec: BackboneSpec, channels: int, seed: int) -> tuple[nn.Module, int]:
-    """A backbone on the CPU, and how many features it gives.
+def build_backbone(
+    spec: BackboneSpec, channels: int, seed: int, image_size: int | None = None
+) -> tuple[nn.Module, int]:
+    """A backbone on the CPU, and how many features it gives; of some the images' size decides the parameters.
 
     Its initial weights are drawn by the seed alone: they are the same for all methods, projectors and dimensions.
     """
     with fork_rng(seed, "init", "backbone"):
-        if spec.name == "small_cnn":
-            network, feature_dim = small_cnn(spec.width, channels)
-        else:
-            from torchvision import models
-
-            network = getattr(models, spec.name)(zero_init_residual=spec.zero_init_residual)
-            feature_dim = network.fc.in_features
-            become_backbone(network, spec.stem, channels)
+        network, feature_dim = BACKBONES[entry_of(spec.name)](spec, channels, image_size)
     # Convolutions are faster with the channels last, on the CPU as on tensor cores; the input follows the weights. Not
     # Module.to, which cannot convert fake tensors; and cloned, since weights of one input channel are contiguous in
     # both formats, while their strides decide which one the convolution's output has.
@@ -65,10 +79,15 @@ def build_backbone(spec: BackboneSpec, channels: int, seed: int) -> tuple[nn.Mod
 
 
 def build_encoder(
-    backbone: BackboneSpec, projector: ProjectorSpec, embedding_dim: int, channels: int, seed: int
+    backbone: BackboneSpec,
+    projector: ProjectorSpec,
+    embedding_dim: int,
+    channels: int,
+    seed: int,
+    image_size: int | None = None,
 ) -> Encoder:
     """The network that is trained, on the CPU."""
-    network, feature_dim = build_backbone(backbone, channels, seed)
+    network, feature_dim = build_backbone(backbone, channels, seed, image_size)
     widths = [feature_dim, *[projector.hidden] * projector.layers]
     layers: list[nn.Module] = []
     with fork_rng(seed, "init", "projector"):
@@ -99,3 +118,88 @@ def small_cnn(width: int, channels: int) -> tuple[nn.Module, int]:
         convolution = nn.Conv2d(wide_in, wide_out, 3, stride, padding=1, bias=False)
         layers += [convolution, nn.BatchNorm2d(wide_out), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), widths[-1]
+
+
+def _small_cnn(spec: BackboneSpec, channels: int, image_size: int | None) -> tuple[nn.Module, int]:
+    return small_cnn(spec.width, channels)
+
+
+def _resnet(spec: BackboneSpec, channels: int, image_size: int | None) -> tuple[nn.Module, int]:
+    from torchvision import models
+
+    network = getattr(models, spec.name)(zero_init_residual=spec.zero_init_residual)
+    feature_dim = network.fc.in_features
+    become_backbone(network, spec.stem, channels)
+    return network, feature_dim
+
+
+def _of_timm(spec: BackboneSpec, channels: int, image_size: int | None) -> tuple[nn.Module, int]:
+    """As timm draws it, without its classifier. One that is made for a size of images is made for theirs.
+
+    timm looks at values while it builds, which tensors without memory have not: they take the place of real ones.
+    """
+    import timm
+
+    config = timm_config(spec.name)
+    size: dict[str, Any] = {"img_size": image_size} if config.fixed_input_size and image_size is not None else {}
+    with torch.device("cpu"), unset_fake_temporarily() as fake:
+        network: Any = timm.create_model(spec.name.removeprefix(TIMM), num_classes=0, in_chans=channels, **size)
+        if isinstance(fake, FakeTensorMode):
+            for module in network.modules():
+                for name, param in module.named_parameters(recurse=False):
+                    module._parameters[name] = nn.Parameter(fake.from_tensor(param.data))
+                for name, buffer in module.named_buffers(recurse=False):
+                    module._buffers[name] = fake.from_tensor(buffer)
+    return network, getattr(network, "head_hidden_size", network.num_features)
+
+
+Maker = Callable[[BackboneSpec, int, int | None], tuple[nn.Module, int]]
+BACKBONES: dict[str, Maker] = {
+    "small_cnn": _small_cnn,
+    **dict.fromkeys(("resnet18", "resnet34", "resnet50"), _resnet),
+    TIMM: _of_timm,
+}
+"""From the spec, the images' channels and their size to the module and how many features it gives."""
+
+
+def entry_of(name: str) -> str:
+    """The key of ``BACKBONES`` that makes the backbone of this name."""
+    return TIMM if name.startswith(TIMM) else name
+
+
+def timm_config(name: str) -> Any:
+    """What timm says of a model: ``input_size``, ``mean``, ``std``, ``fixed_input_size``.
+
+    Raises :class:`SettingError` where timm is not installed, or has no such model.
+    """
+    if find_spec("timm") is None:
+        raise SettingError("backbone.name", f"is {name}, for which timm is needed: pip install spherebench[timm]")
+    import timm
+
+    model = name.removeprefix(TIMM)
+    if not timm.is_model(model):
+        near = ", ".join(timm.list_models(f"{model.partition('_')[0]}*")[:5]) or "resnet18, vit_small_patch16_224"
+        raise SettingError("backbone.name", f"is {name}, which timm {timm.__version__} has not; it has {near}, ...")
+    return timm.get_pretrained_cfg(model)
+
+
+def sized(data: DataSpec, backbone: BackboneSpec) -> DataSpec:
+    """The data in the size that a model of timm's was made for, where nobody gave another."""
+    if entry_of(backbone.name) != TIMM:
+        return data
+    own = timm_config(backbone.name).input_size[-1]
+    return data if data.image_size is not None else data.model_copy(update={"image_size": own})
+
+
+def scale_of(backbone: BackboneSpec) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation by which a model of timm's has its images scaled; None of others: the data set's."""
+    if entry_of(backbone.name) != TIMM:
+        return None
+    config = timm_config(backbone.name)
+    return tuple(config.mean), tuple(config.std)
+
+
+def undecayed(module: nn.Module) -> set[str]:
+    """The parameters, by name, that a library says shall not decay, whatever their shape: a ViT's positions, say."""
+    own = {name: getattr(child, "no_weight_decay", None) for name, child in module.named_children()}
+    return {f"{name}.{param}" for name, listed in own.items() if listed is not None for param in listed()}

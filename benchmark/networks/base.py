@@ -45,8 +45,10 @@ class Input:
     std: tuple[float, ...]
 
     @classmethod
-    def of(cls, data: DataSet) -> Input:
-        return cls(data.channels, data.image_size, data.mean, data.std)
+    def of(cls, data: DataSet, scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None) -> Input:
+        """As the data set has them; by the mean and deviation of a network's own where these are of its channels."""
+        mean, std = scale if scale and len(scale[0]) == data.channels else (data.mean, data.std)
+        return cls(data.channels, data.image_size, mean, std)
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from safetensors.numpy import load_file, save
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec, ImageSet, Points
-from benchmark.networks.base import WEIGHTS_NAME, Frozen, Job, Made, Network
+from benchmark.networks.base import WEIGHTS_NAME, Diverged, Frozen, Job, Made, Network
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Interrupted
@@ -55,6 +55,7 @@ KERNEL_METHODS = {
     "kernel_pca": "Kernel PCA",
     "laplacian_eigenmaps": "Laplacian eigenmaps",
 }
+_ENDS = (Interrupted, Diverged)  # of a fit that somebody stopped, or that has no finite value
 _PARAMETERS = {"rbf": {"gamma"}, "laplacian": {"gamma"}, "polynomial": {"gamma", "degree"}, "ntk": {"depth"}}
 
 
@@ -100,19 +101,30 @@ class Basis(Spec):
         return self.model_copy(update={"kernel": self.kernel.resolved(), "basis_size": size})
 
 
-class OnViews(Basis):
-    """Of views: their number and how they are made."""
+class Views(Spec):
+    """Views of images: their number and how they are made."""
 
     n_views: int = Field(16, ge=1, description="views of each image, all related to each other")
     augmentation: Literal["none", "translation", "rotation", "zoom", "blur", "affine", "mixed"] = "affine"
 
 
+class OnViews(Basis, Views):
+    """A base kernel on views."""
+
+
 class Ridged(Spec):
-    """The two ridges of a loss, and whether its embedding is centred."""
+    """What regularises a loss, and whether its embedding is centred."""
 
     ridge: float = Field(1e-2, ge=0, lt=1, description="of the RKHS norm, relative: see methods.regime")
+    time: float | None = Field(None, gt=0, description="at which gradient flow is stopped, relative; None: at its end")
     extension_ridge: float = Field(0.0, ge=0)
     center: bool = True
+
+    @model_serializer(mode="wrap")
+    def _untimed(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a ``time`` that is None: networks keep the digests that they had before there was one."""
+        fields: dict[str, Any] = dump(self)
+        return {name: value for name, value in fields.items() if name != "time" or value is not None}
 
 
 class RelatedViews(OnViews, Ridged):
@@ -155,23 +167,61 @@ def image_stack(images: ImageSet) -> Rows:
     return stack[..., 0] if stack.shape[-1] == 1 else stack
 
 
-class KernelNetwork(Network):
-    """What every method of the kernel regime has. The seed draws views, landmarks and random features."""
+class FittedOnRows(Network):
+    """What is fitted on rows held in memory, by the main process. The seed makes its draws."""
 
-    kind: Literal["kernel"] = "kernel"
     seed: int = Field(0, ge=0)
     data: DataSpec
-    regime: Regime
 
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "kernel"})  # the inner products of its features
     leaves_weights: ClassVar[bool] = True
+    # What ``regime`` holds: of views, and where a graph of neighbours is asked for.
+    regimes: ClassVar[tuple[type[Spec], type[Spec]]]
+
+    def make(self, data: DataSet, job: Job) -> Made:
+        """Fit it on the main process; the others wait, and end as it does where somebody asked it to."""
+        cost, ended = Cost(), (0, "")
+        if job.process.is_main:
+            try:
+                with job.requests.at_once():
+                    arrays, cost = self.fitted(data)
+                with full_disk_told(job.folder):
+                    write_atomically(job.folder / WEIGHTS_NAME, save(arrays))
+            except (Interrupted, Diverged) as error:
+                ended = (_ENDS.index(type(error)), str(error))
+        cost, (kind, told) = job.process.broadcast((cost, ended))
+        if told:
+            raise _ENDS[kind](told)
+        return Made(cost)
+
+    def fitted(self, data: DataSet) -> tuple[dict[str, NDArray[Any]], Cost]:
+        """What is kept of it, fitted on the training images. Raises :class:`Diverged`."""
+        raise NotImplementedError
+
+
+def kept(folder: Path) -> dict[str, NDArray[Any]]:
+    """The arrays in a network's folder. Raises :class:`UserError` where they are not there, or damaged."""
+    path = folder / WEIGHTS_NAME
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; it was not kept, or cleaned away") from error
+    except Exception as error:
+        raise UserError(f"{path}: is damaged: {error}") from error
+
+
+class KernelNetwork(FittedOnRows):
+    """What every method of the kernel regime has. The seed draws views, landmarks and random features."""
+
+    kind: Literal["kernel"] = "kernel"
+    regime: Regime
+
     trained: ClassVar[int] = 1  # a closed form sees the data once
-    # The settings that concern it: of views, and where a graph of neighbours is asked for.
-    regimes: ClassVar[tuple[type[Basis], type[Basis]]]
 
     @property
     def title(self) -> str:
-        return KERNEL_METHODS[self.method]
+        own = KERNEL_METHODS[self.method]
+        return f"{own}, NTK" if self.regime.kernel.name == "ntk" else own
 
     def resolved(self) -> Self:
         """Raises :class:`SettingError` where more directions are asked for than the basis has."""
@@ -200,23 +250,7 @@ class KernelNetwork(Network):
         if (dim := getattr(self, "embedding_dim", None)) is not None and dim >= rows:
             raise UserError(f"embedding_dim: is {dim}, must be below the {rows} rows")
 
-    def make(self, data: DataSet, job: Job) -> Made:
-        """Fit it on the main process; the others wait, and end as it does where somebody asked it to."""
-        cost, stopped = Cost(), ""
-        if job.process.is_main:
-            try:
-                with job.requests.at_once():
-                    fitted, cost = self._fitted(data)
-                with full_disk_told(job.folder):
-                    write_atomically(job.folder / WEIGHTS_NAME, save(fitted.arrays()))
-            except Interrupted as error:
-                stopped = str(error)
-        cost, stopped = job.process.broadcast((cost, stopped))
-        if stopped:
-            raise Interrupted(stopped)
-        return Made(cost)
-
-    def _fitted(self, data: DataSet) -> tuple[KernelMap, Cost]:
+    def fitted(self, data: DataSet) -> tuple[dict[str, NDArray[Any]], Cost]:
         from benchmark.networks import kernel_maps
 
         rows_ND, image_N = kernel_maps.rows_of(data.train, self.regime, self.seed)
@@ -227,18 +261,16 @@ class KernelNetwork(Network):
             seconds, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        return fitted, Cost(peak_bytes_step=peak, memory_counter="numpy arrays", train_seconds=seconds)
+        return fitted.arrays(), Cost(peak_bytes_step=peak, memory_counter="numpy arrays", train_seconds=seconds)
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenKernel:
         from benchmark.networks import kernel_maps
 
-        path = folder / WEIGHTS_NAME
+        arrays = kept(folder)
         try:
-            fitted = kernel_maps.KernelMap.of(load_file(path), kernel_maps.make_kernel(self.regime.kernel))
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: there is no such file; it was not kept, or cleaned away") from error
-        except Exception as error:
-            raise UserError(f"{path}: is damaged: {error}") from error
+            fitted = kernel_maps.KernelMap.of(arrays, kernel_maps.make_kernel(self.regime.kernel))
+        except KeyError as error:
+            raise UserError(f"{folder / WEIGHTS_NAME}: is damaged: {error} is missing") from error
         return FrozenKernel(fitted, self.trained, partial(kernel_maps.base_map, self))
 
 
@@ -255,21 +287,28 @@ class ClosedForm(KernelNetwork):
         """Raises ``ValueError`` for an option that is not the loss's own, or a value that is not allowed."""
         if self.method == "kernel_simclr" and self.regime.ridge == 0:
             raise SettingError("regime.ridge", "is 0.0, must be positive for kernel_simclr: without it z grows forever")
+        if self.method == "kernel_simclr" and self.regime.time is not None:
+            raise SettingError("regime.time", f"is {self.regime.time:g}, must be left out for kernel_simclr: see ridge")
         if isinstance(self.regime, RelatedViews) and self.regime.n_views == 1:
             raise SettingError("regime.n_views", f"is 1, must be 2 or more for {self.method}, which relates views")
-        made, defaults = super().resolved(), CLOSED_FORMS[self.method]
-        for name, value in self.loss.items():
-            if name not in defaults:
-                allowed = ", ".join(defaults) or "none"
-                raise ValueError(f"option {name!r} is not known to {self.method}; allowed are {allowed}")
-            if name == "target":
-                if value not in ("adjacency", "normalised"):
-                    raise ValueError(f"target is {value!r}, must be adjacency or normalised")
-            elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value!r}, must be a number of at least 0")
-            elif name in ("max_iter", "n_init") and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} is {value!r}, must be a whole number of at least 1")
-        return made.model_copy(update={"loss": {**defaults, **self.loss}})
+        return super().resolved().model_copy(update={"loss": loss_options(self.method, self.loss)})
+
+
+def loss_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a closed form's loss. Raises ``ValueError`` for one that is not its own, or out of its range."""
+    defaults = CLOSED_FORMS[method]
+    for name, value in given.items():
+        if name not in defaults:
+            allowed = ", ".join(defaults) or "none"
+            raise ValueError(f"option {name!r} is not known to {method}; allowed are {allowed}")
+        if name == "target":
+            if value not in ("adjacency", "normalised"):
+                raise ValueError(f"target is {value!r}, must be adjacency or normalised")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value!r}, must be a number of at least 0")
+        elif name in ("max_iter", "n_init") and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}, must be a whole number of at least 1")
+    return {**defaults, **given}
 
 
 class KernelPCA(KernelNetwork):
@@ -348,12 +387,10 @@ class FrozenKernel(Frozen):
 
 def kernel_methods_table() -> list[dict[str, str]]:
     """One row a method of the kernel regime, as `spherebench methods` lists the others."""
-    return [
-        {
-            "method": method,
-            "title": title,
-            "defaults": ", ".join(f"{name}={value}" for name, value in CLOSED_FORMS.get(method, {}).items()),
-            "source": "Kiani et al. 2022, section regime of a suite",
-        }
-        for method, title in KERNEL_METHODS.items()
-    ]
+    return [listed(method, title, method, "Kiani et al. 2022") for method, title in KERNEL_METHODS.items()]
+
+
+def listed(method: str, title: str, closed_form: str, source: str) -> dict[str, str]:
+    """A row of `spherebench methods`, with the options of a closed form."""
+    defaults = ", ".join(f"{name}={value}" for name, value in CLOSED_FORMS.get(closed_form, {}).items())
+    return {"method": method, "title": title, "defaults": defaults, "source": f"{source}, section regime of a suite"}

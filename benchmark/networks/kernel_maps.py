@@ -18,19 +18,19 @@ from sklearn.utils import check_random_state, gen_batches
 
 from benchmark.data import ImageSet
 from benchmark.networks.kernel import (
-    Basis,
     ClosedForm,
     KernelNetwork,
     KernelPCA,
     KernelSpec,
     LaplacianEigenmaps,
-    OnViews,
     RelatedViews,
     Rows,
+    Views,
     image_stack,
     plain_rows,
 )
 from benchmark.runtime.seeds import key
+from benchmark.runtime.spec import Spec
 from methods.regime import ESTIMATORS, Affine, Blur, Compose, make_views
 from methods.regime.base import ROWS, RankWarning
 from methods.regime.features import Features, FourierFeatures, Landmarks, exact_features, make_features
@@ -41,15 +41,16 @@ from methods.regime.views import Augmentation
 # Strengths in parts of the images' side, so that they mean the same on 8 and on 28 pixels.
 TRANSLATION, BLUR = 1 / 8, 1 / 16
 ROTATION_DEGREES, ZOOM = 15.0, 1.1
+_OF_ESTIMATORS = {"basis", "basis_size", "ridge", "time", "extension_ridge", "center"}
 
 
-def rows_of(images: ImageSet, regime: Basis, seed: int) -> tuple[Rows, NDArray[np.int64]]:
+def rows_of(images: ImageSet, regime: Spec, seed: int) -> tuple[Rows, NDArray[np.int64]]:
     """(rows, image number of each): what a network is fitted on.
 
     Of views ``n_views`` of every image, drawn by the seed; without augmentation its copies. Otherwise each image once.
     """
-    if not isinstance(regime, OnViews) or regime.augmentation == "none":
-        rows, copies = plain_rows(images), regime.n_views if isinstance(regime, OnViews) else 1
+    if not isinstance(regime, Views) or regime.augmentation == "none":
+        rows, copies = plain_rows(images), regime.n_views if isinstance(regime, Views) else 1
         return np.repeat(rows, copies, axis=0), np.repeat(np.arange(len(rows)), copies)
     stack = image_stack(images)
     side = stack.shape[1]
@@ -164,7 +165,7 @@ def closed_form(network: ClosedForm, rows_ND: Rows, image_N: NDArray[np.int64]) 
         network.embedding_dim,
         base_kernel=make_kernel(regime.kernel),
         random_state=random_state(network),
-        **regime.model_dump(include={"basis", "basis_size", "ridge", "extension_ridge", "center"}, exclude_none=True),
+        **regime.model_dump(include=_OF_ESTIMATORS, exclude_none=True),
         **network.loss,
     )
     with warnings.catch_warnings():

@@ -14,11 +14,12 @@ from torch import nn
 
 from benchmark.data import DataSet, DataSpec
 from benchmark.data.images import OF_IMAGENET
-from benchmark.networks.backbones import BackboneSpec, build_backbone
+from benchmark.networks.backbones import BackboneSpec, build_backbone, scale_of, sized
 from benchmark.networks.base import FrozenModule, Input, Network, need_images
 from benchmark.networks.kernel import AugmentedBaseKernel, BaseKernel, ClosedForm, KernelPCA, LaplacianEigenmaps
 from benchmark.networks.layouts import Branch, build, read_backbone
 from benchmark.networks.trained import Trained
+from benchmark.networks.wide import WideNetwork
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.runtime.spec import SettingError, Spec
@@ -50,10 +51,14 @@ class RandomInit(Network):
     title: ClassVar[str] = "Untrained network"
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "backbone"})
 
+    def resolved(self) -> Self:
+        return self.model_copy(update={"data": sized(self.data, self.backbone)})
+
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
         """Drawn anew: nothing of it is kept."""
-        backbone, feature_dim = build_backbone(self.backbone, data.channels, self.seed)
-        return FrozenModule("backbone", backbone.to(device), Input.of(data), feature_dim, epochs=0)
+        backbone, feature_dim = build_backbone(self.backbone, data.channels, self.seed, self.data.image_size)
+        input = Input.of(data, scale_of(self.backbone))
+        return FrozenModule("backbone", backbone.to(device), input, feature_dim, epochs=0)
 
 
 class FileBackbone(Spec):
@@ -131,7 +136,7 @@ def file_digest(path: Path) -> str:
 
 # In the order in which `spherebench methods` and messages list what they are called.
 _OF_KERNELS = (ClosedForm, BaseKernel, AugmentedBaseKernel, KernelPCA, LaplacianEigenmaps)
-KINDS: tuple[type[Network], ...] = (Trained, Pixels, RandomInit, *_OF_KERNELS)
+KINDS: tuple[type[Network], ...] = (Trained, Pixels, RandomInit, *_OF_KERNELS, WideNetwork)
 """Kinds that a suite's ``method`` names; weights have rows of their own."""
 
 

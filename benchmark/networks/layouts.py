@@ -133,13 +133,18 @@ def write_backbone(state: Mapping[str, Tensor], path: Path) -> None:
     file is written whole or not at all. Raises :class:`UserError` where the suffix is another, ``state`` is not exactly
     a backbone, or the file cannot be written.
     """
+    _, whole = _checked(state, f"weights for {path}")
+    write_state(whole, path)
+
+
+def write_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors under their names, as :func:`write_backbone` does, which knows what they must be."""
     if path.suffix not in {".pth", ".pt", ".safetensors"}:
         raise UserError(
             f"{path}: weights cannot be written to {path.suffix or 'no suffix'}; .pth, .pt or .safetensors can"
         )
-    _, whole = _checked(state, f"weights for {path}")
     # Cloned: strides become those of the shape (training has the channels last), and no two tensors share a storage.
-    plain = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in whole.items()}
+    plain = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
     try:
         with full_disk_told(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)

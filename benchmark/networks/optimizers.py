@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from benchmark.networks.backbones import undecayed
 from benchmark.runtime.spec import Spec
 
 
@@ -42,15 +43,15 @@ class LARS(Optimizer):
     """Layer-wise adaptive rate scaling (You et al. 2017), in the variant published with VICReg.
 
     For a weight w with gradient g: u = g + weight_decay · w;  u ← trust_coefficient · ‖w‖/‖u‖ · u, where neither norm
-    is zero;  m ← momentum · m + u;  w ← w - lr · m. Parameters of one dimension (biases, batch normalisation) take
-    u = g: neither weight decay nor trust ratio.
+    is zero;  m ← momentum · m + u;  w ← w - lr · m. Parameters of one dimension (biases, batch normalisation), and
+    those of a group with ``plain``, take u = g: neither weight decay nor trust ratio.
 
     A step overwrites the gradients by u instead of holding a copy of the parameters' size.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float,
         *,
         momentum: float = 0.9,
@@ -67,7 +68,7 @@ class LARS(Optimizer):
             params = [param for param in group["params"] if param.grad is not None]
             if not params:
                 continue
-            if weights := [param for param in params if param.ndim > 1]:
+            if weights := [param for param in params if param.ndim > 1 and not group.get("plain")]:
                 _scale_gradients(weights, group["weight_decay"], group["trust_coefficient"])
             momenta = [self._momentum(param) for param in params]
             torch._foreach_mul_(momenta, group["momentum"])
@@ -93,15 +94,26 @@ def _scale_gradients(weights: list[Tensor], weight_decay: float, trust_coefficie
 
 
 def build_optimizer(spec: OptimizerSpec, module: nn.Module) -> Optimizer:
-    """The optimiser of ``spec``; parameters of one dimension get no weight decay. Its lr is for the schedule to set."""
+    """The optimiser of ``spec``. Its lr is for the schedule to set.
+
+    Parameters of one dimension, and those that the backbone's library lists, get no weight decay.
+    """
+    named, listed = dict(module.named_parameters()), undecayed(module)
     if spec.name == "lars":
         own = {name: getattr(spec, name) for name in ("momentum", "weight_decay", "trust_coefficient")}
-        return LARS(module.parameters(), spec.base_lr, **own)
-    params = list(module.parameters())
+        adapted: dict[str, Any] = {"params": [param for name, param in named.items() if name not in listed]}
+        plain: dict[str, Any] = {"params": [param for name, param in named.items() if name in listed], "plain": True}
+        return LARS([adapted, plain] if plain["params"] else [adapted], spec.base_lr, **own)
+    decayed = {name for name, param in named.items() if param.ndim > 1 and name not in listed}
+    params = list(named.values())
     groups: list[dict[str, Any]] = [
-        {"params": [param for param in params if param.ndim > 1], "weight_decay": spec.weight_decay},
-        {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
+        {"params": [named[name] for name in named if name in decayed], "weight_decay": spec.weight_decay},
+        {"params": [named[name] for name in named if name not in decayed], "weight_decay": 0.0},
     ]
     if spec.name == "adamw":
         return AdamW(groups, lr=spec.base_lr, fused=True)
-    return SGD(groups, lr=spec.base_lr, momentum=spec.momentum, fused=True)
+    optimizer = SGD(groups, lr=spec.base_lr, momentum=spec.momentum, fused=True)
+    # A fused first step makes buffers of whatever lay in memory; one that overflows in half precision leaves them so.
+    for param in params if spec.momentum else ():
+        optimizer.state[param]["momentum_buffer"] = torch.zeros_like(param)
+    return optimizer

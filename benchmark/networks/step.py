@@ -6,7 +6,9 @@ Over several processes: all views in one call, batch statistics over all process
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark.networks.optimizers import build_optimizer
+from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import key
 from benchmark.views import recipe
@@ -23,8 +26,6 @@ from methods.losses.base import Loss
 
 if TYPE_CHECKING:  # which builds on this module
     from benchmark.networks.trained import Trained
-
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingStep:
@@ -117,10 +118,14 @@ def embed_views(encoder: nn.Module, joint: bool, process: Process) -> nn.Module:
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """Replace every batch normalisation in ``module`` by one over all processes, with the same parameters."""
     if device.type == "cuda":
+        if "timm" in sys.modules:  # whose own batch normalisations have their activation inside
+            return import_module("timm.layers").convert_sync_batchnorm(module)
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in list(module.named_modules()):
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            synchronised = SyncBatchNormCPU(child.num_features, child.eps, child.momentum, child.affine)
+            after = nn.Sequential(*(part for part in map(child._modules.get, ("drop", "act")) if part is not None))
+            sizes = child.num_features, child.eps, child.momentum, child.affine
+            synchronised = SyncBatchNormCPU(*sizes, after=after)
             synchronised.load_state_dict(child.state_dict())
             module.set_submodule(name, synchronised)
     return module
@@ -148,8 +153,13 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the batches of all processes, on the CPU, where torch's SyncBatchNorm does not run.
 
     Mean and variance come from the all-reduced sums of x and (x − mean)²; the all-reduce carries gradients. Processes
-    may have parts of any size, or none.
+    may have parts of any size, or none. ``after`` is what follows inside the same module in timm's networks, without
+    parameters.
     """
+
+    def __init__(self, *sizes: Any, after: nn.Module | None = None) -> None:
+        super().__init__(*sizes)
+        self.after = nn.Identity() if after is None else after
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -158,7 +168,7 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalise ``input`` (N, C, ...) over all dimensions but C, of all processes."""
         if not self.training:
-            return super().forward(input)
+            return self.after(super().forward(input))
         axes = [axis for axis in range(input.dim()) if axis != 1]
         by_channel = [1, -1, *[1] * (input.dim() - 2)]
         x = input.float() if input.dtype in {torch.float16, torch.bfloat16} else input
@@ -177,6 +187,6 @@ class SyncBatchNormCPU(nn.modules.batchnorm._BatchNorm):
         self.num_batches_tracked.add_(1)
         scale = (variance + self.eps).rsqrt()
         if not self.affine:
-            return (centred * scale.view(by_channel)).to(input.dtype)
+            return self.after((centred * scale.view(by_channel)).to(input.dtype))
         scale = scale * self.weight
-        return (centred * scale.view(by_channel) + self.bias.view(by_channel)).to(input.dtype)
+        return self.after((centred * scale.view(by_channel) + self.bias.view(by_channel)).to(input.dtype))

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from benchmark.data import DataSet, DataSpec
-from benchmark.networks.backbones import BackboneSpec, Encoder, ProjectorSpec, build_encoder
+from benchmark.networks.backbones import BackboneSpec, Encoder, ProjectorSpec, build_encoder, scale_of, sized
 from benchmark.networks.base import (
     WEIGHTS_NAME,
     Diverged,
@@ -34,14 +34,15 @@ from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from benchmark.runtime.progress import Progress, StepClock, quartiles
 from benchmark.runtime.signals import Interrupted
-from benchmark.runtime.spec import SettingError
+from benchmark.runtime.spec import Precision, SettingError
+from benchmark.runtime.tracking.base import Curve, Line
+from benchmark.runtime.tracking.live import Tracking
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader, check_batch
 from methods import registry
 from methods.losses.base import Loss
 from results.record import METRICS_NAME, Cost, write_atomically
 
-Precision = Literal["fp32", "bf16", "fp16"]
 Form = Literal["auto", "primal", "dual"]
 
 # Where half precision costs a gradient more than a per cent, as measured in results/reference/precision: the error of
@@ -90,7 +91,7 @@ class Trained(Network):
             key = "optimizer.warmup_epochs"
             raise SettingError(key, f"is {warmup:g}, must be at most the {self.epochs} epochs of the run")
         loss = registry.get(self.method).resolve(self.loss, self.embedding_dim)
-        return self.model_copy(update={"loss": dict(loss)})
+        return self.model_copy(update={"loss": dict(loss), "data": sized(self.data, self.backbone)})
 
     @property
     def title(self) -> str:
@@ -98,7 +99,12 @@ class Trained(Network):
 
     def build(self, channels: int) -> Encoder:
         """The encoder before its first step, on the CPU."""
-        return build_encoder(self.backbone, self.projector, self.embedding_dim, channels, self.seed)
+        size = self.data.image_size
+        return build_encoder(self.backbone, self.projector, self.embedding_dim, channels, self.seed, size)
+
+    def input(self, data: DataSet) -> Input:
+        """What its images are made into."""
+        return Input.of(data, scale_of(self.backbone))
 
     def check(self, data: DataSet, process: Process) -> None:
         """Images, and enough of them for a batch that divides over the processes."""
@@ -114,12 +120,13 @@ class Trained(Network):
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values() if tensor.is_floating_point()):
             raise Diverged(f"a weight is not finite after {self.epochs} epochs, though the loss was")
         if job.process.is_main:
-            save_weights(job.folder, weights, Input.of(data))
+            save_weights(job.folder, weights, self.input(data))
         step_seconds = quartiles(state.step_seconds)
         cost = Cost(
             step_seconds=step_seconds,
             images_per_second=self.batch_size / step_seconds.median if step_seconds else None,
             peak_bytes_step=state.peak_bytes or None,
+            resident_bytes=state.resident_bytes or None,
             memory_counter="cuda allocator" if job.process.device.type == "cuda" else "tensor storages",
             train_seconds=state.elapsed,
         )
@@ -157,6 +164,7 @@ class State:
     step: int = 0
     elapsed: float = 0.0
     peak_bytes: int = 0
+    resident_bytes: int = 0
     step_seconds: list[float] = field(default_factory=list)
     form: str = ""
 
@@ -167,13 +175,14 @@ class Pretraining:
     def __init__(self, network: Trained, data: DataSet, job: Job) -> None:
         self.network, self.job, self.folder = network, job, job.folder
         self.process = process = job.process
+        input = network.input(data)
         self.loader = ViewLoader(
             data.train,
             recipe(network.augmentation),
             batch_size=network.batch_size,
-            image_size=data.image_size,
-            mean=data.mean,
-            std=data.std,
+            image_size=input.image_size,
+            mean=input.mean,
+            std=input.std,
             seed=network.seed,
             workers=job.execution.workers,
             device=process.device,
@@ -187,6 +196,8 @@ class Pretraining:
         self.online = OnlineProbe(self.step.encoder.feature_dim, data, process) if probed else None
         self.state = State()
         self.clock = StepClock(process.device)
+        curve = Curve(network.id, network.model_dump(mode="json"), self.folder)
+        self.tracking = Tracking(job.execution.tracking if process.is_main else (), curve)
         # One clock over all epochs: an epoch may be shorter than the time between two checkpoints.
         self._began = self._saved = time.perf_counter()
         self._finite = torch.ones((), dtype=torch.bool, device=process.device)
@@ -202,10 +213,11 @@ class Pretraining:
         """
         title, state = self.network.id.rpartition("-")[0], self.state
         sizes = self.network.epochs, self.steps_per_epoch
-        with closing(Progress(title, *sizes, first_step=state.step, shown=self.process.is_main)) as progress:
+        progress = Progress(title, *sizes, first_step=state.step, shown=self.process.is_main)
+        with self.tracking, closing(progress):
             while state.step < self.total_steps:
                 self._train_epoch(state.step // self.steps_per_epoch, progress)
-        self.save()
+            self.save()
 
     def _train_epoch(self, epoch: int, progress: Progress) -> None:
         self.step.encoder.train()
@@ -228,6 +240,7 @@ class Pretraining:
             if wanted != _GO_ON:
                 self._pause_clock()
                 self.save()
+                self.process.barrier()  # the others wait for the disk here, and not in the next step's collectives
                 self.clock.tick()
             if wanted == _STOP:
                 raise Interrupted(f"stopped at step {self.state.step} of {self.total_steps}; its state is saved")
@@ -248,6 +261,7 @@ class Pretraining:
             with PeakMemory(self.step.encoder, self.step.optimizer, *views, device=self.process.device) as memory:
                 loss = self.step(views, self.state.step)
             self.state.peak_bytes = memory.baseline_bytes + memory.peak_bytes
+            self.state.resident_bytes = memory.resident_bytes
         else:
             loss = self.step(views, self.state.step)
         self._finite &= torch.isfinite(loss.value.detach())
@@ -275,6 +289,7 @@ class Pretraining:
             line["online_probe"] = self.online.read()
         with (self.folder / METRICS_NAME).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self.tracking.log(Line.of(line))
         progress.report(epoch, terms, speed)
         if ends_epoch:
             left = (self.total_steps - self.state.step) * self.network.batch_size / speed
@@ -313,16 +328,18 @@ class Pretraining:
             if self.online is not None and "online_probe" in snapshot:  # it may not have been on
                 self.online.load_state_dict(snapshot["online_probe"])
         if self.process.is_main:
-            _cut_log(self.folder / METRICS_NAME, self.state.step)
+            for line in _cut_log(self.folder / METRICS_NAME, self.state.step):
+                self.tracking.log(line)
 
 
-def _cut_log(path: Path, last_step: int) -> None:
-    """Drop the lines of steps that were lost with a kill, and a line that a kill cut short."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+def _cut_log(path: Path, last_step: int) -> list[Line]:
+    """Drop the lines of steps that were lost with a kill, and a line that a kill cut short; returns those kept."""
+    kept: list[tuple[str, Line]] = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with suppress(ValueError, KeyError):
-            if json.loads(line)["step"] <= last_step:
-                kept.append(f"{line}\n")
-    write_atomically(path, "".join(kept).encode())
+            line = Line.of(json.loads(text))
+            if line.step <= last_step:
+                kept.append((f"{text}\n", line))
+    if path.exists():
+        write_atomically(path, "".join(text for text, _ in kept).encode())
+    return [line for _, line in kept]

@@ -25,14 +25,13 @@ from pydantic import Field
 
 from benchmark.data import DataSet, DataSpec
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.spec import Spec
+from benchmark.runtime.spec import Precision, Spec
 from results.record import Metric
 
 if TYPE_CHECKING:
     from benchmark.probes.subject import Subject
 
 Split = Literal["test", "tune"]
-Precision = Literal["fp32", "bf16", "fp16"]
 Count = Annotated[int, Field(ge=1)]
 NO_MORE = "the labelled images give no more"
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from benchmark.data import DataSet, ImageSet
 from benchmark.networks.base import Frozen, FrozenModule, frozen
-from benchmark.networks.step import AUTOCAST
 from benchmark.probes.base import Measurement, Split
 from benchmark.runtime import checkpoints
 from benchmark.runtime.checkpoints import DamagedFile
 from benchmark.runtime.errors import UserError, full_disk_told
+from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import key
 from benchmark.runtime.signals import Interrupted, Requests

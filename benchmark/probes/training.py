@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.data import ImageSet
-from benchmark.networks.step import AUTOCAST
 from benchmark.probes.subject import Features, Subject
+from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.seeds import generator
 from benchmark.views import PROBE_CROPS, Recipe
 

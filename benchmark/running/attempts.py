@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.runtime.provenance import job_id, now
-from results.record import MEASUREMENTS_NAME, METRICS_NAME, PROGRESS_NAME, network_path
+from results.record import ATTEMPTS_NAME, MEASUREMENTS_NAME, METRICS_NAME, PROGRESS_NAME, network_path
 
-NAME = "attempts.jsonl"
 # What measurements have done so far: checkpoints of their own, parts of features.
 SCRATCH_NAME = "measuring"
 
@@ -35,7 +34,7 @@ def end(folder: Path, why: str, **facts: Any) -> None:
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """Every event so far, oldest first; a line that a kill or a full disk cut short is left out."""
-    path, events = folder / NAME, []
+    path, events = folder / ATTEMPTS_NAME, []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         with suppress(ValueError):
             events.append(json.loads(line))
@@ -108,7 +107,7 @@ def _seconds_not_kept(folder: Path) -> float:
 def _append(folder: Path, event: str, **facts: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"time": now(), "event": event, "job": job_id(), **facts}) + "\n"
-    with (folder / NAME).open("a+b") as file:
+    with (folder / ATTEMPTS_NAME).open("a+b") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             if file.read() != b"\n":  # a kill or a full disk cut the last line short

@@ -50,9 +50,10 @@ def evaluate(
 @click.option("--to", "to", type=_folder, required=True, help="A .pth or .safetensors file.")
 def export(network: Path, to: Path) -> None:
     """Write the backbone of the network in the folder NETWORK (RUNS/ID) as torchvision.models reads it."""
+    from benchmark.networks.backbones import TIMM
     from benchmark.networks.base import load_weights, part_of
     from benchmark.networks.kinds import parse_network
-    from benchmark.networks.layouts import write_backbone
+    from benchmark.networks.layouts import write_backbone, write_state
     from benchmark.networks.trained import Trained
     from benchmark.running.folder import read_record
     from results.record import NetworkRecord, network_path
@@ -64,12 +65,16 @@ def export(network: Path, to: Path) -> None:
     if not isinstance(made, Trained):
         raise UserError(f"{network}: is of kind {made.kind}, only a trained network has a backbone to export")
     state, input = load_weights(network)
-    write_backbone(part_of(state, "backbone."), to)
+    write = write_state if made.backbone.name.startswith(TIMM) else write_backbone
+    write(part_of(state, "backbone."), to)
     use = _how_to_load(made.backbone.name, made.backbone.stem, input.channels)
     click.echo(f"wrote {to}: {use}; scale images by mean {input.mean}, std {input.std}")
 
 
 def _how_to_load(backbone: str, stem: str, channels: int) -> str:
+    if backbone.startswith("timm:"):
+        model = f"timm.create_model({backbone.removeprefix('timm:')!r}, num_classes=0, in_chans={channels})"
+        return f"{model} takes it with load_state_dict, made for images of the size it was trained on"
     if backbone == "small_cnn":
         return "this project's small CNN, for evaluate weights:FILE"
     first = ""

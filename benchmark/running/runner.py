@@ -15,10 +15,12 @@ from benchmark.probes.base import NO_MORE, Probe
 from benchmark.running import attempts, stages
 from benchmark.running.folder import RETRIED, RunState, alone, check_owner, claim_folder, state_of
 from benchmark.runtime.errors import UserError, full_disk_told
+from benchmark.runtime.numerics import check_precision, computing_in
 from benchmark.runtime.paths import in_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Execution
+from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from results.record import MeasurementRecord
@@ -68,6 +70,7 @@ def execute_suite(
     Returns whether everything is done; None on the processes that do not write. Raises :class:`UserError` before
     anything is written where data are missing, a batch does not fit them, or the folder is another suite's.
     """
+    check_trackers(suite.execution.tracking)
     check_owner(suite, folder)
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]
@@ -145,8 +148,10 @@ def check(run: Run, data: Data, process: Process) -> None:
             run.network.check(data(spec), process)
         for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
             stages.check(data(spec), split)
+    check_precision(getattr(run.network, "precision", "fp32"), process.device)
     for measurement in run.measurements:
         measurement.probe.check(data(measurement.data), measurement.split)
+        check_precision(measurement.precision, process.device, "evaluation.precision")
 
 
 def _check_most(probes: Sequence[Probe], most: Mapping[str, int]) -> None:
@@ -179,7 +184,8 @@ def carry_out(
             attempts.start(job.folder)
     if makes:
         own = getattr(run.network, "data", None)
-        record = stages.make(cell, suite, data(own or run.measurements[0].data), job)
+        with computing_in(getattr(run.network, "precision", "fp32")):
+            record = stages.make(cell, suite, data(own or run.measurements[0].data), job)
         if record.status != "done" or not measure:
             return standing()
     stages.measure(run.network, state.measurements_missing(retry), data, job)

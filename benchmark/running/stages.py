@@ -28,6 +28,7 @@ from benchmark.runtime import checkpoints
 from benchmark.runtime.errors import DiskFull, UserError, full_disk_told, in_one_line
 from benchmark.runtime.failures import NO_SPACE
 from benchmark.runtime.memory import is_out_of_memory
+from benchmark.runtime.numerics import computing_in
 from benchmark.runtime.process import is_lost_peer
 from benchmark.runtime.provenance import now, provenance
 from benchmark.runtime.signals import Interrupted
@@ -153,7 +154,8 @@ def measure(
     for _, alike in groupby(sorted(measurements, key=reads), key=reads):
         subject: Subject | None = None  # the features of the last one are let go first
         for measurement in alike:
-            record, subject = _measured(network, measurement, subject, load, job)
+            with computing_in(measurement.precision):
+                record, subject = _measured(network, measurement, subject, load, job)
             records.append(record)
             if record.status == "interrupted":
                 return records
@@ -167,12 +169,14 @@ def _measured(
     if process.is_main:
         with full_disk_told(job.folder):
             attempts.measuring(job.folder, measurement.id)
-    found, level, on_cuda = Found(), GO_ON, process.device.type == "cuda"
-    if on_cuda:
+    found, level, resident = Found(), GO_ON, None
+    if process.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(process.device)
+        resident = torch.cuda.memory_allocated(process.device)
 
     def ended(status: Status, message: str = "", found: Found = found) -> MeasurementRecord:
-        peak_bytes = torch.cuda.max_memory_allocated(process.device) if on_cuda else None
+        peak = None if resident is None else torch.cuda.max_memory_allocated(process.device) - resident
+        cost = MeasurementCost(seconds=time.perf_counter() - began, peak_bytes=peak, resident_bytes=resident)
         return MeasurementRecord(
             id=measurement.id,
             network=network.id,
@@ -182,7 +186,7 @@ def _measured(
             settings=measurement.settings(),
             metrics=tuple(found.metrics),
             details=found.details,
-            cost=MeasurementCost(seconds=time.perf_counter() - began, peak_bytes=peak_bytes),
+            cost=cost,
             provenance=provenance(process, started, attempts.count(job.folder), 0.0),
         )
 

@@ -1,6 +1,7 @@
 """The exceptions that mean: the input or the machine is at fault, and the program is not."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,19 @@ def full_disk_told(folder: Path) -> Iterator[None]:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise DiskFull(f"{folder}: no space left on the disk; what was saved before is whole") from error
         raise
+
+
+# torch's allocators on the CPU and on CUDA; CUDA itself, its driver and NCCL; the libraries that ask CUDA for a
+# workspace, each with a status of its own. A first call of cuBLAS finds no room for its handle and says only that.
+_OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|MemoryError|_STATUS_ALLOC_FAILED|_DEVICE_ALLOCATION_FAILED|CUFFT_ALLOC_FAILED"
+    r"|CUBLAS_STATUS_NOT_INITIALIZED when calling .?cublasCreate"
+)
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether an error's words are that memory, the machine's or a GPU's, did not suffice."""
+    return _OUT_OF_MEMORY.search(text) is not None
 
 
 def in_one_line(error: BaseException) -> str:

@@ -18,11 +18,14 @@ from dataclasses import asdict, dataclass, field
 
 import torch.distributed as dist
 
+from benchmark.runtime.lifelines import Lifelines
+
 # What processes that hear of a failure take to agree on it, or to end by themselves, is far less.
 GRACE_SECONDS = 30.0
-_LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.5
 # The status of what is no failure of the work, and leaves no record.
 NO_SPACE = "disk full"
+LOST = "ended without a word: it was killed, or its node is gone"
 
 
 @dataclass(frozen=True)
@@ -66,28 +69,35 @@ class Failures:
         return failure
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Inside, the process ends, with the code 1, after a failure that the processes do not agree on."""
+    def watched(self, lifelines: Lifelines) -> Iterator[None]:
+        """Inside, the process ends, with the code 1, after a failure that the processes do not agree on.
+
+        One that ended without a word, killed say, is told of by the first, and the first's end is seen by all.
+        """
         left = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(self.store.clone(), left), daemon=True)
+        watch = threading.Thread(target=self._watch, args=(self.store.clone(), lifelines, left), daemon=True)
         watch.start()
         try:
             yield
         finally:
             left.set()
             watch.join(timeout=5)  # a store on a node that is gone may not answer
+            lifelines.untie()
 
-    def _watch(self, store: dist.Store, left: threading.Event) -> None:
+    def _watch(self, store: dist.Store, lifelines: Lifelines, left: threading.Event) -> None:
         beside = Failures(store)  # a connection of its own: the main thread's may be in use
-        while not left.wait(_LOOK_SECONDS):
+        while not left.wait(LOOK_SECONDS):
             beside.round = self.round
             why: Failure | str | None
+            lost = lifelines.lost()
             try:
                 why = beside.first()
+                if lost is not None and why is None:
+                    why = beside.tell(Failure("failed", LOST, lost, lifelines.world_size))
             except dist.DistError:
                 why = "the first process has ended"
             until = time.monotonic() + GRACE_SECONDS
-            while why and self.round == beside.round and not left.wait(_LOOK_SECONDS):
+            while why and self.round == beside.round and not left.wait(LOOK_SECONDS):
                 if time.monotonic() > until:
                     print(f"ended, since another process has: {why}", file=sys.stderr, flush=True)
                     os._exit(1)

@@ -1,8 +1,11 @@
 """One process among several: who it is, its device and threads, and what the others say."""
 
 import os
+import platform
+import re
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -13,14 +16,23 @@ import torch.distributed as dist
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from benchmark.runtime.errors import UserError, in_one_line
-from benchmark.runtime.failures import Failure, Failures
+from benchmark.runtime.calibration import constants_of
+from benchmark.runtime.devices import check_apart, check_usable, resolve_device
+from benchmark.runtime.errors import in_one_line
+from benchmark.runtime.failures import LOOK_SECONDS, Failure, Failures
+from benchmark.runtime.lifelines import Lifelines, interface_of
+from benchmark.runtime.memory import is_out_of_memory
+from benchmark.runtime.numerics import computing_in
+from methods.engine.forms import calibrated
 
-# What processes tell each other goes through gloo, between CPUs: through NCCL the host would wait for the GPU at every
-# step, and a GPU for its turn while another process solves a problem alone.
 _BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
-# Some solvers run on the main process alone while the others wait for it at a collective.
+# All processes come to a collective of a step at about the same time: what takes longer is never to come.
+_COLLECTIVE = timedelta(minutes=10)
+# What they tell each other goes through gloo, between CPUs, in a group of its own: some solvers run on the main process
+# alone while the others wait, and through NCCL the host would wait for the GPU at every step.
 _PATIENCE = timedelta(hours=12)
+_OF_NCCL_ITSELF = re.compile("ncclInvalid|ncclUnhandledCudaError")
+_GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
 T = TypeVar("T")
@@ -28,12 +40,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Process:
-    """This process. ``group`` is None where it is alone."""
+    """This process. Where it is alone ``group``, which computes together, and ``talk``, which waits, are None."""
 
     device: torch.device
     rank: int = 0
     world_size: int = 1
     group: dist.ProcessGroup | None = None
+    talk: dist.ProcessGroup | None = None
     failures: Failures = field(default_factory=Failures)
 
     @property
@@ -43,17 +56,17 @@ class Process:
 
     def all_reduce_max(self, level: int) -> int:
         """The highest ``level`` of any process, on all of them."""
-        if self.group is None:
+        if self.talk is None:
             return level
         levels = torch.tensor([level])
-        dist.all_reduce(levels, op=dist.ReduceOp.MAX, group=self.group)
+        dist.all_reduce(levels, op=dist.ReduceOp.MAX, group=self.talk)
         return int(levels.item())
 
     def broadcast(self, value: T | None) -> T:
         """The main process's ``value``, on every process: decisions that look at files are taken once."""
         box = [value]
-        if self.group is not None:
-            dist.broadcast_object_list(box, src=0, group=self.group, device=torch.device("cpu"))
+        if self.talk is not None:
+            dist.broadcast_object_list(box, src=0, group=self.talk)
         return cast("T", box[0])
 
     def is_first_to_fail(self, status: str, message: str) -> bool:
@@ -63,10 +76,10 @@ class Process:
 
     def all_gather(self, value: T) -> list[T]:
         """Every process's ``value`` in the order of ranks, on all of them."""
-        if self.group is None:
+        if self.talk is None:
             return [value]
         values: list[T | None] = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self.group)
+        dist.all_gather_object(values, value, group=self.talk)
         return cast("list[T]", values)
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
@@ -81,59 +94,77 @@ class Process:
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether a collective failed since a process is gone: gloo says so in words only."""
+    """Whether a collective failed since a process is gone: gloo says so in words only, and NCCL also says its own."""
+    if isinstance(error, dist.DistBackendError) and (_OF_NCCL_ITSELF.search(str(error)) or is_out_of_memory(error)):
+        return False
     return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
-
-
-def resolve_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Raises :class:`UserError` for one that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")  # refused as any other that is neither
-    if device.type not in {"cpu", "cuda"}:
-        raise UserError(f"--set device: is {name!r}, must be auto, cpu, cuda or cuda:N")
-    if device.type == "cpu":
-        return torch.device("cpu")
-    index = local_rank if device.index is None else device.index
-    if index >= torch.cuda.device_count():
-        raise UserError(f"--set device: is {name!r}, but this machine has {torch.cuda.device_count()} CUDA devices")
-    return torch.device("cuda", index)
 
 
 @contextmanager
 def process(device_name: str) -> Iterator[Process]:
-    """Join the other processes where ``torchrun`` or Slurm started several (RANK, WORLD_SIZE, MASTER_ADDR are set)."""
+    """Join the other processes where ``torchrun`` or Slurm started several (RANK, WORLD_SIZE, MASTER_ADDR are set).
+
+    Raises :class:`UserError` where the device is not there or can compute nothing, or two processes share one.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    device = resolve_device(device_name, int(os.environ.get("LOCAL_RANK", "0")))
+    device = resolve_device(device_name)
+    check_usable(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if world_size == 1:
-        yield Process(device)
-        return
-    store, rank, _ = next(dist.rendezvous("env://", timeout=_PATIENCE))
-    group_store = dist.PrefixStore("group", store)
-    dist.init_process_group(
-        _BACKENDS[device.type], store=group_store, rank=rank, world_size=world_size, timeout=_PATIENCE
-    )
-    this = Process(device, rank, world_size, dist.group.WORLD, Failures(store))
-    with this.failures.watched():
+    with computing_in("fp32"):
+        if world_size == 1:
+            with calibrated(constants_of(device)):
+                yield Process(device)
+        else:
+            with _joined(device, world_size) as this:
+                yield this
+
+
+@contextmanager
+def _joined(device: torch.device, world_size: int) -> Iterator[Process]:
+    store, rank, _ = next(dist.rendezvous("env://", timeout=_COLLECTIVE))
+    lifelines = Lifelines.tie(dist.PrefixStore("lifelines", store), os.environ["MASTER_ADDR"], rank, world_size)
+    failures = Failures(store)
+    with failures.watched(lifelines):
         try:
-            yield this
+            with _interface(lifelines.address):
+                group_store, backend = dist.PrefixStore("group", store), _BACKENDS[device.type]
+                dist.init_process_group(
+                    backend, store=group_store, rank=rank, world_size=world_size, timeout=_COLLECTIVE
+                )
+                talk = dist.new_group(backend="gloo", timeout=_PATIENCE)
+                this = Process(device, rank, world_size, dist.group.WORLD, cast("dist.ProcessGroup", talk), failures)
+                if device.type == "cuda":
+                    check_apart(this.all_gather((platform.node(), str(torch.cuda.get_device_properties(device).uuid))))
+                with calibrated(this.broadcast(constants_of(device))):
+                    yield this
         except BaseException as error:
             if not is_lost_peer(error):
-                this.is_first_to_fail("failed", in_one_line(error))
+                failures.tell(Failure("failed", in_one_line(error), rank, world_size))
                 raise
-            # Another process died, of a failure that it told of, or without a word, of a kill or with its node.
-            cause: object = None
-            with suppress(dist.DistError):
-                cause = this.failures.first()
-            cause = cause or f"the end of another: {in_one_line(error)}"
+            # Another process died, of a failure that it told of, or of a kill, which the first is about to see.
+            time.sleep(2 * LOOK_SECONDS)
+            cause = failures.tell(Failure("failed", f"the end of another: {in_one_line(error)}", rank, world_size))
             raise SystemExit(f"process {rank} of {world_size}: ended by {cause}") from error
         finally:
-            dist.destroy_process_group()
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+@contextmanager
+def _interface(address: str) -> Iterator[None]:
+    """Inside, gloo takes the interface with this address, unless the environment names one.
+
+    By itself it takes that of the host name's entry in /etc/hosts: 127.0.1.1 as Debian writes it.
+    """
+    name = None if _GLOO_INTERFACE in os.environ else interface_of(address)
+    if name is not None:
+        os.environ[_GLOO_INTERFACE] = name
+    try:
+        yield
+    finally:
+        if name is not None:
+            del os.environ[_GLOO_INTERFACE]
 
 
 def one_thread() -> AbstractContextManager[Any]:

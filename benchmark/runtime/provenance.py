@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -34,14 +35,20 @@ def now() -> str:
 def provenance(process: Process, started: str, attempts: int, lost_seconds: float) -> Provenance:
     import torch
 
+    from benchmark.runtime.numerics import flags
+    from methods.engine.forms import constants
+
     commit, dirty = _commit()
+    versions = {name: _version(name) for name in _PACKAGES}
     return Provenance(
         commit=commit,
         dirty=dirty,
-        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
-        device=_device_name(process.device),
+        versions={"python": platform.python_version(), **versions, **_of_gpu(process.device)},
+        device=device_name(process.device),
         host=platform.node(),
         threads=torch.get_num_threads(),
+        flags=flags(process.device),
+        cost_model=asdict(constants()),
         world_size=process.world_size,
         slurm_job=job_id() if "SLURM_JOB_ID" in os.environ else None,
         attempts=attempts,
@@ -73,6 +80,7 @@ def _commit() -> tuple[str | None, bool | None]:
         noted = json.loads(source.read_text(encoding="utf-8"))
         return noted["commit"], noted["dirty"]
     try:
+        _git(root, "ls-files", "--error-unmatch", "benchmark")  # installed, it may lie within a repository of others
         commit = _git(root, "rev-parse", "HEAD").strip()
         return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip())
     except (OSError, subprocess.CalledProcessError):
@@ -84,7 +92,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 @cache
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """The name of the GPU, or of the processor."""
     import torch
 
@@ -94,6 +102,24 @@ def _device_name(device: torch.device) -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{next(models, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
+
+
+@cache
+def _of_gpu(device: torch.device) -> dict[str, str]:
+    """The versions of what a GPU computes with; nothing on the CPU."""
+    import torch
+
+    from benchmark.runtime.devices import driver
+
+    if device.type != "cuda":
+        return {}
+    nccl = ".".join(map(str, torch.cuda.nccl.version()))
+    return {
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "nccl": nccl,
+        "driver": driver().removeprefix("driver "),
+    }
 
 
 def _version(package: str) -> str:

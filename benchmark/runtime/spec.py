@@ -1,11 +1,15 @@
 """What every settings value is made of, and the settings of how a suite is carried out."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from benchmark.runtime.tracking.base import trackers
 
 Keep = Literal["encoder", "backbone", "none"]
+# fp32 is IEEE's single precision on every device; what that means, and what the others do: runtime/numerics.
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 class Spec(BaseModel):
@@ -22,6 +26,23 @@ class SettingError(ValueError):
         self.key = key
 
 
+def _listed(given: Any) -> Any:
+    """One tracker or several; ``none`` is none of them."""
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list):
+        return names
+    return () if names == ["none"] else tuple(names)
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if name not in trackers():
+            raise ValueError(f"tracker {name!r} is not known; there are {', '.join(trackers())}, or none alone")
+    if len(set(names)) < len(names):
+        raise ValueError(f"is {list(names)}, names one twice")
+    return names
+
+
 class Execution(Spec):
     """Device, workers, folders, and what is kept: nothing here changes a number, so nothing here is in a digest."""
 
@@ -34,6 +55,9 @@ class Execution(Spec):
     )
     feature_batch_size: int = Field(256, ge=1, description="images that go through a frozen network at once")
     keep: Keep = Field("encoder", description="of a trained network's weights; none: until all is measured")
+    tracking: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
+        (), description="trackers that are told the curve of a training while it grows; none"
+    )
     data_root: str = Field("data", description="where torchvision's data sets lie, and weights/ of the suites' rows")
     download: bool = False
     lock: bool = Field(True, description="no two programs in one folder; false: on a file system that gives no locks")

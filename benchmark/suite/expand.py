@@ -1,9 +1,10 @@
 """A suite file, expanded into Runs.
 
-A suite is a YAML file: ``defaults`` (settings of every Run), ``methods`` (settings of the Runs of one method), ``grid``
-(axes; their product is the Runs), ``baselines`` (rows to compare with that train nothing), ``weights`` (files to
-measure beside), ``skip`` (cells left out, each with a reason), ``tune`` (candidates for ``spherebench tune``) and
-``execution`` (what changes no number). Later layers win: defaults, the method's settings, the cell, ``--set``.
+A suite is a YAML file: ``defaults`` (settings of every Run), ``methods`` (settings of the Runs of one method, or of a
+row of another name, which say what ``method`` it is of), ``grid`` (axes; their product is the Runs), ``baselines``
+(rows to compare with that train nothing), ``weights`` (files to measure beside), ``skip`` (cells left out, each with a
+reason), ``tune`` (candidates for ``spherebench tune``) and ``execution`` (what changes no number). Later layers win:
+defaults, the method's settings, the cell, ``--set``.
 """
 
 import hashlib
@@ -97,6 +98,10 @@ class SuiteFile(Spec):
     execution: Settings = {}
     gpus: int = Field(1, ge=1, description="that a Run is meant for: what `spherebench plan` predicts")
 
+    def method_of(self, row: str) -> str:
+        """What ``method`` a row is of, by the suite's ``methods``; by itself where they do not say."""
+        return str(self.methods.get(row, {}).get("method", row))
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -174,7 +179,7 @@ def _values(key: str, text: str) -> list[Any]:
         return split_sources(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     values: list[Any] = parse_yaml(f"[{text}]", where)
     section, _, option = key.partition(".")
-    field = evaluation_schema().model_fields.get(option) if section == "evaluation" else None
+    field = evaluation_schema().model_fields.get(option) if section == "evaluation" else Execution.model_fields.get(key)
     if field is not None and get_origin(field.annotation) is tuple:
         return values if any(isinstance(value, list) for value in values) else [values]
     if section != "loss" and len(values) == 1 and isinstance(values[0], list) and values[0]:
@@ -208,7 +213,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         with given_in(f"{where}: skip.{number}.when."):
             check_keys(nest(dict.fromkeys(skip.when)))
         named += _listed(skip.when.get("method", []))
-    for method in named:
+    for method in map(file.method_of, named):
         if method not in method_names():
             raise UserError(f"{where}: method {method!r} is not known; there are {', '.join(method_names())}")
     identify = cache(DataSpec.identified)  # once a data set: a folder's digest takes a look at all its files
@@ -216,11 +221,11 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     skipped: list[tuple[dict[str, Any], str]] = []
     unmeasured: list[str] = []
     asked = [(axes, file.skip) for axes in product(grid)]
-    asked += [(axes, []) for axes in _baseline_axes(file.baselines, grid)]
+    asked += [(axes, []) for axes in _baseline_axes(file, grid)]
     for axes, skips in asked:
         layers = _layers(file, scalars, axes, given, where)
         settings = reduce(merge, layers.values())
-        if reason := _skip_reason(skips, settings):
+        if reason := _skip_reason(skips, settings | {key: axes[key] for key in ("method",) if key in axes}):
             skipped.append((axes, reason))
             continue
         with _placed(layers, where):
@@ -298,9 +303,9 @@ def product(grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(grid, values, strict=True))
 
 
-def _baseline_axes(baselines: Sequence[str], grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    for baseline in baselines:
-        yield from product({"method": [baseline], **_axes_of(kind_of(baseline), grid)})
+def _baseline_axes(file: SuiteFile, grid: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for baseline in file.baselines:
+        yield from product({"method": [baseline], **_axes_of(kind_of(file.method_of(baseline)), grid)})
 
 
 def _axes_of(kind: type[Network], grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
@@ -327,10 +332,12 @@ def _layers(
 
     Of the axes those that are ``given`` were typed, and are no fault of the file.
     """
-    method = axes.get("method", scalars.get("method", file.defaults.get("method")))
+    row = str(axes.get("method", scalars.get("method", file.defaults.get("method"))))
+    if file.method_of(row) != row:  # its settings say what it is
+        axes, scalars = ({key: value for key, value in own.items() if key != "method"} for own in (axes, scalars))
     return {
         f"{where}: defaults.": nest(file.defaults),
-        f"{where}: methods.{method}.": nest(file.methods.get(str(method), {})),
+        f"{where}: methods.{row}.": nest(file.methods.get(row, {})),
         f"{where}: grid.": nest({axis: value for axis, value in axes.items() if axis not in given}),
         "--set ": nest({axis: value for axis, value in axes.items() if axis in given} | scalars),
     }

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field, create_model
 
 from benchmark.data import DataSpec
 from benchmark.networks.base import Network
-from benchmark.networks.kernel import ALL_KEYS, KernelNetwork, KernelSpec
+from benchmark.networks.kernel import ALL_KEYS, FittedOnRows, KernelSpec
 from benchmark.networks.kinds import KINDS, Weights, kind_of
-from benchmark.probes.base import Measurement, Precision, Split, probes
-from benchmark.runtime.spec import SettingError, Spec
+from benchmark.probes.base import Measurement, Split, probes
+from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import Settings, holds, repeated, unknown, validated
 
 
@@ -117,7 +117,7 @@ def compose(settings: Settings, identify: Callable[[DataSpec], DataSpec]) -> Run
     check_not_filled_in(settings)
     kind = kind_of(str(settings.get("method")))
     own = {name: value for name, value in settings.items() if name in kind.model_fields}
-    if issubclass(kind, KernelNetwork):
+    if issubclass(kind, FittedOnRows):
         own |= {"regime": _regime(kind, own)}
     try:
         network = validated(kind, own).resolved()
@@ -146,7 +146,7 @@ def check_not_filled_in(settings: Settings) -> None:
         raise SettingError("data.content", "is filled in from the data themselves, and cannot be given; leave it out")
 
 
-def _regime(kind: type[KernelNetwork], own: Settings) -> Spec:
+def _regime(kind: type[FittedOnRows], own: Settings) -> Spec:
     if "regime" not in own:
         raise SettingError("regime", f"must be given for {own['method']}")
     given: Settings = own["regime"]

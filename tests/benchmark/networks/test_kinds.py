@@ -29,6 +29,7 @@ from benchmark.networks.kernel import KERNEL_METHODS
 from benchmark.networks.kinds import KINDS, Weights, kind_of, method_names, parse_network
 from benchmark.networks.layouts import write_backbone
 from benchmark.networks.trained import Pretraining, Trained
+from benchmark.networks.wide import WIDE_METHODS
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
@@ -94,7 +95,8 @@ def test_settings_survive_a_record(method: str) -> None:
 
 
 def test_every_method_has_one_kind_and_an_unknown_one_lists_them() -> None:
-    assert sorted(method_names()) == sorted({*registry.names(), *KERNEL_METHODS, "raw_pixels", "untrained"})
+    of_kernels = {*KERNEL_METHODS, *WIDE_METHODS}
+    assert sorted(method_names()) == sorted({*registry.names(), *of_kernels, "raw_pixels", "untrained"})
     with pytest.raises(ValueError, match=r"method 'moco' is not known; there are sfrik_l1, .*, raw_pixels, untrained"):
         kind_of("moco")
     assert {kind.__name__ for kind in KINDS} == {kind_of(method).__name__ for method in method_names()}

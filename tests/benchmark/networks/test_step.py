@@ -117,6 +117,23 @@ def test_in_fp16_a_step_that_overflows_is_skipped_and_the_scale_is_part_of_the_s
     assert not all(torch.equal(param, old) for param, old in zip(step.encoder.parameters(), before, strict=True))
 
 
+@pytest.mark.parametrize("optimizer", ["lars", "adamw", "sgd"])
+def test_a_first_step_that_overflows_leaves_nothing_behind(optimizer: str) -> None:
+    views = tuple(torch.randn(SHAPE, generator=torch.Generator().manual_seed(view)) for view in range(2))
+    after = []
+    for first_scale in (2.0**127, 1.0):  # the one overflows, the other does not
+        network = _network("precision=fp16", f"optimizer.name={optimizer}", "method=vicreg")
+        step = TrainingStep(network, 1, Process(torch.device("cpu")))
+        if first_scale > 1:
+            step.scaler = torch.amp.GradScaler("cpu", init_scale=first_scale)
+            step(views)
+            assert step.scaler.get_scale() < first_scale
+        step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        step(views)
+        after.append([param.detach().clone() for param in step.encoder.parameters()])
+    torch.testing.assert_close(after[0], after[1], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("method", ["sigreg", "susreg", "visreg"])
 def test_a_loss_draws_by_the_seed_and_the_steps_number_alone(method: str) -> None:
     views = tuple(torch.randn(SHAPE, generator=torch.Generator().manual_seed(view)) for view in range(2))

@@ -45,8 +45,8 @@ FLOAT_ERROR = 1e-4
 
 
 def network_for(probe: type[Probe]) -> Network:
-    """Of the two that follow, the first that offers what the probe needs."""
-    return next(network for network in (encoder(), kernel()) if probe.needs <= network.offers)
+    """Of the three that follow, the first that offers what the probe needs."""
+    return next(network for network in (encoder(), kernel(), wide()) if probe.needs <= network.offers)
 
 
 def encoder() -> Network:
@@ -73,6 +73,19 @@ def kernel() -> Network:
         "embedding_dim": 3,
         "data": {"source": "spirals", "tune_fraction": 0.2},
         "regime": regime,
+    }
+    return compose(settings, lambda data: data).network
+
+
+def wide() -> Network:
+    """A network in the kernel regime."""
+    settings = {
+        "method": "wide_barlow_twins",
+        "embedding_dim": 2,
+        "data": {"source": "digits", "tune_fraction": 0.3, "limit": 20},
+        "regime": {"n_views": 2},
+        "mlp": {"width": 16},
+        "descent": {"steps": 30},
     }
     return compose(settings, lambda data: data).network
 
@@ -116,9 +129,9 @@ def figures(record: MeasurementRecord) -> Any:
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of the two networks, never measured in."""
+    """The folders of the networks, never measured in."""
     folder = tmp_path_factory.mktemp("networks")
-    for network in (encoder(), kernel()):
+    for network in (encoder(), kernel(), wide()):
         make(network, folder / network.id)
     return folder
 
@@ -228,7 +241,7 @@ def test_it_can_be_asked_for_in_a_suite_and_only_where_it_is_for_the_network(nam
     assert kind.name == name
     assert not RESERVED & kind.model_fields.keys()
     assert kind.model_fields.keys() <= evaluation_schema().model_fields.keys()
-    for network in (encoder(), kernel()):
+    for network in (encoder(), kernel(), wide()):
         data = network.data  # type: ignore[attr-defined]
         asked = measurements({"probes": [name]}, network, data)
         expected = [Measurement(probe=kind(), data=data)] if kind.needs <= network.offers else []
@@ -499,8 +512,10 @@ def test_images_of_other_channels_are_told_of(name: str, networks: Path, tmp_pat
         colours: f"data.source npz:{path}: holds images of 3 channels; this network sees 1",
         spirals: "data.source spirals: holds points, not images; this network sees 1",
     }
-    if network_for(probes()[name]).kind == "kernel":
+    if (kind := network_for(probes()[name]).kind) == "kernel":
         expected = {colours: "its kernel is of rows of 2 numbers, these images have 192"}
+    if kind == "wide":
+        expected = {colours: "its network is of rows of 64 numbers, these images have 192"}
     for number, (data, message) in enumerate(expected.items()):
         folder = copied(networks, name, tmp_path / str(number))
         record = record_of(measurement_of(name, data=data), job_in(folder))

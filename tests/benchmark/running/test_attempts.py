@@ -28,7 +28,7 @@ def test_attempts_are_counted_and_ends_are_not(tmp_path: Path) -> None:
 
 def test_a_line_cut_short_is_left_out_and_the_next_one_is_whole(tmp_path: Path) -> None:
     attempts.start(tmp_path)
-    with (tmp_path / attempts.NAME).open("a") as file:
+    with (tmp_path / attempts.ATTEMPTS_NAME).open("a") as file:
         file.write('{"event": "sta')
     attempts.end(tmp_path, "no space left on the disk")
     assert [event["event"] for event in attempts.read(tmp_path)] == ["start", "end"]

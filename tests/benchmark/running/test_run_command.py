@@ -66,6 +66,7 @@ def test_a_suite_becomes_records_tables_and_plots(undisturbed: Path) -> None:
     assert list(undisturbed.glob("tables/*.md"))
     assert list(undisturbed.glob("plots/*.png"))
     assert list(undisturbed.glob("plots/*.pdf"))
+    assert "connect-src 'none'" in (undisturbed / "report.html").read_text(encoding="utf-8")
     assert not list(undisturbed.glob("*/checkpoints"))
 
 

@@ -16,7 +16,7 @@ from benchmark.running.runner import execute_suite
 from benchmark.runtime import failures
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.failures import Failure, Failures
-from benchmark.runtime.process import Process
+from benchmark.runtime.process import Process, is_lost_peer
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import Suite, load_suite
 from results.record import MeasurementRecord, NetworkRecord
@@ -61,7 +61,7 @@ def _data_are_not_here(this: Process) -> None:
 
 
 def _work(this: Process, suite: Suite, folder: Path, disturb: Callable[[Process], None]) -> None:
-    failures.GRACE_SECONDS = 1.0
+    failures.GRACE_SECONDS = 5.0  # in which the one that fails must have written its record
     disturb(this)
     execute_suite(suite, folder, this, Requests(), retry=False, report=lambda text: None)
 
@@ -100,6 +100,24 @@ def test_one_that_lacks_its_data_is_told_of_by_the_other(
     assert ranks.together(2, work) == [1, 1]
     assert f"process 0 of 2: ended by process 1 of 2: {BREAKS}\n" in capfd.readouterr().err
     assert not list((tmp_path / "runs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (dist.DistNetworkError("Connection reset by peer"), True),
+        (RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:525] Connection closed by peer"), True),
+        (
+            dist.DistBackendError("NCCL error: ...\nncclRemoteError: possibly a network error"),
+            True,
+        ),
+        (dist.DistBackendError("NCCL error: ...\nncclInvalidUsage: Duplicate GPU detected"), False),
+        (dist.DistBackendError("NCCL error: ...\nLast error:\nCuda failure 2 'out of memory'"), False),
+        (RuntimeError("anything else"), False),
+    ],
+)
+def test_what_nccl_has_against_this_process_is_no_lost_one(error: Exception, lost: bool) -> None:
+    assert is_lost_peer(error) is lost
 
 
 def test_the_first_to_tell_is_told_of_until_all_agree() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.runtime.memory import PeakMemory
+from benchmark.runtime.memory import PeakMemory, _Allocator, is_out_of_memory
 
 N, D = 32, 48
 MATRIX = 4 * N * D
@@ -197,6 +198,77 @@ def test_blocks_nest() -> None:
             first_ND.exp()
     assert inner.peak_bytes == MATRIX
     assert outer.peak_bytes == 2 * MATRIX
+
+
+class Allocator:
+    """Stands for CUDA's account: live now, and the most since the peak was reset."""
+
+    def __init__(self, live: int) -> None:
+        self.live = self.peak = live
+
+    def make(self, size: int) -> None:
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+    def reset(self, device: object) -> None:
+        self.peak = self.live
+
+
+def test_an_allocator_is_asked_for_the_runs_own_memory_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, data_bytes = nn.Linear(D, N, bias=False), 10**9
+    account = Allocator(data_bytes + MATRIX)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: account.live)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: account.peak)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", account.reset)
+    account.make(10**10)  # an earlier run, which let go what it had
+    account.make(-(10**10))
+    outer = PeakMemory()
+    outer._counter = _Allocator(torch.device("cpu"), (layer, layer.weight))
+    with outer:
+        account.make(3000)
+        inner = PeakMemory()
+        inner._counter = _Allocator(torch.device("cpu"), ())
+        with inner:
+            account.make(500)
+            account.make(-500)
+        account.make(-3000 - MATRIX)
+        assert live_bytes(outer) == -MATRIX, "freeing what was named is subtracted"
+    assert (outer.baseline_bytes, outer.peak_bytes, outer.resident_bytes) == (MATRIX, 3500, data_bytes)
+    assert (inner.baseline_bytes, inner.peak_bytes) == (0, 500)
+    assert inner.resident_bytes == data_bytes + MATRIX + 3000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
+        dist.DistBackendError("NCCL error: unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        MemoryError(),
+    ],
+    ids=str,
+)
+def test_whoever_allocates_an_error_for_want_of_memory_is_one(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasGemmEx`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED"),
+        ValueError("out of memory"),
+    ],
+    ids=str,
+)
+def test_another_error_is_not(error: Exception) -> None:
+    assert not is_out_of_memory(error)
 
 
 @pytest.mark.gpu

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from benchmark.data import load
+from benchmark.networks.base import WEIGHTS_NAME, Job
+from benchmark.networks.trained import Trained
+from benchmark.runtime.process import Process
+from benchmark.runtime.signals import Interrupted, Requests
+from benchmark.runtime.spec import Execution
+from benchmark.suite.expand import load_suite
 from results.record import METRICS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord
 from tests.benchmark import ranks
 from tests.benchmark.conftest import TINY
+from tests.benchmark.probes.subjects import AskedAfter
 
 # Seen: 4e-7 on 2 and on 4 ranks, three units in the last place of float32; it grows as training goes on, to 1e-4 in 24
 # steps. Draws that depend on the number of ranks show as per cents, from the first step on.
 FLOAT_ERROR = 2e-6
 STEPS = 10
+FLAGS = {"float32_matmul_precision": "highest"}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +57,33 @@ def test_a_run_has_one_loss_curve_on_one_two_and_four_ranks(out: Path) -> None:
         assert {record.provenance.world_size for record in records.values()} == {world}
         assert records.keys() == alone.keys()
         assert {record.status for record in records.values()} == {"done"}
+        assert [record.provenance.flags for record in records.values()] == [FLAGS, FLAGS]
         measured = [MeasurementRecord.read(path) for path in (out / str(world)).glob("*/measurements/*.json")]
         assert {record.status for record in measured} == {"done"}
         for name, losses in _losses(out / str(world)).items():
             assert losses == pytest.approx(alone[name], rel=FLOAT_ERROR), f"{name} on {world} ranks"
+
+
+def _train(this: Process, network: Trained, folder: Path, until: int | None) -> None:
+    requests = Requests() if until is None else AskedAfter(until)
+    job = Job(folder, this, requests, Execution(checkpoint_seconds=1e9, log_every=1))
+    with suppress(Interrupted):
+        network.make(load(network.data, folder), job)
+
+
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of grey images' first convolution: ranks.run says why
+def test_a_run_goes_on_with_another_number_of_ranks(out: Path, tmp_path: Path) -> None:
+    networks = [cell.run.network for cell in load_suite(str(out / "ranks.yaml")).cells]
+    (network,) = (one for one in networks if isinstance(one, Trained) and one.method == "vicreg")
+    folder = tmp_path / network.id
+    folder.mkdir()
+    for world, until in ((2, 3), (1, 3), (4, None)):
+        assert ranks.together(world, partial(_train, network=network, folder=folder, until=until)) == [0] * world
+    (losses,) = _losses(tmp_path).values()
+    assert losses == pytest.approx(_losses(out / "1")[network.id], rel=10 * FLOAT_ERROR)
+    logged = [json.loads(line)["step"] for line in (folder / METRICS_NAME).read_text().splitlines()]
+    assert logged == list(range(1, STEPS + 1))
+    assert (folder / WEIGHTS_NAME).exists()
 
 
 @pytest.mark.parametrize("failing", [0, 1])

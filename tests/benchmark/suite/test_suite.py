@@ -78,6 +78,24 @@ def test_later_layers_win(tiny: Path) -> None:
     assert vicreg.optimizer.weight_decay == sfrik.optimizer.weight_decay == 0.5
 
 
+def test_a_row_of_another_name_is_of_the_method_that_its_settings_say(tiny: Path) -> None:
+    _edited(tiny, "methods:\n", "methods:\n  slow: {method: vicreg, optimizer: {base_lr: 1e-5}}\n")
+    _edited(tiny, "[sfrik_l2, vicreg]", "[slow, vicreg]")
+    suite = load_suite(str(tiny), ["seed=0", "embedding_dim=8,16"])
+    found = {
+        (cell.axes["method"], run.embedding_dim): run
+        for cell in suite.cells
+        if hasattr(run := cell.run.network, "loss")
+    }
+    assert {key: run.optimizer.base_lr for key, run in found.items()} == {
+        **{("slow", 8): 1e-5, ("slow", 16): 1e-5},
+        ("vicreg", 8): 5e-4,  # a reason to leave out vicreg is none to leave out another row of it
+    }
+    assert {run.method for run in found.values()} == {"vicreg"}
+    alone = load_suite(str(tiny), ["method=slow"])
+    assert [run.optimizer.base_lr for run in _networks(alone, "vicreg")] == [1e-5] * 4
+
+
 def test_the_methods_defaults_are_in_the_run_and_so_in_its_hash(tiny: Path) -> None:
     run = _networks(load_suite(str(tiny)), "sfrik_l2")[0]
     explicit = run.model_copy(update={"loss": {**run.loss}})

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods import barlow_twins, frossl, mmcr, mmd, registry, sfrik, simclr, spectral, vicreg, vne, wasserstein
+from methods.engine.forms import Constants, calibrated, choose_form, constants, covariance_costs, spectral_costs
 from methods.kernels.kernel import rbf
 
 
@@ -83,6 +84,19 @@ def test_a_form_that_does_not_exist_is_refused(make_views):
         simclr(batch, form="dual")
     with pytest.raises(ValueError, match="kernel is of dimension 5, the embeddings of 4"):
         mmd(batch, kernel=rbf(1.0, 5))
+
+
+def test_what_a_device_measured_moves_the_choice_and_ends_with_its_block():
+    shape = (512, 512)
+    assert choose_form("auto", covariance_costs(*shape, 1)) == "primal"
+    with calibrated(Constants(entry=0.0)):
+        assert choose_form("auto", covariance_costs(*shape, 1)) == "dual"
+        assert vicreg([torch.randn(*shape)] * 2).form == "dual"
+    costs = spectral_costs(64, 64, 1)
+    with calibrated(Constants(eigen=400.0)):
+        dearer = spectral_costs(64, 64, 1)
+    assert all(dearer[form] - costs[form] == 360 * 64**3 for form in costs)
+    assert constants() == Constants()
 
 
 def test_the_cheaper_form_is_chosen():

@@ -40,6 +40,8 @@ def no_kernel_matrices(estimator):
         KernelSpectral(base_kernel="precomputed"),
         KernelVICReg(basis="uniform", basis_size=20, extension_ridge=0.01),
         KernelBarlowTwins(basis="fourier", basis_size=20, center=True),
+        KernelBarlowTwins(time=2.0),
+        KernelVICReg(time=2.0, basis="uniform", basis_size=20),
         KernelSimCLR(),
     ],
     expected_failed_checks=no_kernel_matrices,

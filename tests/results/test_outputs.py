@@ -8,7 +8,7 @@ import pytest
 
 from results import plots
 from results.collect import collect
-from results.report import is_current, write
+from results.outputs import is_current, write
 from results.runs import LeftOut, read_runs
 
 
@@ -25,6 +25,7 @@ def test_report_writes_tables_and_plots_into_the_runs_folder(digits: Path, tmp_p
         "tables/cost.csv",
         "tables/runs.csv",
         *(f"plots/{name}.{kind}" for name in ("accuracy", "tradeoff", "loss_curves") for kind in ("png", "pdf")),
+        "report.html",
     ]
     with (folder / "tables" / "runs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

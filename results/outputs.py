@@ -1,4 +1,4 @@
-"""Everything that a runs folder, or a cost sweep's, has to say, written into it: tables and figures."""
+"""Everything that a runs folder, or a cost sweep's, has to say, written into it: tables, figures and the page."""
 
 import os
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from results import cell, cell_plots, plots
 from results.collect import collect
 from results.formats import format_table, join
 from results.record import MEASUREMENTS_NAME, NETWORK_NAME, PACKED_NAME, write_atomically
+from results.report import page
 from results.summary import COSTS, summarise
 from results.tables import accuracy, cost, figures, unfinished
 
@@ -17,7 +18,7 @@ _READ = (("md", "md"), ("latex", "tex"))
 
 
 def write(folder: Path) -> list[Path]:
-    """Write ``tables/``, then ``plots/``, under a runs folder; returns the files, a figure that failed among them.
+    """Write ``tables/``, ``plots/`` and the page into a runs folder; returns the files, with any figure that failed.
 
     ``accuracy`` and ``cost`` as Markdown and LaTeX for reading and as CSV in full precision, ``runs.csv`` with a row
     a network and metric, and every figure as PNG and PDF. Raises ``ValueError`` where the folder holds no record.
@@ -35,6 +36,7 @@ def write(folder: Path) -> list[Path]:
     }
     paths = _write_tables(folder, {name: text for name, text in texts.items() if text.strip()})
     paths += plots.write(collection, folder / "plots")
+    paths.append(page.write([folder], folder / page.NAME))
     # Written last: it is there only where everything else is, or has failed.
     write_atomically(folder / _LIST, "".join(f"{path.relative_to(folder)}\n" for path in paths).encode())
     return paths

@@ -1,0 +1,110 @@
+"""``doctor --gpu`` on two CPU processes: every check is made and is fine; and as a job of a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from benchmark.cli import main
+from benchmark.cost import checks
+from methods import registry
+from methods.losses.base import Loss
+from slurm.first_hour import REPORT_NAME, Report
+
+
+def spherebench(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    folder = tmp_path_factory.mktemp("doctor")
+    result = spherebench("doctor", "--gpu", "--device", "cpu", "--out", folder)
+    assert result.exit_code == 0, result.output
+    return Report.read(folder / REPORT_NAME)
+
+
+@pytest.mark.timeout(900)
+def test_every_check_is_made_and_fine(report: Report) -> None:
+    found = {(row["check"], row["fine"]) for row in report.results}
+    held = ("losses", "scaler", "memory", "ranks", "kill", "resume")
+    assert found == {*((check, True) for check in held), ("speed", None), ("cost model", None)}
+    assert report.processes == report.provenance.world_size == 2
+
+
+def test_every_registered_loss_is_asked_in_every_precision_and_form(report: Report) -> None:
+    rows = [row for row in report.results if row["check"] == "losses"]
+    assert [row["what"].split()[-1] for row in rows] == ["fp32", "bf16", "fp16"]
+    for row in rows:
+        assert {name.split()[0] for name in row["details"]} == set(registry.names())
+        assert {"vicreg dual", "vicreg primal"} <= row["details"].keys()
+
+
+def test_a_loss_that_is_wrong_on_the_device_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = registry.get("sfrik_l2").loss
+
+    def wrong(views: list[torch.Tensor], **options: Any) -> Loss:
+        loss = exact(views, **options)
+        return replace(loss, value=1.01 * loss.value) if views[0].dtype == torch.float32 else loss
+
+    monkeypatch.setattr(checks.registry, "names", lambda: ("sfrik_l2",))
+    monkeypatch.setattr(checks.registry, "get", lambda name: _Loss(wrong))
+    monkeypatch.setattr(checks, "forms_of", lambda name: ("dual",))
+    fine = {row["what"]: row["fine"] for row in checks.losses("cpu")["results"]}
+    assert fine == {"1 gradients in fp32": False, "1 gradients in bf16": True, "1 gradients in fp16": True}
+
+
+class _Loss:
+    """A method with this loss."""
+
+    draws = False
+
+    def __init__(self, loss: object) -> None:
+        self.loss = loss
+
+    def resolve(self, options: object, dim: int) -> dict[str, object]:
+        return {"weights": [1.0, 40.0], "align_weight": 1.0}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_one_sentence_says_why(tmp_path: Path) -> None:
+    result = spherebench("doctor", "--gpu", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "no GPU can be used: torch" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_is_sent_as_a_job_on_the_gpus_of_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho '41;cluster'\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:/usr/bin:/bin")
+    asked = ("submit", "doctor", "--cluster", "slurm-gpu", "--out", tmp_path / "runs")
+    result = spherebench(*asked, "--resource", "gpus_per_node=2", "--resource", "partition=fast")
+    assert result.exit_code == 0, result.output
+    assert "submitted doctor as job 41" in result.output
+    script = (tmp_path / "runs" / "doctor.sh").read_text().splitlines()
+    wanted = {"gpus-per-node=2", "partition=fast", "nodes=1", "ntasks-per-node=1", "cpus-per-task=16"}
+    assert wanted <= {line.removeprefix("#SBATCH --") for line in script}
+    assert script[-1].endswith(f"-m benchmark doctor --gpu --out {tmp_path / 'runs'}")
+    for cluster, why in (("slurm", "asks for no GPU"), ("local", "is local, no Slurm cluster")):
+        refused = spherebench("submit", "doctor", "--cluster", cluster, "--out", tmp_path / "others")
+        assert refused.exit_code == 2
+        assert why in refused.output
+    assert not (tmp_path / "others").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(900)
+def test_the_first_hour_on_the_gpus_there_are(tmp_path: Path) -> None:
+    result = spherebench("doctor", "--gpu", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    report = Report.read(tmp_path / REPORT_NAME)
+    assert report.processes == min(2, torch.cuda.device_count())
+    assert report.provenance.versions["driver"]
