@@ -220,7 +220,7 @@ def test_a_step_that_a_suite_leaves_out_is_one_sentence(tmp_path: Path, spherebe
         (["--embedding-dim", "many"], "is 'many', must be whole numbers with commas between them, such as 512,2048"),
         (["--embedding-dim", "1"], "--embedding-dim: is 1, should be greater than or equal to 2"),
         (["--method", "sfrik"], "--method: is 'sfrik', which --scope loss has not; it has sfrik_l1"),
-        (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'bf16' or 'fp16'"),
+        (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
         (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
         (["--set", "epochs=1"], "--set epochs=1: settings of a suite are for --scope step, not loss"),
