@@ -21,10 +21,12 @@ Indices = NDArray[np.int64]
 
 
 class ImageSet(ABC):
-    """Images with their labels (int64, -1 where there is none)."""
+    """Images with their labels (int64, -1 where there is none, or several)."""
 
     labels: NDArray[np.int64]
     pixels: Tensor | None  # all images, uint8 (N, C, H, W); None where they are decoded from files
+    # Of images with several labels each, by class (N, C): 1 present, -1 absent, 0 there but not counted.
+    present: NDArray[np.int8] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,13 +63,15 @@ class FileImages(ImageSet):
 
     paths: NDArray[np.bytes_]
     labels: NDArray[np.int64]
+    present: NDArray[np.int8] | None = None
     pixels: None = None
 
     def image(self, index: int) -> Tensor:
         return torch.from_numpy(decode(os.fsdecode(self.paths[index]))).permute(2, 0, 1)
 
     def subset(self, indices: Indices) -> FileImages:
-        return FileImages(self.paths[indices], self.labels[indices])
+        present = None if self.present is None else self.present[indices]
+        return FileImages(self.paths[indices], self.labels[indices], present)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +127,11 @@ class DataSet:
     class_names: tuple[str, ...] = ()
     left_out: str = ""
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may be of several classes."""
+        return self.test.present is not None
+
     def class_name(self, label: int) -> str:
         """As people know the class."""
         return self.class_names[label] if self.class_names else str(label)
@@ -130,7 +139,7 @@ class DataSet:
     @property
     def found(self) -> str:
         """Its images by split and class, and what was left out, in words; '' of data that are always the same."""
-        if not self.class_names:
+        if not self.class_names or self.several_labels:
             return ""
         splits = {"train": self.labelled, "tune": self.tune, "test": self.test}
         told = ", ".join(self._counted(name, images) for name, images in splits.items() if len(images))

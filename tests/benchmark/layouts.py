@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
 from pathlib import Path
@@ -116,6 +117,135 @@ def write_imagenet(root: Path, train_per_class: int = 12) -> None:
         for number in range(train_per_class):
             link = root / "imagenet" / "train" / name / f"{name}_{number:04d}.JPEG"
             link.hardlink_to(originals[number % len(originals)])
+
+
+def _save(paths: list[Path], label: int) -> None:
+    """Pictures of one class, at these places."""
+    images = pictures(24, 10)[0][10 * (label % 10) :][: len(paths)]
+    for path, image in zip(paths, images, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, 2:]).save(path)
+
+
+# Images of each class to train, to tune and to test on, in the data sets that follow.
+FEW = {"train": 4, "val": 3, "test": 2}
+
+
+def write_food101(root: Path) -> None:
+    """Lists of images by class, in JSON."""
+    folder, classes = root / "food-101", ("apple_pie", "waffles")
+    for split in ("train", "test"):
+        listed = {name: [f"{name}/{split}{number}" for number in range(FEW[split])] for name in classes}
+        for label, images in enumerate(listed.values()):
+            _save([folder / "images" / f"{image}.jpg" for image in images], label)
+        (folder / "meta").mkdir(exist_ok=True)
+        (folder / "meta" / f"{split}.json").write_text(json.dumps(listed))
+
+
+def write_flowers102(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images in one folder; labels, from 1, and the numbers of each split in MATLAB's files."""
+    from scipy.io import savemat
+    from torchvision.datasets import Flowers102
+
+    folder, labels, numbers = root / "flowers-102", [], {}
+    for split, key in (("train", "trnid"), ("val", "valid"), ("test", "tstid")):
+        numbers[key] = [len(labels) + 1 + place for place in range(2 * FEW[split])]
+        for label in (0, 101):
+            images = [folder / "jpg" / f"image_{len(labels) + 1 + place:05d}.jpg" for place in range(FEW[split])]
+            _save(images, label)
+            labels += [label + 1] * FEW[split]
+    savemat(folder / "imagelabels.mat", {"labels": labels})
+    savemat(folder / "setid.mat", numbers)
+    monkeypatch.setattr(
+        Flowers102, "_file_dict", {key: (name, None) for key, (name, _) in Flowers102._file_dict.items()}
+    )
+
+
+def write_dtd(root: Path) -> None:
+    """Lists of each split of the first partition; the folder is there twice."""
+    folder = root / "dtd" / "dtd"
+    for split, count in FEW.items():
+        images = [f"{name}/{name}_{split}{number}.jpg" for name in ("banded", "zigzagged") for number in range(count)]
+        for label in (0, 1):
+            _save([folder / "images" / image for image in images[label * count :][:count]], label)
+        (folder / "labels").mkdir(exist_ok=True)
+        (folder / "labels" / f"{split}1.txt").write_text("\n".join(images) + "\n")
+
+
+def write_pets(root: Path) -> None:
+    """Lists of name, class, cat or dog, and breed; cats are capitals."""
+    folder = root / "oxford-iiit-pet"
+    for split in ("trainval", "test"):
+        lines = []
+        for label, name in enumerate(("Abyssinian", "yorkshire_terrier")):
+            names = [f"{name}_{split}{number}" for number in range(FEW[split.removesuffix("val")])]
+            _save([folder / "images" / f"{image}.jpg" for image in names], label)
+            lines += [f"{image} {label + 1} {label + 1} 1" for image in names]
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"{split}.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_aircraft(root: Path) -> None:
+    """Lists of number and variant, which has spaces."""
+    folder, variants = root / "fgvc-aircraft-2013b" / "data", ("707-320", "Yak 42")
+    for split, count in FEW.items():
+        lines = []
+        for label, variant in enumerate(variants):
+            names = [f"{label}{split}{number}" for number in range(count)]
+            _save([folder / "images" / f"{name}.jpg" for name in names], label)
+            lines += [f"{name} {variant}" for name in names]
+        (folder / f"images_variant_{split}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "variants.txt").write_text("\n".join(variants) + "\n")
+
+
+def write_cars(root: Path) -> None:
+    """MATLAB's files of annotations, classes from 1."""
+    from scipy.io import savemat
+
+    folder = root / "stanford_cars"
+    (folder / "devkit").mkdir(parents=True)
+    savemat(
+        folder / "devkit" / "cars_meta.mat", {"class_names": np.array(["AM General", "smart fortwo"], dtype=object)}
+    )
+    places = {"train": folder / "devkit" / "cars_train_annos.mat", "test": folder / "cars_test_annos_withlabels.mat"}
+    for split, place in places.items():
+        found = []
+        for label in (0, 1):
+            names = [f"{label}{number:04d}.jpg" for number in range(FEW[split])]
+            _save([folder / f"cars_{split}" / name for name in names], label)
+            found += [(name, label + 1) for name in names]
+        savemat(place, {"annotations": np.array(found, dtype=[("fname", object), ("class", object)])})
+
+
+def write_svhn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MATLAB's arrays, images along the last axis; the digit 0 is class 10."""
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    (root / "svhn").mkdir(parents=True)
+    for split, per_class in (("train", 12), ("test", 4)):
+        images, labels = pictures(32, per_class)
+        content = {"X": images.transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None].astype(np.uint8)}
+        savemat(root / "svhn" / f"{split}_32x32.mat", content)
+    unchecked = {split: [url, name, None] for split, (url, name, _) in SVHN.split_list.items()}
+    monkeypatch.setattr(SVHN, "split_list", unchecked)
+
+
+def write_voc07(root: Path, classes: int = 4, images: int = 24) -> None:
+    """A list of each split, and one of each class and split: 1 there, -1 not, 0 difficult. Each image has a class more
+    of its own, which is what it shows, and every fifth one that is difficult."""
+    folder, names = root / "VOCdevkit" / "VOC2007", [f"class{number}" for number in range(classes)]
+    lists = folder / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for place, split in enumerate(("trainval", "test")):
+        stems = [f"{place}{number:05d}" for number in range(images)]
+        (lists / f"{split}.txt").write_text("\n".join(stems) + "\n")
+        for number, stem in enumerate(stems):
+            _save([folder / "JPEGImages" / f"{stem}.jpg"], number % classes)
+        for label, name in enumerate(names):
+            said = {0: 1, 1: 1 if label % 2 else -1, 2: 0 if label == 0 else -1}
+            lines = [f"{stem} {said.get((number - label) % classes, -1):2d}" for number, stem in enumerate(stems)]
+            (lists / f"{name}_{split}.txt").write_text("\n".join(lines) + "\n")
 
 
 def write_npz(path: Path, colour: bool = True, **changed: object) -> Path:

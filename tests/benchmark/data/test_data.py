@@ -190,6 +190,60 @@ def test_imagenette_is_read_and_decoded_when_asked_for(tmp_path: Path) -> None:
     assert data.train.image(0).dtype == torch.uint8
 
 
+@pytest.mark.parametrize(
+    ("source", "tuned", "classes"),
+    [
+        ("food101", 1, ("apple_pie", "waffles")),
+        ("dtd", 6, ("banded", "zigzagged")),
+        ("pets", 1, ("Abyssinian", "Yorkshire Terrier")),
+        ("aircraft", 6, ("707-320", "Yak 42")),
+        ("cars", 1, ("AM General", "smart fortwo")),
+    ],
+)
+def test_photographs_in_files_are_read(source: str, tuned: int, classes: tuple[str, ...], tmp_path: Path) -> None:
+    """Eight to train on and four to test on; six to tune on where there are such, a tenth of the eight otherwise."""
+    getattr(layouts, f"write_{source}")(tmp_path)
+    data = read(source, tmp_path)
+    trained = 8 if tuned == 6 else 7
+    assert shape(data) == (trained, trained, tuned, 4)
+    assert (data.classes, data.class_names, data.channels, data.image_size) == (2, classes, 3, 224)
+    assert np.bincount(data.test.labels).tolist() == [2, 2]
+    assert data.test.image(3).shape == (3, 24, 22)
+    images = [images.image(0) for images in (data.train, data.tune, data.test)]
+    assert all(image.dtype == torch.uint8 for image in images)
+    names = [{Path(path.decode()) for path in images.paths} for images in (data.train, data.tune, data.test)]
+    assert sum(map(len, names)) == len(set.union(*names)) == sum(shape(data)[1:])
+
+
+def test_flowers_are_read_by_their_official_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.write_flowers102(tmp_path, monkeypatch)
+    data = read("flowers102", tmp_path, tune_fraction=0.0)
+    assert shape(data) == (8, 8, 6, 4)
+    assert (data.classes, data.class_names[0]) == (102, "pink primrose")
+    assert data.test.labels.tolist() == [0, 0, 101, 101]
+    assert [Path(path.decode()).name for path in data.tune.paths[:2]] == ["image_00009.jpg", "image_00010.jpg"]
+
+
+def test_svhn_is_read_and_its_class_ten_is_the_digit_nought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.write_svhn(tmp_path, monkeypatch)
+    data = read("svhn", tmp_path)
+    images, labels = layouts.pictures(32, 4)
+    assert shape(data) == (108, 108, 12, 40)
+    assert torch.equal(data.test.pixels, torch.from_numpy(images).permute(0, 3, 1, 2))
+    assert np.array_equal(data.test.labels, labels)
+
+
+def test_voc_has_several_labels_and_all_of_trainval_to_train_on(tmp_path: Path) -> None:
+    layouts.write_voc07(tmp_path)
+    data = read("voc07", tmp_path)
+    assert shape(data) == (24, 24, 0, 24)
+    assert (data.classes, data.class_names, data.several_labels) == (4, ("class0", "class1", "class2", "class3"), True)
+    assert set(data.labelled.labels) == {-1}
+    assert data.test.present[:4].tolist() == [[1, -1, -1, 1], [-1, 1, -1, -1], [0, 1, 1, -1], [-1, -1, -1, 1]]
+    assert data.test.subset(np.array([2])).present.tolist() == [[0, 1, 1, -1]]
+    assert data.test.image(0).shape == (3, 24, 22)
+
+
 def test_the_twentieth_of_imagenet_and_its_tuning_part_are_the_published_files(tmp_path: Path) -> None:
     layouts.write_imagenet(tmp_path, train_per_class=530)
     data = read("imagenet20", tmp_path)
@@ -213,9 +267,10 @@ def test_images_are_ranked_within_their_classes() -> None:
     assert ranks_in_class(np.array([1, 0, 1, 0, 0, 1])).tolist() == [0, 0, 1, 1, 2, 2]
 
 
-@pytest.mark.parametrize(
-    "source", ["mnist", "fashionmnist", "emnist", "cifar10", "cifar10_train", "cifar100", "stl10", "imagenette"]
-)
+_DOWNLOADED = ["mnist", "fashionmnist", "emnist", "cifar10", "cifar10_train", "cifar100", "stl10", "imagenette", "svhn"]
+
+
+@pytest.mark.parametrize("source", [*_DOWNLOADED, "food101", "flowers102", "dtd", "pets", "aircraft", "voc07"])
 def test_a_missing_data_set_says_where_it_looked_and_how_to_get_it(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read(source, tmp_path / "data")
@@ -224,10 +279,15 @@ def test_a_missing_data_set_says_where_it_looked_and_how_to_get_it(source: str, 
     assert message.endswith("; get it with --download")
 
 
-@pytest.mark.parametrize("source", ["imagenet", "imagenet20"])
-def test_missing_imagenet_says_how_to_lay_it_out(source: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"imagenet/train/CLASS/\*\.JPEG"):
-        read(source, tmp_path)
+@pytest.mark.parametrize(
+    ("source", "place"), [("imagenet", "imagenet"), ("imagenet20", "imagenet"), ("cars", "stanford_cars")]
+)
+@pytest.mark.parametrize("download", [True, False])
+def test_what_nobody_can_download_says_how_to_lay_it_out(
+    source: str, place: str, download: bool, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"there is no folder {place}; get it by hand.*: DATA_ROOT/{place}/"):
+        load(DataSpec(source=source), tmp_path, download=download)
 
 
 def test_a_damaged_data_set_is_named(tmp_path: Path) -> None:
@@ -424,6 +484,14 @@ def test_the_numbers_of_images_are_the_data_sets_own() -> None:
         "imagenette": (9469, 9469, 3925),
         "imagenet": (1_281_167, 1_281_167, 50_000),
         "imagenet20": (260_000, 260_000, 50_000),
+        "svhn": (73_257, 73_257, 26_032),
+        "food101": (75_750, 75_750, 25_250),
+        "flowers102": (1020, 1020, 6149),
+        "dtd": (1880, 1880, 1880),
+        "pets": (3680, 3680, 3669),
+        "aircraft": (3334, 3334, 3333),
+        "cars": (8144, 8144, 8041),
+        "voc07": (5011, 5011, 4952),
         "spirals": (375, 375, 375),
         "circle": (1000, 1000, 2000),
         "torus": (1000, 1000, 2000),
@@ -437,8 +505,7 @@ def test_the_numbers_of_images_are_the_data_sets_own() -> None:
     assert told["imagenet20"] == "260,000 + 50,000, and 260,000 for tuning"
     assert told["spirals"] == "375 + 375 points"
     assert {name for name, own in SOURCES.items() if own.train_images(0.1) == own.train_images()} == {
-        "stl10",
-        "imagenet20",
+        *("stl10", "imagenet20", "flowers102", "dtd", "aircraft", "voc07"),
     }
     for name in ("digits", "spirals", "circle", "torus"):
         data = read(name, tune_fraction=0.0)
