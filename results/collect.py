@@ -15,13 +15,13 @@ from results.record import DRAWS, MeasurementRecord, matches
 from results.runs import Records, headlines, read_runs
 
 # What a metric was measured on. The rest of a protocol says how it was measured; that decides what is comparable.
-SUBJECT = ("features", "epoch")
+SUBJECT = ("features", "epoch", "resized")
 # The columns of a protocol: PROTOCOL + its key.
 PROTOCOL = "protocol."
 # Tables come in this order of probes, whatever the order of the files; probes that are not named here follow by name.
 PROBES = (
     *("fewshot_svm", "fewshot", "fewshot_ridge", "knn", "logistic", "linear", "finetune"),
-    *("retrieval", "clustering"),
+    *("retrieval", "clustering", "transfer", "multilabel"),
     *("fewshot_embedding", "clustering_embedding", "embedding"),
 )
 # Kinds of network that only show what the others must beat; and of the kernel regime, what fits nothing.

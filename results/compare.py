@@ -12,8 +12,8 @@ import pandas as pd
 
 from results.collect import PROTOCOL, Collection, short_source
 from results.formats import NOT_RUN, Table, for_programs, format_table, join
+from results.readable import figure
 from results.summary import COSTS, HEADLINE_K, TITLES, K, summarise
-from results.tables import figure
 
 PUBLISHED = Path(__file__).parent / "published" / "published.csv"
 

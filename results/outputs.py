@@ -11,6 +11,7 @@ from results.record import MEASUREMENTS_NAME, NETWORK_NAME, PACKED_NAME, write_a
 from results.report import page
 from results.summary import COSTS, summarise
 from results.tables import accuracy, cost, figures, unfinished
+from results.transfer import transfer
 
 _LIST = Path("tables") / ".written"
 # Formats for reading, and what their files end with.
@@ -20,14 +21,19 @@ _READ = (("md", "md"), ("latex", "tex"))
 def write(folder: Path) -> list[Path]:
     """Write ``tables/``, ``plots/`` and the page into a runs folder; returns the files, with any figure that failed.
 
-    ``accuracy`` and ``cost`` as Markdown and LaTeX for reading and as CSV in full precision, ``runs.csv`` with a row
-    a network and metric, and every figure as PNG and PDF. Raises ``ValueError`` where the folder holds no record.
+    ``accuracy``, ``transfer`` and ``cost`` as Markdown and LaTeX for reading, the first and the last as CSV in full
+    precision, ``runs.csv`` with a row a network and metric, and every figure as PNG and PDF. Raises ``ValueError``
+    where the folder holds no record.
     """
     (folder / _LIST).unlink(missing_ok=True)  # a kill from here on leaves what is not current
     collection = collect([folder])
     summary = summarise(collection)
     costs = summary["metric"].isin(COSTS)
-    read = {"accuracy": accuracy(summary) + unfinished(collection), "cost": cost(summary)}
+    read = {
+        "accuracy": accuracy(summary) + unfinished(collection),
+        "transfer": transfer(summary),
+        "cost": cost(summary),
+    }
     read["expectations"] = expectations.table(summary)
     texts = {f"{name}.{suffix}": join(tables, format) for name, tables in read.items() for format, suffix in _READ}
     texts |= {

@@ -17,6 +17,8 @@ from results.inference import Floats, crossed_mean
 # Metrics of the main table where none is asked for; of kNN one k, chosen here and not by its result.
 HEADLINE = ("linear_top1", "logistic_top1", "knn_top1", "fewshot_top1")
 HEADLINE_K = 20
+# Metrics that stand in one table over all data sets.
+TRANSFER = ("transfer_top1", "transfer_mean_per_class", "multilabel_map")
 K = f"{PROTOCOL}k"
 
 TITLES = {
@@ -31,6 +33,9 @@ TITLES = {
     "retrieval_recall": "Retrieval, recall@k",
     "clustering_nmi": "k-means, normalised mutual information",
     "clustering_ari": "k-means, adjusted Rand index",
+    "transfer_top1": "Transfer, top-1 accuracy",
+    "transfer_mean_per_class": "Transfer, mean accuracy per class",
+    "multilabel_map": "Several labels, mean average precision",
     "alignment": "Alignment",
     "uniformity": "Uniformity",
     "rankme": "Effective rank (RankMe)",
@@ -98,6 +103,7 @@ def summarise(collection: Collection) -> pd.DataFrame:
     first = collection.metrics.loc[collection.metrics["headline"].astype(bool), _TABLE]
     table["headline"] = pd.MultiIndex.from_frame(table[_TABLE]).isin(pd.MultiIndex.from_frame(first))
     abroad = (table["made_of"] != table["dataset"]) & (table["kind"] != "weights")
+    table["own_label"] = table["label"]
     table["label"] = table["label"].mask(abroad, table["label"] + ", trained on " + table["made_of"].map(short_source))
     return _ordered(table[(table["n"] > 0) | (table["failures"] != "")])
 
@@ -242,6 +248,8 @@ def natural(labels: pd.Series) -> pd.Series:
 def select(summary: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
     """The rows of one metric by name, of ``all`` metrics, or (``None``) of the headline metrics; never costs.
 
+    Those of transfer have a table of their own (:mod:`results.transfer`), and are left out where none is asked for.
+
     Raises ``ValueError`` for a metric that no run was measured on, listing those there are.
     """
     measured = summary[~summary["metric"].isin(COSTS)]
@@ -250,6 +258,7 @@ def select(summary: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
         if metric not in names:
             raise ValueError(f"no metric {metric!r} in these runs: there are {', '.join(names)}")
         return measured if metric == "all" else measured[measured["metric"] == metric]
+    measured = measured[~measured["metric"].isin(TRANSFER)]
     chosen = measured[measured["metric"].isin(HEADLINE)]
     if chosen.empty or K not in chosen:
         return measured if chosen.empty else chosen

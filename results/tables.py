@@ -10,7 +10,9 @@ from results.collect import PROTOCOL, SUBJECT, Collection, protocol_text, short_
 from results.formats import MIB, NOT_RUN, Table, for_programs, format_table, join
 from results.inference import LEVEL, Paired, fewest_flipped
 from results.paired import Best, Difference, Differences, against, best
-from results.summary import COSTS, headline, is_reference, metric_title, over_draws, protocol_columns, select, summarise
+from results.readable import figure, interval_over_draws, outcome
+from results.summary import COSTS, headline, is_reference, metric_title, protocol_columns, select, summarise
+from results.transfer import transfer
 
 # The cost table's columns: heading -> (metric, factor from seconds and bytes).
 _COST_COLUMNS = {
@@ -21,7 +23,6 @@ _COST_COLUMNS = {
     "Loss peak (MiB)": ("peak_bytes_loss", 1 / MIB),
     "Training (s)": ("train_seconds", 1.0),
 }
-_NO_DRAWS = "The records do not hold the figures of single draws:"
 _FIGURES = ["metric", "protocol", "unit", "mean", "low", "high", "half_width", "n", "runs", "failures", "seeds"]
 
 
@@ -42,7 +43,7 @@ def render(collection: Collection, format: str = "plain", metric: str | None = N
         return join([_difference_table(own) for own in tables], format)
     if programs:
         return format_table(figures(collection, summary if metric is None else select(summary, metric)), format)
-    shown = _accuracy_tables(headline(summary)) if metric is None else accuracy(summary, metric)
+    shown = _accuracy_tables(headline(summary)) + transfer(summary) if metric is None else accuracy(summary, metric)
     return join(shown + cost(summary) + unfinished(collection), format)
 
 
@@ -73,7 +74,7 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
     headings = [_dimension(dim) for dim in table["embedding_dim"]]
     found_best = best(table) if unit == "fraction" else None
     marks = marks_of(found_best)
-    cells = [" ".join(filter(None, [_outcome(row, n), marks.get(place)])) for place, row in table.iterrows()]
+    cells = [" ".join(filter(None, [outcome(row, n), marks.get(place)])) for place, row in table.iterrows()]
     table = table.assign(heading=headings, cell=cells)
     headings = table.sort_values("embedding_dim", na_position="first")["heading"].unique().tolist()
     rows: list[dict[Any, Any]] = []
@@ -109,7 +110,7 @@ def marks_of(found: Best | None) -> dict[Any, str]:
 def remarks(table: pd.DataFrame, found: Best | None, absent: str = "") -> list[str]:
     """What is to be said below an accuracy table: of its intervals, its draws and its marks."""
     n = usual_seeds(table)
-    drawn, of_draws = _interval_over_draws(table)
+    drawn, of_draws = interval_over_draws(table)
     interval = "interval" if drawn else "t-interval"
     note = f"Mean ± 95 % {interval} over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
     note += ", where no other n is given"
@@ -119,23 +120,6 @@ def remarks(table: pd.DataFrame, found: Best | None, absent: str = "") -> list[s
 
 def _dimension(dim: Any) -> str:
     return "no D" if pd.isna(dim) else f"D={dim}"
-
-
-def _interval_over_draws(table: pd.DataFrame) -> tuple[bool, list[str]]:
-    """Whether some interval of a table is over draws too, and what is to be said of intervals and draws."""
-    draws = pd.to_numeric(table[f"{PROTOCOL}draws"]) if f"{PROTOCOL}draws" in table else 0 * table["n"]
-    several = table[(draws > 1) & (table["n"] > 1)]
-    kept = [over_draws(own) for own in several["by_seed"]]
-    notes = []
-    if any(kept):
-        notes.append(
-            "Draws are the same label sets for every network: intervals are over seeds and draws, two crossed random"
-            " effects, the half-widths of both added in squares (Howe, JASA 69, 1974)."
-        )
-    if not all(kept):
-        where = "Some records do not hold the figures of single draws: there" if any(kept) else _NO_DRAWS
-        notes.append(f"{where} draws count as fixed, and intervals are over seeds, for these label sets only.")
-    return any(kept), notes
 
 
 def _legend(found: Best | None) -> list[str]:
@@ -188,7 +172,7 @@ def _difference_table(differences: Differences) -> Table:
         note += f" {base['label']} was not run at {', '.join(map(_dimension, differences.without))}."
     unit, metric = row["unit"], row["metric"]
     title = f"{short_source(row['dataset'])}: {metric_title(metric, unit)}, difference to {base['label']}; {row['key']}"
-    return Table(title, rows, [note, *_interval_over_draws(both)[1]])
+    return Table(title, rows, [note, *interval_over_draws(both)[1]])
 
 
 def difference_text(paired: Paired, unit: str) -> str:
@@ -214,23 +198,6 @@ def _full_difference(item: Difference) -> dict[str, Any]:
 def _most_common(values: pd.Series) -> Any:
     mode = next(iter(values.dropna().mode()), None)
     return int(mode) if isinstance(mode, float) and mode.is_integer() else mode
-
-
-def _outcome(row: pd.Series, usual_n: int) -> str:
-    """``93.1 ± 0.4``, with ``(n=1)`` where n is not the usual one, and what became of the other runs."""
-    measured = figure(row["mean"], row["half_width"], row["unit"]) if row["n"] else ""
-    n = f" (n={row['n']})" if row["n"] not in (0, usual_n) else ""
-    return ", ".join(filter(None, [measured + n, row["failures"]]))
-
-
-def figure(mean: float, half_width: float, unit: str) -> str:
-    """Mean and half-width for reading: fractions in per cent to a tenth, others to three significant digits."""
-    if unit == "fraction":
-        mean, half_width, decimals = 100 * mean, 100 * half_width, 1
-    else:
-        decimals = 2 if mean == 0 or not math.isfinite(mean) else max(0, 2 - math.floor(math.log10(abs(mean))))
-    certain = math.isnan(half_width) or half_width == 0
-    return f"{mean:.{decimals}f}" if certain else f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
 def cost(summary: pd.DataFrame) -> list[Table]:

@@ -159,11 +159,11 @@ OWN_SOURCES = {
 }
 
 
-def check_source(source: str) -> None:
+def check_source(source: str, key: str = "data.source") -> None:
     """Raise :class:`UserError` where ``source`` names no data set; whether the data is there, :func:`load` will see."""
     if not _is_source(source):
         allowed = ", ".join([*SOURCES, *(f"{prefix}PATH" for prefix in OWN_SOURCES)])
-        raise UserError(f"data.source: is {source!r}, must be one of {allowed}")
+        raise UserError(f"{key}: is {source!r}, must be one of {allowed}")
 
 
 def _is_source(text: str) -> bool:

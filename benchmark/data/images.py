@@ -126,6 +126,13 @@ class DataSet:
     std: tuple[float, ...]
     class_names: tuple[str, ...] = ()
     left_out: str = ""
+    per_class: bool = False  # its accuracy is published as the mean over classes of each class's
+
+    @property
+    def short_name(self) -> str:
+        """Its name, of data of one's own without the folders that they lie in."""
+        kind, colon, path = self.name.partition(":")
+        return kind + colon + path.rstrip("/").rsplit("/", 1)[-1]
 
     @property
     def several_labels(self) -> bool:

@@ -48,6 +48,11 @@ class DataSpec(Spec):
         source = f"{kind}:{absolute(typed(path, f'data.source {self.source}'))}"
         return self.model_copy(update={"source": source, "content": content_of(source)})
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may be of several classes."""
+        return self.source in SOURCES and SOURCES[self.source].several_labels
+
     def canonical(self) -> dict[str, Any]:
         """What a digest covers: data of one's own by their content, wherever they lie; of files, the decoding."""
         decoded = self.source.startswith("folder:") or (self.source in SOURCES and SOURCES[self.source].decoded)
@@ -94,6 +99,7 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
         std=stored.std,
         class_names=stored.class_names,
         left_out=stored.left_out,
+        per_class=kind in SOURCES and SOURCES[kind].per_class,
     )
 
 

@@ -54,6 +54,7 @@ class Probe(Spec):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
+    several_labels: ClassVar[bool] = False  # whether it is for images of several classes each, or of one
     # Options that records are older than: no part of a digest where they are as by default.
     later: ClassVar[frozenset[str]] = frozenset()
 
@@ -121,18 +122,29 @@ def probes() -> Mapping[str, type[Probe]]:
 
 
 class Measurement(Spec):
-    """A probe, and what it reads: which data, which split, through a network in which precision."""
+    """A probe, and what it reads: which data, which split, through a network in which precision.
+
+    ``tested_on``: out of domain, another data set of the same classes, whose split is measured instead of that of
+    ``data``, on which the probe learns.
+    """
 
     probe: Probe
     data: DataSpec
     split: Split = "test"
     precision: Precision = "fp32"
+    tested_on: DataSpec | None = None
+
+    @property
+    def reads(self) -> tuple[DataSpec, ...]:
+        """The data sets that it reads."""
+        return (self.data,) if self.tested_on is None else (self.data, self.tested_on)
 
     def settings(self) -> dict[str, Any]:
         """As a record holds them, on one level."""
         options = self.probe.model_dump(mode="json")
         place = {"split": self.split, "precision": self.precision, "data": self.data.model_dump(mode="json")}
-        return {"probe": self.probe.name, **options, **place}
+        other = {} if self.tested_on is None else {"tested_on": self.tested_on.model_dump(mode="json")}
+        return {"probe": self.probe.name, **options, **place, **other}
 
     @classmethod
     def parse(cls, settings: Mapping[str, Any]) -> Measurement:
@@ -140,6 +152,8 @@ class Measurement(Spec):
         options = dict(settings)
         name, data = options.pop("probe"), DataSpec.model_validate_json(json.dumps(options.pop("data")))
         place = {key: options.pop(key) for key in ("split", "precision")}
+        if other := options.pop("tested_on", None):
+            place["tested_on"] = DataSpec.model_validate_json(json.dumps(other))
         if name not in probes():
             raise ValueError(f"probe {name!r} is not known; there are {', '.join(probes())}")
         return cls(probe=probes()[name].model_validate_json(json.dumps(options)), data=data, **place)
@@ -149,6 +163,8 @@ class Measurement(Spec):
         """Hex digest of the settings, with files of one's own by their content, and of the probe's version."""
         own = {**self.probe.canonical(), "version": self.probe.version, "data": self.data.canonical()}
         covered = {"probe": self.probe.name, "split": self.split, "precision": self.precision, **own}
+        if self.tested_on is not None:
+            covered["tested_on"] = self.tested_on.canonical()
         return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -65,6 +65,10 @@ class Features:
         return len(self.labels)
 
 
+# By the part of a data set, and how its images are resized.
+Learnt = dict[tuple[str, Interpolation], Features]
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """What a probe is given. ``augmentation`` is the recipe that the network was trained with, where there is one."""
@@ -79,7 +83,8 @@ class Subject:
     execution: Execution
     folder: Path
     own: Path  # a measurement's checkpoints, and how far it is
-    _made: dict[tuple[str, Interpolation], Features] = field(default_factory=dict, repr=False)
+    tested_on: DataSet | None = None  # whose images are measured, where it is not ``data``
+    _made: Learnt = field(default_factory=dict, repr=False)
     _told: list[float] = field(default_factory=lambda: [time.perf_counter()], repr=False)
 
     def of(self, measurement: Measurement) -> Subject:
@@ -154,7 +159,8 @@ class Subject:
     @property
     def queries_images(self) -> ImageSet:
         """The images that it is measured on."""
-        return self.data.test if self.split == "test" else self.data.tune
+        measured = self.tested_on or self.data
+        return measured.test if self.split == "test" else measured.tune
 
     def bank(self, interpolation: Interpolation = "bicubic") -> Features:
         """Of the labelled training images, to learn from; of some networks several rows of each."""
@@ -162,13 +168,32 @@ class Subject:
 
     def queries(self, interpolation: Interpolation = "bicubic") -> Features:
         """Of the images that are measured."""
-        return self._features(self.split, self.queries_images, interpolation)
+        part = self.split if self.tested_on is None else f"{self.split} elsewhere"
+        return self._features(part, self.queries_images, interpolation)
+
+    def let_go(self) -> Learnt:
+        """Forget all features; those to learn on and to choose by are given back, for what is tested on other data."""
+        learnt = {name: made for name, made in self._made.items() if name[0] in ("labelled", "tune")}
+        self._made.clear()
+        return learnt
+
+    def tune(self, interpolation: Interpolation = "bicubic") -> Features:
+        """Of the images held out, to choose by."""
+        return self._features("tune", self.data.tune, interpolation)
 
     def place(self, features: str | None = None) -> dict[str, ProtocolValue]:
         """The end of every protocol: what was looked at, on which images, after how many epochs of training."""
-        epoch = {} if self.network.epochs is None else {"epoch": self.network.epochs}
-        half = {} if self.precision == "fp32" else {"precision": self.precision}
-        return {"features": features or self.network.name, "split": self.split, **epoch, **half}
+        told: dict[str, ProtocolValue] = {"features": features or self.network.name, "split": self.split}
+        if self.network.epochs is not None:
+            told["epoch"] = self.network.epochs
+        if self.precision != "fp32":
+            told["precision"] = self.precision
+        measured = self.tested_on or self.data
+        if self.tested_on is not None:
+            told["tested_on"] = measured.short_name
+        if isinstance(self.network, FrozenModule) and measured.image_size not in (0, self.network.input.image_size):
+            told["resized"] = f"{measured.image_size} to {self.network.input.image_size}"
+        return told
 
     @property
     def projector(self) -> nn.Module:

@@ -9,18 +9,19 @@ from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import typed
 
 _folder = TypedPath()
-_WEIGHTS_RUNS = Path("runs") / "weights"
 
 
 @click.command()
-@click.argument("runs")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--suite", help="Measure what it lists, such as transfer, on all of its data sets that are there.")
 @set_option
 @click.option("--data", "source", help="Measure on this data set instead: a name, npz:PATH or folder:PATH.")
 @click.option("--out", type=_folder, help="Of weights: the runs folder.  [default: runs/weights]")
 @download_option
 @click.option("--retry", type=click.Choice(["failed"]), help="Redo measurements that failed or ran out of memory.")
 def evaluate(
-    runs: str,
+    runs: tuple[str, ...],
+    suite: str | None,
     assignments: tuple[str, ...],
     source: str | None,
     out: Path | None,
@@ -30,19 +31,24 @@ def evaluate(
     """Measure networks that exist: of the folder RUNS, or of one file, weights:PATH. Nothing is trained.
 
     Of a folder, what is listed and has no record is measured; with --set evaluation.KEY=VALUE also what differs from
-    it in that. A file needs --data.
+    it in that. A file needs --data. With --suite, RUNS may be a folder and any number of files; data sets that are not
+    there are skipped, and said how to get, and --data names the ones that are wanted, with commas.
     """
-    from benchmark.running.evaluate import suite_of_folder, suite_of_weights
+    from benchmark.running.evaluate import WEIGHTS, WEIGHTS_RUNS, suite_of_folder, suite_of_listed, suite_of_weights
 
     given = [*assignments, *download]
-    is_file, path = runs.startswith("weights:"), Path(typed(runs.removeprefix("weights:"), "RUNS"))
-    if is_file:
-        suite, folder = suite_of_weights(path, source, given), out or _WEIGHTS_RUNS
+    if suite is not None:
+        loaded, folder = suite_of_listed(suite, runs, source, given, out)
+    elif len(runs) > 1:
+        raise UserError("RUNS: is one folder or one file; several are measured by a suite, with --suite")
+    elif runs[0].startswith(WEIGHTS):
+        loaded, folder = suite_of_weights(runs[0], source, given), out or WEIGHTS_RUNS
     elif out is None:
-        suite, folder = suite_of_folder(path, source, given), path
+        folder = Path(typed(runs[0], "RUNS"))
+        loaded = suite_of_folder(folder, source, given)
     else:
         raise UserError("--out: is for weights:PATH; what is measured on a runs folder stays in it")
-    execute_and_report(suite, folder, retry=retry is not None, train=is_file)
+    execute_and_report(loaded, folder, retry=retry is not None, train=False)
 
 
 @click.command()

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,13 +34,13 @@ Data = Callable[[DataSpec], DataSet]
 
 
 def data_loader(execution: Execution, requests: Requests, report: Say) -> Data:
-    """Data sets, each loaded once; the last one is kept. A request to stop ends a download.
+    """Data sets, each loaded once; the last two are kept, one to learn on and one to test on.
 
-    What was found of data of one's own, and left out, is told once.
+    A request to stop ends a download. What was found of data of one's own, and left out, is told once.
     """
     told = {""}
 
-    @lru_cache(maxsize=1)
+    @lru_cache(maxsize=2)
     def load_once(spec: DataSpec) -> DataSet:
         with requests.at_once():
             data = load(spec, in_job(execution.data_root, "data_root"), download=execution.download)
@@ -76,12 +77,8 @@ def execute_suite(
     cells = [cell for cell in suite.cells if cell.run.id in missing]
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
     data = data_loader(suite.execution, requests, report)
-    most: dict[str, int] = {}
+    most = check([cell.run for cell in cells], data, process)
     for cell in cells:
-        check(cell.run, data, process)
-        for measurement in cell.run.measurements:
-            for option, value in measurement.probe.most(data(measurement.data).labelled.labels).items():
-                most[option] = max(value, most.get(option, 0))
         if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
             report(f"warning: {doubtful}")
     if len(cells) == len(suite.cells):  # of a part of a suite, other data sets may suffice
@@ -131,27 +128,36 @@ def _missing(suite: Suite, folder: Path, retry: bool, train: bool, report: Say) 
     found = set()
     for run in (cell.run for cell in suite.cells):
         state = state_of(run, folder / run.id)
-        if not train and state.network_missing(retry):
+        if not train and run.network.leaves_weights and state.network_missing(retry):
             report(f"{run.id}: its weights were not kept, so that nothing more can be measured on it")
         elif state.is_missing(retry):
             found.add(run.id)
     return found
 
 
-def check(run: Run, data: Data, process: Process) -> None:
-    """Raise :class:`UserError` where a run cannot be carried out on its data: all that can be asked before hours."""
-    own = getattr(run.network, "data", None)
-    if own is not None:
-        run.network.check(data(own), process)
-    for spec in dict.fromkeys(measurement.data for measurement in run.measurements):
-        if own is None:
-            run.network.check(data(spec), process)
-        for split in dict.fromkeys(measurement.split for measurement in run.measurements if measurement.data == spec):
-            stages.check(data(spec), split)
-    check_precision(getattr(run.network, "precision", "fp32"), process.device)
-    for measurement in run.measurements:
-        measurement.probe.check(data(measurement.data), measurement.split)
+def check(runs: Sequence[Run], data: Data, process: Process) -> dict[str, int]:
+    """Raise :class:`UserError` where runs cannot be carried out on their data: all that can be asked before hours.
+
+    Returns, by a probe's option, the largest value that some data set suffices for.
+    """
+    for run in runs:
+        if (own := getattr(run.network, "data", None)) is not None:
+            run.network.check(data(own), process)
+        check_precision(getattr(run.network, "precision", "fp32"), process.device)
+    asked = {one.id: one for run in runs for one in run.measurements}
+    most: dict[str, int] = {}
+    for measurement in sorted(asked.values(), key=lambda one: [spec.digest for spec in one.reads]):
+        found = stages.read(measurement, data)
+        tune = found[-1 if measurement.split == "tune" else 0].tune
+        measurement.probe.check(replace(found[0], tune=tune, test=found[-1].test), measurement.split)
         check_precision(measurement.precision, process.device, "evaluation.precision")
+        for run in runs:
+            if getattr(run.network, "data", None) is None and measurement in run.measurements:
+                for read in found:
+                    run.network.check(read, process)
+        for option, value in measurement.probe.most(found[0].labelled.labels).items():
+            most[option] = max(value, most.get(option, 0))
+    return most
 
 
 def _check_most(probes: Sequence[Probe], most: Mapping[str, int]) -> None:
@@ -168,7 +174,7 @@ def carry_out(
 ) -> RunState:
     """Do what is missing of one run, on all processes, under its lock; returns where it then stands.
 
-    ``train`` false: measure only, a network that is there. ``measure`` false: train only.
+    ``train`` false: measure only, a network that is there or leaves no weights. ``measure`` false: train only.
     """
     run, process = cell.run, job.process
 
@@ -177,7 +183,7 @@ def carry_out(
 
     state = standing()
     makes = state.network_missing(retry)
-    if not (train if makes else measure and state.measurements_missing(retry)):
+    if not (train or not run.network.leaves_weights if makes else measure and state.measurements_missing(retry)):
         return state
     if process.is_main:
         with full_disk_told(job.folder):

@@ -19,8 +19,8 @@ from benchmark.cost import losses
 from benchmark.data import DataSet, DataSpec
 from benchmark.networks.base import Diverged, FrozenModule, Job, Made, Network
 from benchmark.networks.trained import Trained
-from benchmark.probes.base import Found, Measurement, Split
-from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, OtherFailed, Subject
+from benchmark.probes.base import Found, Measurement
+from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, Learnt, OtherFailed, Subject
 from benchmark.running import attempts
 from benchmark.running.attempts import SCRATCH_NAME
 from benchmark.running.folder import read_record
@@ -142,28 +142,40 @@ def _with_loss(cost: Cost, network: Network, job: Job) -> Cost:
 def measure(
     network: Network, measurements: Sequence[Measurement], load: Callable[[DataSpec], DataSet], job: Job
 ) -> list[MeasurementRecord]:
-    """Measure all of ``measurements``; those that read the same share their features.
+    """Measure all of ``measurements``; those that read the same share their features, and those to learn on.
 
     Ends after one that somebody asked to stop. Raises :class:`DiskFull` where a record does not fit on the disk.
     """
 
     def reads(measurement: Measurement) -> tuple[str, ...]:
-        return (measurement.data.model_dump_json(), measurement.precision, measurement.split)
+        data = (spec.model_dump_json() for spec in measurement.reads)
+        return (*data, measurement.precision, measurement.split)
 
     records: list[MeasurementRecord] = []
-    for _, alike in groupby(sorted(measurements, key=reads), key=reads):
-        subject: Subject | None = None  # the features of the last one are let go first
-        for measurement in alike:
+    made: Learnt = {}
+    before: Measurement | None = None
+    for _, group in groupby(sorted(measurements, key=reads), key=reads):
+        subject: Subject | None = None
+        for measurement in group:
+            if before is None or (before.data, before.precision) != (measurement.data, measurement.precision):
+                made = {}
+            before = measurement
             with computing_in(measurement.precision):
-                record, subject = _measured(network, measurement, subject, load, job)
+                record, subject = _measured(network, measurement, subject, made, load, job)
             records.append(record)
             if record.status == "interrupted":
                 return records
+        made = subject.let_go() if subject is not None else made
     return records
 
 
 def _measured(
-    network: Network, measurement: Measurement, subject: Subject | None, load: Callable[[DataSpec], DataSet], job: Job
+    network: Network,
+    measurement: Measurement,
+    subject: Subject | None,
+    made: Learnt,
+    load: Callable[[DataSpec], DataSet],
+    job: Job,
 ) -> tuple[MeasurementRecord, Subject | None]:
     started, began, process = now(), time.perf_counter(), job.process
     if process.is_main:
@@ -192,7 +204,7 @@ def _measured(
 
     try:
         if subject is None:
-            subject = _subject(network, measurement, load, job)
+            subject = _subject(network, measurement, load, job, made)
         found = measurement.probe.measure(subject.of(measurement))
         level = process.all_reduce_max(GO_ON)
     except AllStopped:
@@ -234,13 +246,19 @@ def _write(record: MeasurementRecord, error: Exception | None, job: Job) -> None
         path.with_suffix(".txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
 
 
-def _subject(network: Network, measurement: Measurement, load: Callable[[DataSpec], DataSet], job: Job) -> Subject:
-    data = load(measurement.data)
-    check(data, measurement.split)
+def _subject(
+    network: Network,
+    measurement: Measurement,
+    load: Callable[[DataSpec], DataSet],
+    job: Job,
+    made: Learnt | None = None,
+) -> Subject:
+    data, *others = read(measurement, load)
     loaded = network.load(job.folder, data, job.process.device)
-    if isinstance(loaded, FrozenModule) and data.channels not in (1, loaded.input.channels):  # grey ones are repeated
-        what = f"images of {data.channels} channels" if data.channels else "points, not images"
-        raise UserError(f"data.source {data.name}: holds {what}; this network sees {loaded.input.channels}")
+    for found in (data, *others):
+        if isinstance(loaded, FrozenModule) and found.channels not in (1, loaded.input.channels):  # grey is repeated
+            what = f"images of {found.channels} channels" if found.channels else "points, not images"
+            raise UserError(f"data.source {found.name}: holds {what}; this network sees {loaded.input.channels}")
     scratch = job.folder / SCRATCH_NAME
     return Subject(
         network=loaded,
@@ -251,25 +269,41 @@ def _subject(network: Network, measurement: Measurement, load: Callable[[DataSpe
         process=job.process,
         requests=job.requests,
         execution=job.execution,
-        folder=scratch / measurement.data.digest[:10],
+        folder=scratch / "-".join(spec.digest[:10] for spec in measurement.reads),
         own=scratch / measurement.id,
+        tested_on=others[0] if others else None,
+        _made=dict(made or {}),
     )
 
 
-def check(data: DataSet, split: Split) -> None:
-    """Raise :class:`UserError` where nothing can be probed: cheap, so that it can be asked before training."""
-    classes = len(np.unique(data.labelled.labels))
+def read(measurement: Measurement, load: Callable[[DataSpec], DataSet]) -> list[DataSet]:
+    """The data sets that a measurement reads: what its probe learns on, and where it is another, what it is tested on.
+
+    Raises :class:`UserError` where nothing can be probed: cheap, so that it can be asked before training.
+    """
+    data, *others = found = [load(spec) for spec in measurement.reads]
+    probe, split = measurement.probe, measurement.split
+    if data.several_labels != probe.several_labels:
+        has, wants = ("several labels", "one") if data.several_labels else ("one label", "several")
+        raise UserError(f"data.source {data.name}: an image has {has}, {probe.name} is for images of {wants}")
+    classes = data.classes if data.several_labels else len(np.unique(data.labelled.labels))
     if classes < 2:
         raise UserError(f"data.source {data.name}: its labelled training images have {classes} class, must have two")
-    images = len(data.test if split == "test" else data.tune)
-    if images < 2:
+    measured = others[0] if others else data
+    if others:
+        names = {measured.class_names, data.class_names} - {()}
+        if measured.classes != data.classes or len(names) > 1 or measured.several_labels != data.several_labels:
+            raise UserError(f"evaluation.tested_on {measured.name}: its classes are not those of {data.name}")
+    images = measured.test if split == "test" else measured.tune
+    if len(images) < 2:
         held_out = "; data.tune_fraction holds some out" if split == "tune" else ""  # by choice
         raise UserError(
-            f"evaluation.split {split}: {data.name} has {images} images in it, must have two or more{held_out}"
+            f"evaluation.split {split}: {measured.name} has {len(images)} images in it, must have two or more{held_out}"
         )
-    if split == "tune" and len(lacking := np.setdiff1d(data.labelled.labels, data.tune.labels)):
+    if split == "tune" and len(lacking := np.setdiff1d(data.labelled.labels, images.labels)):
         name, count = data.class_name(lacking[0]), np.sum(data.labelled.labels == lacking[0])
         raise UserError(
-            f"evaluation.split tune: {data.name} has no image of class {name} in it; data.tune_fraction must be large "
-            f"enough for one of its {count}"
+            f"evaluation.split tune: {measured.name} has no image of class {name} in it; data.tune_fraction must be "
+            f"large enough for one of its {count}"
         )
+    return found

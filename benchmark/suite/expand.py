@@ -4,7 +4,8 @@ A suite is a YAML file: ``defaults`` (settings of every Run), ``methods`` (setti
 row of another name, which say what ``method`` it is of), ``grid`` (axes; their product is the Runs), ``baselines``
 (rows to compare with that train nothing), ``weights`` (files to measure beside), ``skip`` (cells left out, each with a
 reason), ``tune`` (candidates for ``spherebench tune``) and ``execution`` (what changes no number). Later layers win:
-defaults, the method's settings, the cell, ``--set``.
+defaults, the method's settings, the cell, ``--set``. One with ``measure`` in place of ``grid`` makes no network
+(:mod:`benchmark.suite.measure`).
 """
 
 import hashlib
@@ -88,7 +89,8 @@ class SuiteFile(Spec):
 
     description: str = Field(min_length=1)
     defaults: Settings
-    grid: dict[str, list[Any]]
+    grid: dict[str, list[Any]] = {}
+    measure: list[Settings] = Field([], description="settings of data and evaluation, each to measure networks in")
     headline: list[Request] = Field([], description="the figures that its table and its plot begin with")
     methods: dict[str, Settings] = {}
     baselines: list[str] = []
@@ -154,7 +156,10 @@ def read_suite(path: Path) -> SuiteFile:
     """Read and validate a suite file. Raises :class:`UserError` naming the file and the key."""
     settings = read_yaml(path)
     with given_in(f"{path.name}: "):
-        return validated(SuiteFile, settings)
+        file = validated(SuiteFile, settings)
+    if bool(file.grid) == bool(file.measure):
+        raise UserError(f"{path.name}: grid: must be given, or measure in its place")
+    return file
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, list[Any]]:
@@ -195,6 +200,8 @@ def load_suite(name_or_path: str, assignments: Sequence[str] = ()) -> Suite:
 
 def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, where: str) -> Suite:
     """Expand a suite: the product of its axes, less the skipped cells, plus the baselines."""
+    if file.measure:
+        raise UserError(f"{where}: makes no network, it measures those there are: evaluate RUNS --suite {name}")
     execution, overrides = execution_of(file.execution, overrides, where)
     grid = dict(file.grid)
     for key, values in overrides.items():
@@ -228,7 +235,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         if reason := _skip_reason(skips, settings | {key: axes[key] for key in ("method",) if key in axes}):
             skipped.append((axes, reason))
             continue
-        with _placed(layers, where):
+        with placed(layers, where):
             run = compose(settings, identify)
         if run.measurements:
             cells.append(Cell(run, axes))
@@ -246,7 +253,7 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         for axes in product(_axes_of(Weights, grid)):
             layers = _layers(file, scalars, axes, given, where)
             settings = reduce(merge, layers.values())
-            with _placed(layers, where):
+            with placed(layers, where):
                 check_not_filled_in(settings)
                 data = identify(validated(DataSpec, settings.get("data", {}), "data"))
                 run = of_weights(weights, settings.get("evaluation", {}), data)
@@ -344,7 +351,7 @@ def _layers(
 
 
 @contextmanager
-def _placed(layers: dict[str, Settings], where: str) -> Iterator[None]:
+def placed(layers: dict[str, Settings], where: str) -> Iterator[None]:
     """Of a setting at fault, tell the last layer that sets it: the one to change."""
     try:
         yield

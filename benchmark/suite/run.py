@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field, create_model, field_validator
 
 from benchmark.data import DataSpec
+from benchmark.data.datasets import check_source
 from benchmark.networks.base import Network
 from benchmark.networks.kernel import ALL_KEYS, FittedOnRows, KernelSpec
 from benchmark.networks.kinds import KINDS, Weights, kind_of
@@ -32,7 +33,7 @@ class Run:
     def data(self) -> tuple[DataSpec, ...]:
         """What it reads: the network's data first, where it has some of its own, then what is measured on."""
         own = getattr(self.network, "data", None)
-        measured = [measurement.data for measurement in self.measurements]
+        measured = [data for measurement in self.measurements for data in measurement.reads]
         return tuple(dict.fromkeys([own, *measured] if own is not None else measured))
 
 
@@ -42,6 +43,14 @@ class _EveryProbe(Spec):
     probes: tuple[str, ...] = Field(("knn", "logistic", "fewshot"), min_length=1)
     split: Split = "test"
     precision: Precision = Field("fp32", description="of the frozen network's forward passes, by autocast")
+    tested_on: str | None = Field(None, description="a source of the same classes, whose images are measured instead")
+
+    @field_validator("tested_on")
+    @classmethod
+    def _known_source(cls, source: str | None) -> str | None:
+        if source is not None:
+            check_source(source, "tested_on")
+        return source
 
 
 @cache
@@ -79,9 +88,20 @@ def measurements(evaluation: Mapping[str, Any], network: Network, data: DataSpec
         kind = probes()[name]
         given = asked.model_fields_set & set(kind.model_fields)
         probe = kind().changed({option: getattr(asked, option) for option in given})
-        if probe.needs <= network.offers:
-            found.append(Measurement(probe=probe, data=data, split=asked.split, precision=asked.precision))
+        if probe.needs <= network.offers and kind.several_labels == data.several_labels:
+            other = _other(asked.tested_on, data)
+            found.append(
+                Measurement(probe=probe, data=data, split=asked.split, precision=asked.precision, tested_on=other)
+            )
     return tuple(found)
+
+
+def _other(source: str | None, data: DataSpec) -> DataSpec | None:
+    """The data set that is tested on, split as ``data`` are; None where it is that itself."""
+    if source is None:
+        return None
+    other = DataSpec(source=source, tune_fraction=data.tune_fraction).identified()
+    return None if (other.content or other.source) == (data.content or data.source) else other
 
 
 def changed(
@@ -100,11 +120,13 @@ def changed(
         before = {measurement.probe.name: measurement for measurement in reversed(listed)}
         bases = [before.get(measurement.probe.name, measurement) for measurement in fresh]
     else:
-        bases = [base for base in listed if place or given & set(type(base.probe).model_fields)]
+        always = place or "tested_on" in given
+        bases = [base for base in listed if always or given & set(type(base.probe).model_fields)]
     found = []
     for base in bases:
         own = {option: getattr(asked, option) for option in given & set(type(base.probe).model_fields)}
-        found.append(base.model_copy(update={**place, "probe": base.probe.changed(own)}))
+        other = {"tested_on": _other(asked.tested_on, data or base.data)} if "tested_on" in given else {}
+        found.append(base.model_copy(update={**place, **other, "probe": base.probe.changed(own)}))
     return tuple(found)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from results.collect import collect, short_source
+from results.readable import figure
 from results.record import Cost, Metric
 from results.summary import summarise
-from results.tables import accuracy, cost, figure, render, unfinished
+from results.tables import accuracy, cost, render, unfinished
 
 Make = Callable[..., Any]
 Write = Callable[..., Path]

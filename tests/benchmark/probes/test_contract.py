@@ -7,6 +7,7 @@ import math
 import shutil
 import types
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,8 @@ PROBES = sorted(probes())
 SMALL: dict[str, Any] = {"linear_epochs": 3, "draws": 2, "labels_per_class": (1, 2), "knn_k": (1, 5), "batch_size": 24}
 # Of 70 images all, in batches of 24, 24 and 22.
 SMALL |= {"finetune_percent": 99, "finetune_epochs": 2, "finetune_head_lr": 0.1}
-RESERVED = {"probe", "split", "precision", "data", "version", "probes"}
+SMALL |= {"transfer_shots": (1, 2), "transfer_ridges": 4, "multilabel_c": (0.1, 1.0)}
+RESERVED = {"probe", "split", "precision", "data", "tested_on", "version", "probes"}
 # Two processes add gradients in another order than one: float32, over a few steps.
 FLOAT_ERROR = 1e-4
 
@@ -111,8 +113,28 @@ def make(network: Network, folder: Path) -> None:
         network.make(data_of(network.data), job_in(folder))  # type: ignore[attr-defined]
 
 
+def spec_for(probe: type[Probe], network: Network) -> DataSpec:
+    """What the probe is measured on: the network's data, or images of several labels."""
+    own: DataSpec = network.data  # type: ignore[attr-defined]
+    return own.model_copy(update={"source": "voc07"}) if probe.several_labels else own
+
+
 def data_of(spec: DataSpec) -> DataSet:
-    return load(spec, Path("nowhere"))
+    """Of VOC's images digits, each of two classes that follow, every seventh of a third that does not count."""
+    if not spec.several_labels:
+        return load(spec, Path("nowhere"))
+    data = load(spec.model_copy(update={"source": "digits", "tune_fraction": 0.0}), Path("nowhere"))
+    shown = {}
+    for split in ("train", "labelled", "tune", "test"):
+        images = getattr(data, split)
+        present_NC = np.full((len(images), data.classes), -1, dtype=np.int8)
+        for further in (0, 1):
+            present_NC[np.arange(len(images)), (images.labels + further) % data.classes] = 1
+        sevenths = np.arange(0, len(images), 7)
+        present_NC[sevenths, (images.labels[sevenths] + 5) % data.classes] = 0
+        shown[split] = copy(images)
+        object.__setattr__(shown[split], "present", present_NC)
+    return replace(data, name=spec.source, **shown)
 
 
 def job_in(folder: Path, process: Process = ALONE, requests: Requests | None = None) -> Job:
@@ -124,7 +146,7 @@ def measurement_of(name: str, **changed: Any) -> Measurement:
     kind = probes()[name]
     options = {option: value for option, value in SMALL.items() if option in kind.model_fields}
     network = network_for(kind)
-    place = {"split": "test", "precision": "fp32", "data": network.data, **changed}  # type: ignore[attr-defined]
+    place = {"split": "test", "precision": "fp32", "data": spec_for(kind, network), **changed}
     return Measurement(probe=kind(**options), **place)
 
 
@@ -253,7 +275,7 @@ def test_it_can_be_asked_for_in_a_suite_and_only_where_it_is_for_the_network(nam
     assert not RESERVED & kind.model_fields.keys()
     assert kind.model_fields.keys() <= evaluation_schema().model_fields.keys()
     for network in (encoder(), kernel(), wide(), noisy()):
-        data = network.data  # type: ignore[attr-defined]
+        data = spec_for(kind, network)
         asked = measurements({"probes": [name]}, network, data)
         expected = [Measurement(probe=kind(), data=data)] if kind.needs <= network.offers else []
         assert list(asked) == expected
@@ -527,6 +549,11 @@ def test_images_of_other_channels_are_told_of(name: str, networks: Path, tmp_pat
         expected = {colours: "its kernel is of rows of 2 numbers, these images have 192"}
     if kind == "wide":
         expected = {colours: "its network is of rows of 64 numbers, these images have 192"}
+    if probes()[name].several_labels:
+        expected = {
+            data: f"data.source {data.source}: an image has one label, {name} is for images of several"
+            for data in (colours, spirals)
+        }
     for number, (data, message) in enumerate(expected.items()):
         folder = copied(networks, name, tmp_path / str(number))
         record = record_of(measurement_of(name, data=data), job_in(folder))

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from benchmark.networks.backbones import BackboneSpec, build_backbone
+from benchmark.networks.kinds import Weights
 from benchmark.networks.layouts import write_backbone
 from benchmark.runtime.errors import UserError
 from benchmark.suite.expand import Suite, load_suite, parse_overrides, read_suite, suite_names, suite_path
+from benchmark.suite.measure import rows_of
+from benchmark.suite.run import measurements
 
 TINY = """
 description: a suite for tests
@@ -225,8 +228,21 @@ def test_ids_are_equal_for_equal_runs_only(tiny: Path) -> None:
     assert len(set(ids)) == len(ids)
 
 
-@pytest.mark.parametrize("name", suite_names())
-def test_every_suite_that_comes_with_spherebench_expands(name: str) -> None:
+def test_the_suite_of_transfer_has_a_probe_for_every_data_set_that_it_lists() -> None:
+    file = read_suite(suite_path("transfer"))
+    assert file.description.count("\n") >= 2
+    rows, skipped = rows_of(file, [], {}, Path("nowhere"), download=True, where="transfer.yaml")
+    assert (len(rows), skipped) == (len(file.measure), [])
+    weights = Weights(name="any", path="any.pth", content="any")
+    for data, evaluation in rows:
+        (asked,) = measurements(evaluation, weights, data)
+        assert asked.probe.name == ("multilabel" if data.source == "voc07" else "transfer")
+        assert (asked.tested_on is None) == ("tested_on" not in evaluation)
+    assert {data.source for data, _ in rows} > {"food101", "flowers102", "dtd", "pets", "aircraft", "cars", "svhn"}
+
+
+@pytest.mark.parametrize("name", sorted({*suite_names()} - {"transfer"}))
+def test_every_suite_that_makes_networks_expands(name: str) -> None:
     suite = load_suite(name)
     assert suite.cells
     assert len({cell.run.id for cell in suite.cells}) == len(suite.cells)
