@@ -30,7 +30,7 @@ PACKED_NAME = "records.jsonl"
 
 Status = Literal["done", "failed", "diverged", "out-of-memory", "interrupted"]
 ProtocolValue = str | int | float
-MemoryCounter = Literal["tensor storages", "cuda allocator", "numpy arrays"]
+MemoryCounter = Literal["tensor storages", "cuda allocator", "numpy arrays", "resident pages"]
 
 
 class Frozen(BaseModel):

@@ -33,7 +33,7 @@ _NAMES: dict[str, Any] = {"type": names, "metavar": "A,B,..."}
 _NUMBERS: dict[str, Any] = {"type": numbers, "metavar": "N,N,..."}
 _SCOPES = (
     "A loss and its gradient; their errors against float64; a training step; a fit in the kernel regime; views of "
-    "images in files."
+    "images in files; the fits of the probe transfer."
 )
 _LOSSES: dict[str, tuple[Any, ...]] = {
     "method": ("sfrik_l3", "auh", "simclr", "vicreg", "barlow_twins"),
@@ -46,13 +46,16 @@ _DEFAULTS = {
     "step": _LOSSES | {"batch_size": (256,)},
     "views": {"method": ("vicreg",), "batch_size": (64,), "embedding_dim": (224,)},
     "fit": {"method": ("exact", "streaming"), "batch_size": (1000, 2000, 4000), "embedding_dim": (64,)},
+    "probe": {"method": ("ridge_path",), "batch_size": (10_000,), "embedding_dim": (512,)},
 }
 
 
 @click.command()
-@click.option("--embedding-dim", **_NUMBERS, help="D; of a fit, components; of views, their side.")
-@click.option("--batch-size", **_NUMBERS, help="N; of a fit, rows; of views, images.")
-@click.option("--method", **_NAMES, help="Losses; of a fit, exact or streaming; of views, recipes.")
+@click.option("--embedding-dim", **_NUMBERS, help="D; of a fit components, of a probe features, of views their side.")
+@click.option("--batch-size", **_NUMBERS, help="N; of a fit or a probe, rows; of views, images.")
+@click.option(
+    "--method", **_NAMES, help="Losses; of a fit, exact or streaming; of a probe, ridge_path; of views, recipes."
+)
 @click.option("--form", **_NAMES, default="auto", show_default=True, help="auto, primal or dual.")
 @click.option("--precision", **_NAMES, default="fp32", show_default=True, help="fp32, tf32, bf16 or fp16.")
 @click.option("--scope", type=click.Choice(list(_DEFAULTS)), default="loss", show_default=True, help=_SCOPES)

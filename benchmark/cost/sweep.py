@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from benchmark.cost import fits, losses, steps
+from benchmark.cost import fits, losses, ridge_path, steps
 from benchmark.cost.runner import alone
 from benchmark.networks.trained import Form, Trained
 from benchmark.runtime.calibration import constants_of
@@ -31,13 +31,15 @@ from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
 
 Found = dict[str, Any]  # fields of a CostCell
 Subject = losses.LossCall | steps.TimedStep
+# Scopes of no loss: their methods, with their titles.
+OTHERS: dict[str, Mapping[str, Any]] = {"fit": fits.TITLES, "probe": ridge_path.TITLES, "views": RECIPES}
 
 
 class Cell(Spec):
-    """What is measured in one process: a loss and its gradient, the errors of both, a training step, a fit, or views.
+    """What is measured in one process: a loss and its gradient, its errors, a step, a fit, a probe's fits, or views.
 
-    Of a fit ``batch_size`` is the number of rows and ``embedding_dim`` that of components; of views ``method`` is their
-    recipe and ``embedding_dim`` their side in pixels.
+    Of a fit ``batch_size`` is the number of rows and ``embedding_dim`` that of components, of a probe of features; of
+    views ``method`` is their recipe and ``embedding_dim`` their side in pixels.
     """
 
     scope: Scope = "loss"
@@ -87,7 +89,7 @@ def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> tuple[list[
     chosen, skipped = [], []
     for values in itertools.product(*axes.values()):
         cell = _valid(common | dict(zip(axes, values, strict=True)))
-        if cell.scope not in ("fit", "views") and (reason := no_such_form(cell.method, cell.form)):
+        if cell.scope not in OTHERS and (reason := no_such_form(cell.method, cell.form)):
             skipped.append(f"{cell.method}: {reason}")
         else:
             chosen.append(cell)
@@ -101,10 +103,10 @@ def _valid(asked: dict[str, Any]) -> Cell:
         cell = validated(Cell, asked)
     except SettingError as error:
         raise UserError(f"--{error.key.replace('_', '-')}: {error}") from error
-    known = {"fit": tuple(fits.REFERENCES), "views": tuple(RECIPES)}.get(cell.scope, registry.names())
+    known = tuple(OTHERS.get(cell.scope, registry.names()))
     if cell.method not in known:
         raise UserError(f"--method: is {cell.method!r}, which --scope {cell.scope} has not; it has {', '.join(known)}")
-    if cell.scope in ("fit", "views") and (cell.precision, cell.form) != ("fp32", "auto"):
+    if cell.scope in OTHERS and (cell.precision, cell.form) != ("fp32", "auto"):
         raise UserError(f"--precision and --form are for losses: a {cell.scope} has one of each; leave them out")
     check_precision(cell.precision, resolve_device(cell.device), "--precision")
     if cell.data and cell.scope != "views":
@@ -153,11 +155,22 @@ def measured(cell: Cell) -> CostCell:
     if cell.scope == "errors":
         return measure(cell)
     started = now()
+    if cell.scope == "probe":
+        shape = {"n": cell.batch_size, "features": cell.embedding_dim}
+        ours = alone(ridge_path.fit, method=cell.method, **shape)
+        found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "resident pages"}
+        found["measured"] = ours.result.get("measured")
+        if cell.reference:
+            theirs = alone(ridge_path.fit, method=ridge_path.REFERENCES[cell.method], **shape)
+            found |= {"reference": theirs.result.get("measured"), "reference_status": theirs.status}
+            pairs = zip(theirs.result.get("objectives", ()), ours.result.get("objectives", ()), strict=False)
+            found["objective_ratio"] = max((other / own for other, own in pairs), default=None)
+        return _record(cell, found, started)
     if cell.scope == "fit":
         # Of N rows to D components; where asked for, scikit-learn's fit beside ours, in a process of its own, too.
         shape = {"n": cell.batch_size, "n_components": cell.embedding_dim}
         ours = alone(fits.fit, method=cell.method, **shape)
-        found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
+        found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
         found["measured"] = ours.result or None
         if cell.reference:
             theirs = alone(fits.fit, method=fits.REFERENCES[cell.method], **shape)
@@ -194,10 +207,9 @@ def measure(cell: Cell) -> CostCell:
 
 def _record(cell: Cell, found: Found, started: str) -> CostCell:
     asked = cell.model_dump(include={"scope", "method", "embedding_dim", "batch_size", "precision"})
-    if cell.scope == "fit":
-        asked |= {"title": fits.TITLES[cell.method], "precision": "fp64"}
-    elif cell.scope == "views":
-        asked["title"] = cell.method
+    if cell.scope in OTHERS:
+        asked["title"] = cell.method if cell.scope == "views" else OTHERS[cell.scope][cell.method]
+        asked |= {"precision": "fp64"} if cell.scope == "fit" else {}
     else:
         asked["title"] = registry.get(cell.method).title
     if cell.scope == "step":
