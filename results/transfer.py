@@ -58,7 +58,11 @@ def _notes(chosen: pd.DataFrame, n: int, resized: pd.Series) -> list[str]:
     notes = [f"Top-1 accuracy where no other measure is given; {'; or '.join(protocols)}.", note, *of_draws]
     if any(" to " in heading for heading in chosen["heading"]):
         notes.append("A to B: learnt on A, tested on B.")
-    for sides, own in chosen.assign(resized=resized)[resized.notna()].groupby("resized", sort=False):
-        seen = ", ".join(dict.fromkeys(own["heading"]))
-        notes.append(f"Resized from {sides} pixels a side: {seen}, before {', '.join(dict.fromkeys(own['method']))}.")
+    before: dict[tuple[str, str], list[str]] = {}  # by the sides and the networks, the data sets
+    made = chosen.assign(resized=resized)[resized.notna()]
+    for sides, heading in dict.fromkeys(zip(made["resized"], made["heading"], strict=True)):
+        methods = made.loc[(made["resized"] == sides) & (made["heading"] == heading), "method"]
+        before.setdefault((sides, ", ".join(dict.fromkeys(methods))), []).append(heading)
+    for (sides, methods), found in before.items():
+        notes.append(f"Resized from {sides} pixels a side: {', '.join(found)}, before {methods}.")
     return notes
