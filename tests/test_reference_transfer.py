@@ -90,7 +90,8 @@ def test_out_of_domain_they_lose_less_than_pixels() -> None:
 def test_the_table_is_made_from_the_records_and_the_readme_says_what_it_says() -> None:
     made = join(transfer(summarise(collect([REFERENCE]))), "md")
     assert made == (REFERENCE / "tables" / "transfer.md").read_text(encoding="utf-8")
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Transfer")[2].partition("\n## ")[0]
+    page = (ROOT / "benchmark" / "README.md").read_text(encoding="utf-8")
+    section = page.partition("## Transfer")[2].partition("\n## ")[0]
     figures = re.findall(r"\d\d\.\d", section)
     assert len(figures) >= 4
     assert [figure for figure in figures if figure not in made] == []
