@@ -8,7 +8,8 @@ import sys
 
 from tests.patience import MARK, end_marked, is_alive
 
-STARTS = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
+# Holding none of the pipes that its parent's end is waited for by.
+STARTS = "import subprocess as s, sys; print(s.Popen(['sleep', '600'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
 
 
 def test_a_process_that_was_left_behind_is_found_and_killed() -> None:

@@ -330,7 +330,7 @@ def test_bad_input_names_file_key_and_what_is_allowed(tiny: Path, old: str, new:
         ("epochs=010", r"--set epochs: is '010', should be a valid integer"),
         ("batch_size=1:00", r"--set batch_size: is '1:00', should be a valid integer"),
         ("data.source=digits,mnits", r"^--set data\.source: is 'mnits', must be one of digits"),
-        ("precision=fp8", r"--set precision: is 'fp8', should be 'fp32', 'bf16' or 'fp16'"),
+        ("precision=fp8", r"--set precision: is 'fp8', should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
     ],
 )
 def test_bad_overrides_are_refused(tiny: Path, assignment: str, said: str) -> None:
