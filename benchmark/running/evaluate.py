@@ -65,9 +65,11 @@ def suite_of_listed(
     if folders:
         note, networks = _networks_of(folders[0])
         subjects = [(network, record.axes) for record, network in networks]
+    known = {network.id for network, _ in subjects}  # a file that was measured before is one of them
     files = [_weights(target, of_file) for target in targets if target.startswith(WEIGHTS)]
+    subjects += [(weights, {"method": "weights"}) for weights in files if weights.id not in known]
     cells = []
-    for network, axes in [*subjects, *((weights, {"method": "weights"}) for weights in files)]:
+    for network, axes in subjects:
         with given_in("--set "):
             asked, unfit = measured(network, rows)
         skipped += [one for one in unfit if one not in skipped]
