@@ -36,10 +36,14 @@ def content(places: Iterable[Path]) -> dict[str, Any]:
         suites: dict[str, list[Records]] = defaultdict(list)
         wanted: dict[str, list[str]] = defaultdict(list)
         for folder in folders:  # one by one: a network may be of two suites
-            first = headlines([folder])
-            for records in read_runs([folder]):
-                suites[records.network.suite].append(records)
-                wanted[records.network.suite] += first
+            first, found = headlines([folder]), read_runs([folder])
+            there = {(name, own.network.id) for name, suite in suites.items() for own in suite}
+            # What was measured of a suite's networks elsewhere, transfer say, is a chapter of its own.
+            again = any((own.network.suite, own.network.id) in there for own in found)
+            for records in found:
+                name = folder.stem if again else records.network.suite
+                suites[name].append(records)
+                wanted[name] += first
         points = curves.points_each(sum(map(len, suites.values())))
         ordered = sorted(suites.items(), key=lambda item: (item[0].endswith(_TUNING), item[0]))
         chapters = [_suite(name, without_repeats(found), wanted[name], points) for name, found in ordered]
