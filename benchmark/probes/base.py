@@ -9,9 +9,7 @@ the same features give the same figures.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-import pkgutil
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -25,6 +23,7 @@ from pydantic import Field
 
 from benchmark.data import DataSet, DataSpec
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.members import import_all
 from benchmark.runtime.spec import Precision, Spec
 from results.record import Metric
 
@@ -115,9 +114,7 @@ def register(probe: P) -> P:
 @cache
 def probes() -> Mapping[str, type[Probe]]:
     """Every probe by its name: of every module in this folder."""
-    package = importlib.import_module("benchmark.probes")
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        importlib.import_module(f"benchmark.probes.{module.name}")
+    import_all("benchmark.probes")
     return dict(sorted(_PROBES.items()))
 
 

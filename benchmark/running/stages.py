@@ -152,20 +152,17 @@ def measure(
         return (*data, measurement.precision, measurement.split)
 
     records: list[MeasurementRecord] = []
-    made: Learnt = {}
-    before: Measurement | None = None
-    for _, group in groupby(sorted(measurements, key=reads), key=reads):
-        subject: Subject | None = None
-        for measurement in group:
-            if before is None or (before.data, before.precision) != (measurement.data, measurement.precision):
-                made = {}
-            before = measurement
-            with computing_in(measurement.precision):
-                record, subject = _measured(network, measurement, subject, made, load, job)
-            records.append(record)
-            if record.status == "interrupted":
-                return records
-        made = subject.let_go() if subject is not None else made
+    for _, alike in groupby(sorted(measurements, key=reads), key=lambda own: (own.data, own.precision)):
+        made: Learnt = {}  # features to learn on, whatever is tested
+        for _, group in groupby(alike, key=reads):
+            subject: Subject | None = None
+            for measurement in group:
+                with computing_in(measurement.precision):
+                    record, subject = _measured(network, measurement, subject, made, load, job)
+                records.append(record)
+                if record.status == "interrupted":
+                    return records
+            made = subject.let_go() if subject is not None else made
     return records
 
 

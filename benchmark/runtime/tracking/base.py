@@ -5,8 +5,6 @@ imported where it is used. None waits for a network: stores lie in the folder of
 them is the service's own command.
 """
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.members import import_all
 
 
 class Line(NamedTuple):
@@ -91,9 +90,7 @@ def register(tracker: T) -> T:
 @cache
 def trackers() -> Mapping[str, type[Tracker]]:
     """Every tracker by its name: of every module in this folder."""
-    package = importlib.import_module("benchmark.runtime.tracking")
-    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
-        importlib.import_module(f"benchmark.runtime.tracking.{module.name}")
+    import_all("benchmark.runtime.tracking")
     return _TRACKERS
 
 
