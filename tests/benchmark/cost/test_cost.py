@@ -231,7 +231,10 @@ def test_a_step_that_a_suite_leaves_out_is_one_sentence(tmp_path: Path, spherebe
         ),
         (["--scope", "views", "--method", "vicrag"], "which --scope views has not; it has vicreg, simclr"),
         (["--data", "nowhere"], "--data: photographs are for --scope views, not loss"),
-        (["--device", "cuda:99"], "--set device"),  # there is none, or not so many
+        (
+            ["--device", "cuda:99"],
+            "--set device: is 'cuda:99'" if torch.cuda.is_available() else "no GPU can be used: torch ",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(spherebench: Command, arguments: list[str], sentence: str) -> None:
