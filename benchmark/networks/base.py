@@ -26,8 +26,6 @@ from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Execution, Spec
 from results.record import Cost, write_atomically
 
-# Raised whenever a change of the code changes the weights of an unchanged network: part of every digest.
-PROTOCOL_VERSION = 2
 WEIGHTS_NAME = "weights.safetensors"
 
 
@@ -79,6 +77,8 @@ class Network(Spec):
     # ``embedding`` that a loss saw; a ``backbone``, a module that can be trained on; a ``kernel``.
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows"})
     leaves_weights: ClassVar[bool] = False  # under WEIGHTS_NAME, once it is made
+    # Raised whenever a change of the code changes the weights of an unchanged network: part of every digest.
+    protocol_version: ClassVar[int] = 2
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ class Network(Spec):
     @property
     def digest(self) -> str:
         """Hex digest of the canonical form: sorted JSON of every field and of the protocol's version."""
-        text = json.dumps({"protocol": PROTOCOL_VERSION, **self.canonical()}, sort_keys=True)
+        text = json.dumps({"protocol": self.protocol_version, **self.canonical()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property

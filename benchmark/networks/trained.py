@@ -81,6 +81,7 @@ class Trained(Network):
 
     offers: ClassVar[frozenset[str]] = frozenset({"features", "rows", "embedding", "backbone"})
     leaves_weights: ClassVar[bool] = True
+    protocol_version: ClassVar[int] = 3
 
     @classmethod
     def methods(cls) -> tuple[str, ...]:
