@@ -112,7 +112,7 @@ def test_every_package_that_is_imported_is_a_dependency() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
                 imported.add(node.module.partition(".")[0])
-    outside = imported - set(sys.stdlib_module_names) - set(ROOMS) - TRACKERS - {"timm"}  # of extras
+    outside = imported - set(sys.stdlib_module_names) - set(ROOMS) - TRACKERS - {"timm", "datasets"}  # of extras
     required = [text for text in requires("spherebench") or () if "extra ==" not in text]
     declared = {re.split(r"[^\w.-]", text)[0].lower() for text in required}
     homes = packages_distributions()

@@ -156,13 +156,14 @@ SOURCES = {
 OWN_SOURCES = {
     "npz:": "PATH of a file with uint8 x_train, x_test (N, H, W) or (N, H, W, C) and integer y_train, y_test (N,)",
     "folder:": "PATH of a folder with train/CLASS/* and test/CLASS/* or val/CLASS/*",
+    "hf:": "NAME_OR_PATH of a data set of Hugging Face's datasets, on disk; pip install 'spherebench[hf]'",
 }
 
 
 def check_source(source: str, key: str = "data.source") -> None:
     """Raise :class:`UserError` where ``source`` names no data set; whether the data is there, :func:`load` will see."""
     if not _is_source(source):
-        allowed = ", ".join([*SOURCES, *(f"{prefix}PATH" for prefix in OWN_SOURCES)])
+        allowed = ", ".join([*SOURCES, *(prefix + what.partition(" ")[0] for prefix, what in OWN_SOURCES.items())])
         raise UserError(f"{key}: is {source!r}, must be one of {allowed}")
 
 
@@ -188,7 +189,7 @@ def datasets_table() -> list[dict[str, str]]:
         (source.name, source.images, str(source.classes), str(source.image_size), source.size, source.how)
         for source in SOURCES.values()
     ]
-    rows += [(f"{prefix}PATH", "your own", "", "", "", what) for prefix, what in OWN_SOURCES.items()]
+    rows += [(prefix + what.partition(" ")[0], "your own", "", "", "", what) for prefix, what in OWN_SOURCES.items()]
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 

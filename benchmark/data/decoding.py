@@ -9,9 +9,11 @@ is to be removed. JPEG's own down-scaling to a half takes 1.0 ms.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import BytesIO
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,46 +35,56 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 0x0112  # tags of TIFF,
 _HEADERS_AT_ONCE = 16  # on a network's file system opening a file is waiting
 
 
-def decode(path: str) -> NDArray[np.uint8]:
-    """The image in a file, (H, W, 3). Raises :class:`UserError`, naming it, where it is damaged or has no such form."""
+Content = Callable[[], bytes]  # of a file that lies in a table, when it is asked for
+
+
+def decode(name: str, content: Content | None = None) -> NDArray[np.uint8]:
+    """The image in a file, (H, W, 3): in that of this path, or in one of this ``content``.
+
+    Raises :class:`UserError`, naming it, where it is damaged or has no such form.
+    """
     import PIL.Image
 
     try:
-        with PIL.Image.open(path) as image:
+        with PIL.Image.open(BytesIO(content()) if content else name) as image:
             _check(image)
             _scale_clear_value(image)
             image.load()
             return _seen(image)
-    except UserError as error:
-        raise UserError(f"image {path} cannot be read: {error}") from error
     # By the format and by the fault Pillow raises about anything: OSError, SyntaxError, struct.error, KeyError.
     except Exception as error:
-        raise UserError(f"image {path} cannot be read: {error or type(error).__name__}") from error
+        raise UserError(f"image {name} cannot be read: {_said(error)}") from error
 
 
-def check_headers(paths: Iterable[str]) -> str:
-    """Look at the existence, size and header of files: '' where all are well.
+def check_headers(names: Iterable[str], contents: Iterable[Content] | None = None) -> str:
+    """Look at the existence, size and header of files, as :func:`decode` takes them: '' where all are well.
 
     Raises :class:`UserError` naming the first that is not, and telling how many are not.
     """
     with ThreadPoolExecutor(_HEADERS_AT_ONCE) as pool:
-        faults = [fault for fault in pool.map(_fault, paths) if fault]
+        faults = [fault for fault in pool.map(_fault, names, contents or repeat(None)) if fault]
     if faults:
         raise UserError(faults[0] + (f"; so it is with {len(faults) - 1} more" if len(faults) > 1 else ""))
     return ""
 
 
-def _fault(path: str) -> str:
+def _fault(name: str, content: Content | None) -> str:
     import PIL.Image
 
     try:
-        if not Path(path).stat().st_size:
-            return f"image {path} is empty"
-        with PIL.Image.open(path) as image:
+        held = content() if content else b""
+        if not (len(held) if content else Path(name).stat().st_size):
+            return f"image {name} is empty"
+        with PIL.Image.open(BytesIO(held) if content else name) as image:
             _check(image)
     except Exception as error:
-        return f"image {path} cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+        return f"image {name} cannot be read: {getattr(error, 'strerror', None) or _said(error)}"
     return ""
+
+
+def _said(error: Exception) -> str:
+    """Its words, without a name that is none."""
+    return str(error).partition(" <_io.")[0] or type(error).__name__
 
 
 def _check(image: Image) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmark.data.decoding import decode
 from benchmark.runtime.errors import UserError
 
+FILE_IMAGE_SIZE = 224  # side of the views of one's own images in files, unless another is asked for
 OF_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation
 # Of more classes only the smallest and the largest are told.
 LISTED_CLASSES = 12

@@ -1,17 +1,13 @@
-"""Data of one's own, arrays in an npz file or folders of images: read, and known by their content.
+"""Data of one's own, arrays in an npz file, folders of images or tables of them: read, and known by their content.
 
-The same pixels at two paths are one data set, others at one path two. Reading a large folder takes minutes, so its
-digest is kept in the user's cache under the names, sizes and times of its files: any change of one of them reads them
-all again.
+The same pixels at two paths are one data set, others at one path two. Reading a large folder takes minutes: its digest
+is remembered.
 """
 
 import hashlib
 import os
-import time
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -21,13 +17,11 @@ from numpy.typing import NDArray
 
 from benchmark.data.decoding import VERSION, check_headers
 from benchmark.data.folders import class_folders, read_tree
-from benchmark.data.images import FileImages, PixelImages, Stored, channels_first, statistics
+from benchmark.data.hf import content_of_hf, read_hf
+from benchmark.data.images import FILE_IMAGE_SIZE, FileImages, PixelImages, Stored, channels_first, statistics
+from benchmark.data.remembered import remembered
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import in_job
-from results.record import write_atomically
-
-FOLDER_IMAGE_SIZE = 224
-SETTLED_NS = 2_000_000_000
 
 
 def read_npz(path: Path) -> Stored:
@@ -98,9 +92,9 @@ def read_folder(path: Path) -> Stored:
     Raises :class:`UserError` naming an image that is not there, empty, or whose header cannot be read.
     """
     train, test = _split_folders(path)
-    stored = read_tree(f"folder:{path}", train, test, FOLDER_IMAGE_SIZE)
+    stored = read_tree(f"folder:{path}", train, test, FILE_IMAGE_SIZE)
     images = [os.fsdecode(image) for part in (stored.train, stored.test) for image in cast("FileImages", part).paths]
-    _remembered(f"headers-{VERSION}", path, images, lambda: check_headers(images))
+    remembered(f"headers-{VERSION}", path, images, lambda: check_headers(images))
     unused = f"val ({test} is what is measured)" if test.name == "test" and (path / "val").is_dir() else ""
     return replace(stored, left_out=", ".join(filter(None, [stored.left_out, unused])))
 
@@ -112,23 +106,39 @@ def _split_folders(path: Path) -> tuple[Path, Path]:
     return path / "train", path / "test" if (path / "test").is_dir() else path / "val"
 
 
+def read_own(source: str) -> Stored:
+    """The data of ``npz:PATH``, ``folder:PATH`` or ``hf:NAME_OR_PATH``. Raises :class:`UserError` as their readers."""
+    kind, place = _place(source)
+    if kind == "npz":
+        return read_npz(place)
+    return read_folder(place) if kind == "folder" else read_hf(str(place))
+
+
 def content_of(source: str) -> str | None:
-    """The digest of ``npz:PATH`` or ``folder:PATH``, 16 hex digits; None of a named data set, known by its name.
+    """The digest of data of one's own, 16 hex digits; None of a named data set, known by its name.
 
     Raises :class:`UserError` where the data are not there or cannot be read.
     """
-    kind, colon, name = source.partition(":")
-    if not colon:
+    if ":" not in source:
         return None
-    path = in_job(name, f"data.source {source}")
+    kind, place = _place(source)
     if kind == "npz":
-        return _remembered("content", path, [str(path)], lambda: digest_of_arrays(npz_arrays(path)))
+        return remembered("content", place, [str(place)], lambda: digest_of_arrays(npz_arrays(place)))
+    return _content_of_folder(place) if kind == "folder" else content_of_hf(str(place))
+
+
+def _place(source: str) -> tuple[str, Path]:
+    kind, _, text = source.partition(":")
+    return kind, in_job(text, f"data.source {source}")
+
+
+def _content_of_folder(path: Path) -> str:
     files: dict[str, str] = {}
     # `val` counts as what it stands for, `test`.
     for split, folder in zip(("train", "test"), _split_folders(path), strict=True):
         for images in class_folders(folder).images.values():
             files |= {split + image.removeprefix(str(folder)): image for image in images}
-    return _remembered("content", path, list(files.values()), lambda: _digest_of_files(files))
+    return remembered("content", path, list(files.values()), lambda: _digest_of_files(files))
 
 
 def digest_of_arrays(arrays: dict[str, NDArray]) -> str:
@@ -157,32 +167,3 @@ def _digest_of_files(files: dict[str, str]) -> str:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
         digest.update(os.fsencode(name) + b"\0" + content)
     return digest.hexdigest()[:16]
-
-
-def _remembered(what: str, place: Path, files: Sequence[str], read: Callable[[], str]) -> str:
-    """What ``read`` finds out of these files, or found out when they were last as they are.
-
-    Not remembered where one of them changed a moment ago: a change in the same tick of its clock would not be seen.
-    """
-    signature, changed_ns = hashlib.sha256(os.fsencode(place.resolve())), 0
-    for path in files:
-        signature.update(b"\0" + os.fsencode(path))
-        with suppress(OSError):
-            found = Path(path).stat()
-            # The time of the last change of any kind, too: programs that copy set the other one back.
-            signature.update(f"\0{found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}".encode())
-            changed_ns = max(changed_ns, found.st_ctime_ns)
-    settled = time.time_ns() - changed_ns > SETTLED_NS
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # no HOME, and no entry in passwd: nothing is remembered
-        return read()
-    note = cache / "spherebench" / what / signature.hexdigest()
-    with suppress(OSError, ValueError):
-        return note.read_text(encoding="ascii")
-    content = read()
-    if settled:
-        with suppress(OSError):  # a home that cannot be written: it is read again next time
-            note.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(note, content.encode())
-    return content

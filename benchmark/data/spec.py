@@ -14,8 +14,9 @@ from pydantic import Field, field_validator
 
 from benchmark.data.datasets import READERS, SOURCES, check_source
 from benchmark.data.decoding import VERSION
+from benchmark.data.hf import Table
 from benchmark.data.images import DataSet, ImageSet, Indices, stratified
-from benchmark.data.own import content_of, read_folder, read_npz
+from benchmark.data.own import content_of, read_own
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import absolute, in_job, is_of_job, typed
 from benchmark.runtime.spec import Spec
@@ -24,7 +25,7 @@ from benchmark.runtime.spec import Spec
 class DataSpec(Spec):
     """A data set, its tune split and its size. The tune split is held out of training and of the probes' training."""
 
-    source: str = Field(description="digits, mnist, cifar10, ..., npz:PATH or folder:PATH")
+    source: str = Field(description="digits, cifar10, ..., npz:PATH, folder:PATH, hf:NAME_OR_PATH")
     content: str | None = Field(None, description="digest of data of one's own, by which it is known; filled in")
     tune_fraction: float = Field(0.1, ge=0, lt=1, description="of the labelled training images; 0: no tune split")
     image_size: int | None = Field(None, ge=8, description="side in pixels after augmentation; None: as stored")
@@ -42,10 +43,12 @@ class DataSpec(Spec):
         A named data set that has a digest of its own is the same data as an npz file of these arrays.
         Raises :class:`UserError` where they cannot be read.
         """
-        kind, colon, path = self.source.partition(":")
+        kind, colon, text = self.source.partition(":")
         if not colon:
             return self.model_copy(update={"content": SOURCES[kind].content})
-        source = f"{kind}:{absolute(typed(path, f'data.source {self.source}'))}"
+        place = typed(text, f"data.source {self.source}")
+        is_path = kind != "hf" or Table.of(place).is_path
+        source = f"{kind}:{absolute(place) if is_path else place}"
         return self.model_copy(update={"source": source, "content": content_of(source)})
 
     @property
@@ -55,7 +58,7 @@ class DataSpec(Spec):
 
     def canonical(self) -> dict[str, Any]:
         """What a digest covers: data of one's own by their content, wherever they lie; of files, the decoding."""
-        decoded = self.source.startswith("folder:") or (self.source in SOURCES and SOURCES[self.source].decoded)
+        decoded = self.source.startswith(("folder:", "hf:")) or getattr(SOURCES.get(self.source), "decoded", False)
         own = self.model_dump(mode="json", exclude={"content" if self.content is None else "source"})
         return own | {"decoding": VERSION} if decoded else own
 
@@ -72,15 +75,14 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
     has one of its own. Named data sets lie under ``root``; ``limit`` keeps a stratified part of the training images.
     Raises :class:`UserError` where the data is missing (saying where it was looked for and how to get it) or unusable.
     """
-    kind, colon, path = spec.source.partition(":")
-    if colon:
-        place = in_job(path, f"data.source {spec.source}")
+    if ":" in spec.source:
         # A copy that each job makes of its own may be half of what was submitted.
-        if is_of_job(path) and spec.content not in (None, found := content_of(spec.source)):
+        place = in_job(spec.source, f"data.source {spec.source}")
+        if is_of_job(spec.source) and spec.content not in (None, found := content_of(spec.source)):
             raise UserError(f"data.source {spec.source}: {place} holds {found}, submitted were {spec.content}")
-        stored = read_npz(place) if kind == "npz" else read_folder(place)
+        stored = read_own(spec.source)
     else:
-        stored = READERS[kind](root, download)
+        stored = READERS[spec.source](root, download)
     labelled, tune = stored.train, stored.tune
     if tune is None:
         inside, outside = hold_out(labelled.labels, spec.tune_fraction, stored.class_names)
@@ -99,7 +101,7 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
         std=stored.std,
         class_names=stored.class_names,
         left_out=stored.left_out,
-        per_class=kind in SOURCES and SOURCES[kind].per_class,
+        per_class=spec.source in SOURCES and SOURCES[spec.source].per_class,
     )
 
 

@@ -15,7 +15,7 @@ _folder = TypedPath()
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--suite", help="Measure what it lists, such as transfer, on all of its data sets that are there.")
 @set_option
-@click.option("--data", "source", help="Measure on this data set instead: a name, npz:PATH or folder:PATH.")
+@click.option("--data", "source", help="Measure on this data set instead: a name, or npz:, folder: or hf:PATH.")
 @click.option("--out", type=_folder, help="Of weights: the runs folder.  [default: runs/weights]")
 @download_option
 @click.option("--retry", type=click.Choice(["failed"]), help="Redo measurements that failed or ran out of memory.")

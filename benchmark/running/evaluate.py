@@ -110,7 +110,7 @@ def suite_of_weights(target: str, source: str | None, assignments: Sequence[str]
     """One file of weights, measured on ``source``."""
     execution, evaluation, changes = _asked(assignments)
     if source is None:
-        raise UserError(f"--data: must be given for {target}; a data set's name, npz:PATH or folder:PATH")
+        raise UserError(f"--data: must be given for {target}; a data set's name, or npz:, folder: or hf:PATH")
     network = _weights(target, {key: value for key, value in changes.items() if key != "data"})
     with given_in("--set "):
         data = _data(source, changes, None)

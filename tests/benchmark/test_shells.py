@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmark.data.own import SETTLED_NS
+from benchmark.data.remembered import SETTLED_NS
 from tests.benchmark.layouts import write_class_folders
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_nobody_without_a_home_is_turned_away(
     for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "USER", "LOGNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
-    monkeypatch.setattr("benchmark.data.own.SETTLED_NS", -SETTLED_NS)  # so that it would be remembered
+    monkeypatch.setattr("benchmark.data.remembered.SETTLED_NS", -SETTLED_NS)  # so that it would be remembered
     monkeypatch.chdir(tmp_path)
     for split in ("train", "test"):
         write_class_folders(tmp_path / "images" / split, ["one", "two"], 4, side=20)

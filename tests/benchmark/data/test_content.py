@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data import DataSpec, own
+from benchmark.data import DataSpec, own, remembered
 from benchmark.data.own import content_of
 from benchmark.runtime.errors import UserError
 from benchmark.suite.config import Settings
@@ -23,7 +23,7 @@ from tests.benchmark import layouts
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of this test alone, where what was just written counts as settled."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(own, "SETTLED_NS", -1)
+    monkeypatch.setattr(remembered, "SETTLED_NS", -1)
     return tmp_path / "cache"
 
 
@@ -185,7 +185,7 @@ def test_the_second_look_is_the_caches(tmp_path: Path, cache: Path, reads: list[
 def test_what_changed_a_moment_ago_is_not_remembered(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own, "SETTLED_NS", 3_600_000_000_000)
+    monkeypatch.setattr(remembered, "SETTLED_NS", 3_600_000_000_000)
     of_folder(folder(tmp_path / "own"))
     assert not cache.exists()
 
