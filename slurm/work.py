@@ -48,7 +48,8 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
         return 1
     codes: list[int] = []
     with process(device) as this:
-        data = data_loader(suite.execution, requests, partial(print, flush=True))
+        runs = Path(submission.runs)
+        data = data_loader(suite.execution, runs, this, requests, partial(print, flush=True))
         for index in indices:
             requests.next_run()
             print(f"{submission.entries[index].id}  as job {job_id()} on {platform.node()}", flush=True)

@@ -26,10 +26,12 @@ _LINKED_TOLD = "by a second link"
 class ClassFolders:
     """The images in every folder of one folder: classes and paths in torchvision's order.
 
-    ``left_out`` counts what is no image by the reason (a suffix, mostly) and the folder it lies in.
+    ``left_out`` counts what is no image by the reason (a suffix, mostly) and the folder it lies in, ``folders`` are
+    all that were looked into.
     """
 
     images: dict[str, list[str]] = field(default_factory=dict)
+    folders: list[str] = field(default_factory=list)
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
@@ -43,6 +45,7 @@ def class_folders(folder: Path) -> ClassFolders:
         return found
     real = folder.resolve()
     above = {_identity(place) for place in (real, *real.parents)}
+    found.folders.append(str(folder))
     try:
         with os.scandir(folder) as entries:
             folders = {entry.name: entry.is_dir() for entry in entries}
@@ -54,6 +57,7 @@ def class_folders(folder: Path) -> ClassFolders:
             elif walked := sorted(_walk(folder / name, f"{folder.name}/{name}", above, found.left_out)):
                 paths = (f"{root}/{file}" for root, files in walked for file in sorted(files))
                 found.images[name] = list(paths)
+                found.folders.extend(root for root, _ in walked)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be read: {error.strerror}") from error
     return found
@@ -134,6 +138,8 @@ def read_tree(name: str, train: Path, test: Path, image_size: int) -> Stored:
         std=OF_IMAGENET[1],
         class_names=tuple(classes),
         left_out=told(sum((found.left_out for found in parts.values()), Counter())),
+        # And above: `test` may come to stand beside `val`.
+        folders=(str(train.parent), str(test.parent), *parts[train].folders, *parts[test].folders),
     )
 
 

@@ -104,6 +104,7 @@ class Stored:
     tune: ImageSet | None = None
     class_names: tuple[str, ...] = ()  # of data of one's own, and of folders
     left_out: str = ""  # what lies beside the images, in words
+    folders: tuple[str, ...] = ()  # in which the images were looked for
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from benchmark.data.datasets import READERS, SOURCES, check_source
 from benchmark.data.decoding import VERSION
 from benchmark.data.hf import Table
 from benchmark.data.images import DataSet, ImageSet, Indices, stratified
+from benchmark.data.listings import kept_listing
 from benchmark.data.own import content_of, read_own
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import absolute, in_job, is_of_job, typed
@@ -68,11 +70,12 @@ class DataSpec(Spec):
         return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
 
 
-def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
+def load(spec: DataSpec, root: Path, *, download: bool = False, listings: Path | None = None) -> DataSet:
     """Read a data set and split it; the same spec gives the same images in the same order, whatever the seed.
 
     The tune split is a stratified ``tune_fraction`` of the labelled training images, empty where that is 0; imagenet20
     has one of its own. Named data sets lie under ``root``; ``limit`` keeps a stratified part of the training images.
+    What folders hold is listed once and kept in ``listings``, for as long as they stay as they are.
     Raises :class:`UserError` where the data is missing (saying where it was looked for and how to get it) or unusable.
     """
     if ":" in spec.source:
@@ -80,9 +83,14 @@ def load(spec: DataSpec, root: Path, *, download: bool = False) -> DataSet:
         place = in_job(spec.source, f"data.source {spec.source}")
         if is_of_job(spec.source) and spec.content not in (None, found := content_of(spec.source)):
             raise UserError(f"data.source {spec.source}: {place} holds {found}, submitted were {spec.content}")
-        stored = read_own(spec.source)
+        read = partial(read_own, spec.source)
     else:
-        stored = READERS[spec.source](root, download)
+        read, place = partial(READERS[spec.source], root, download), root.resolve() / spec.source
+    if listings is None:
+        stored = read()
+    else:
+        key = f"{VERSION} {spec.content} {place}"
+        stored = kept_listing(listings / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz", read)
     labelled, tune = stored.train, stored.tune
     if tune is None:
         inside, outside = hold_out(labelled.labels, spec.tune_fraction, stored.class_names)

@@ -4,12 +4,12 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
-from benchmark.data import DataSet, DataSpec, load
+from benchmark.data import DataSet, DataSpec, FileImages, load
 from benchmark.networks.base import WEIGHTS_NAME, Job, keep_backbone
 from benchmark.networks.trained import Trained, doubt
 from benchmark.probes.base import NO_MORE, Probe
@@ -17,7 +17,7 @@ from benchmark.running import attempts, stages
 from benchmark.running.folder import RETRIED, RunState, alone, check_owner, claim_folder, state_of
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.numerics import check_precision, computing_in
-from benchmark.runtime.paths import in_job
+from benchmark.runtime.paths import in_job, is_of_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.runtime.spec import Execution
@@ -26,6 +26,7 @@ from benchmark.suite.expand import Cell, Suite
 from benchmark.suite.run import Run
 from results.record import MeasurementRecord
 
+LISTINGS_NAME = ".listings"
 # Weights that take more are told of before the first is written.
 TOLD_BYTES = 10e9
 
@@ -33,23 +34,45 @@ Say = Callable[[str], None]
 Data = Callable[[DataSpec], DataSet]
 
 
-def data_loader(execution: Execution, requests: Requests, report: Say) -> Data:
+def data_loader(execution: Execution, folder: Path, process: Process, requests: Requests, report: Say) -> Data:
     """Data sets, each loaded once; the last two are kept, one to learn on and one to test on.
 
-    A request to stop ends a download. What was found of data of one's own, and left out, is told once.
+    Images in files are listed by the main process alone, which tells the others, and beside the runs in ``folder``
+    from start to start. A request to stop ends a download. What was found of data of one's own, and left out, is told
+    once.
     """
     told = {""}
 
     @lru_cache(maxsize=2)
     def load_once(spec: DataSpec) -> DataSet:
+        own_copy = is_of_job(spec.source) or is_of_job(execution.data_root)  # which each node may have elsewhere
+        root, listings = in_job(execution.data_root, "data_root"), None if own_copy else folder / LISTINGS_NAME
+        look = partial(load, spec, root, download=execution.download, listings=listings)
         with requests.at_once():
-            data = load(spec, in_job(execution.data_root, "data_root"), download=execution.download)
+            data = look() if own_copy else _listed_once(process, look)
         if data.found not in told:
             told.add(data.found)
             report(data.found)
         return data
 
     return load_once
+
+
+def _listed_once(process: Process, look: Callable[[], DataSet]) -> DataSet:
+    """What the main process finds, or is refused, on all of them; what is no listing of files each reads by itself."""
+    found: DataSet | UserError | None = None
+    if process.is_main:
+        try:
+            found = look()
+        except UserError as error:
+            found = error
+    is_listing = isinstance(found, DataSet) and isinstance(found.train, FileImages)
+    told = process.broadcast(found if is_listing or isinstance(found, UserError) else None)
+    if isinstance(told, UserError):
+        raise told
+    if isinstance(told, DataSet):
+        return told
+    return found if isinstance(found, DataSet) else look()
 
 
 def execute_suite(
@@ -76,7 +99,7 @@ def execute_suite(
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
-    data = data_loader(suite.execution, requests, report)
+    data = data_loader(suite.execution, folder, process, requests, report)
     most = check([cell.run for cell in cells], data, process)
     for cell in cells:
         if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):

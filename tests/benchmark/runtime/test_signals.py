@@ -115,8 +115,9 @@ def test_the_fit_of_kernel_simclr_ends_with_the_solvers_iteration(tmp_path: Path
         InfoNCE.value_and_share = counted.method()  # type: ignore[method-assign]
         execution = Execution()
         job = Job(tmp_path, Process(torch.device("cpu")), requests, execution)
+        data = data_loader(execution, tmp_path, job.process, requests, print)
         with pytest.raises(Interrupted):
-            network.make(data_loader(execution, requests, print)(network.data), job)  # type: ignore[attr-defined]
+            network.make(data(network.data), job)  # type: ignore[attr-defined]
         return counted.calls
 
     assert ended_by_a_signal(tmp_path, work) == 3
@@ -163,7 +164,8 @@ def test_a_download_ends_while_nothing_comes(tmp_path: Path, endless: tuple[str,
 
     def work(requests: Requests) -> str:
         MNIST.mirrors = [f"{address}/{os.getpid()}/"]
-        data = data_loader(Execution(download=True, data_root=str(tmp_path / "data")), requests, print)
+        execution, alone = Execution(download=True, data_root=str(tmp_path / "data")), Process(torch.device("cpu"))
+        data = data_loader(execution, tmp_path, alone, requests, print)
         try:
             data(DataSpec(source="mnist"))
         except Interrupted:

@@ -1,0 +1,80 @@
+"""The listing of a data set's folders, kept in a file, so that a million names are not scanned at every start.
+
+It holds as long as every folder in it is as it was: adding, removing or renaming anything changes the times of the
+folder that it lies in. What changes inside a file of the same name is no matter of a listing: the digest that data of
+one's own are known by looks at every file. A file system that keeps no times of folders is scanned at every start.
+"""
+
+import hashlib
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.data.images import FileImages, Stored
+from benchmark.data.remembered import SETTLED_NS
+from results.record import write_atomically
+
+_SPLITS = ("train", "test", "tune")
+_ARRAYS = ("paths", "labels")
+_REST = ("classes", "image_size", "mean", "std", "class_names", "left_out", "folders")
+
+
+def kept_listing(note: Path, read: Callable[[], Stored]) -> Stored:
+    """What ``read`` found when the folders were last as they are; or finds now, and keeps, of images in folders."""
+    with suppress(OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        found, signature = _read(note)
+        if signature == _signature(found.folders)[0]:
+            return found
+    began = time.time_ns()
+    found = read()
+    if found.folders:
+        with suppress(OSError):  # a folder that cannot be written: it is scanned again next time
+            signature, changed_ns = _signature(found.folders)
+            if 0 < changed_ns < began - SETTLED_NS:
+                _write(note, found, signature)
+    return found
+
+
+def _signature(folders: Iterable[str]) -> tuple[str, int]:
+    """Of what tells whether a folder's entries are others; and when one last changed, 0 where one has no time."""
+    signature, changed_ns = hashlib.sha256(), []
+    for folder in folders:
+        found = Path(folder).stat()
+        signature.update(f"{folder}\0{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode())
+        changed_ns.append(found.st_mtime_ns and found.st_ctime_ns)
+    return signature.hexdigest(), min(changed_ns) and max(changed_ns)
+
+
+def _read(note: Path) -> tuple[Stored, str]:
+    with note.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        rest = json.loads(str(arrays["rest"]))
+        found: dict[str, Any] = {
+            split: FileImages(*(arrays[f"{split}_{name}"] for name in _ARRAYS))
+            for split in _SPLITS
+            if f"{split}_paths" in arrays
+        }
+    signature = rest.pop("signature")
+    found |= {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
+    return Stored(**found), signature
+
+
+def _write(note: Path, found: Stored, signature: str) -> None:
+    parts = {split: getattr(found, split) for split in _SPLITS}
+    arrays = {
+        f"{split}_{name}": getattr(images, name)
+        for split, images in parts.items()
+        if images is not None
+        for name in _ARRAYS
+    }
+    rest = {"signature": signature} | {name: getattr(found, name) for name in _REST}
+    content = BytesIO()
+    np.savez_compressed(content, rest=np.array(json.dumps(rest)), **arrays)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(note, content.getvalue())
