@@ -295,9 +295,7 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None, against: st
     from results.tables import render
 
     with damage_told():
-        cells = _cost_cells(runs)
-        if cells and against:
-            raise ValueError("--against compares accuracies, and a cost sweep has none")
+        cells = _cost_cells(runs, against)
         collection = None if cells else collect(runs)
         text = render(collection, format_, metric, against) if collection else cell.render(cells, format_)
     click.echo(text, nl=False)
@@ -309,16 +307,22 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None, against: st
 @main.command()
 @runs_argument
 @click.option("--out", type=TypedPath(), help="Where to write.  [default: plots/ in the first folder]")
-def plots(runs: tuple[Path, ...], out: Path | None) -> None:
+@click.option("--against", metavar="METHOD", help="Draw every method's paired difference to METHOD instead.")
+def plots(runs: tuple[Path, ...], out: Path | None, against: str | None) -> None:
     """Draw the figures of the runs folders RUNS, or of a cost sweep's folder, as PNG and PDF."""
-    from results import cell_plots
+    from results import cell_plots, difference_plots
+    from results import plots as accuracy_plots
     from results.collect import collect
-    from results.plots import write
 
     folder = out or runs[0] / "plots"
     with damage_told():
-        cells = _cost_cells(runs)
-        written = cell_plots.write(cells, folder) if cells else write(collect(runs), folder)
+        cells = _cost_cells(runs, against)
+        if cells:
+            written = cell_plots.write(cells, folder)
+        elif against:
+            written = difference_plots.write(collect(runs), folder, against)
+        else:
+            written = accuracy_plots.write(collect(runs), folder)
     echo_written(written)
     if not written:
         click.echo("nothing to draw: the tables say what there is")
@@ -389,12 +393,14 @@ def damage_told() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
-def _cost_cells(runs: tuple[Path, ...]) -> list[CostCell]:
-    """The cells of the cost sweeps among ``runs``."""
+def _cost_cells(runs: tuple[Path, ...], against: str | None) -> list[CostCell]:
+    """The cells of the cost sweeps among ``runs``, which have nothing that could be compared ``against`` a method."""
     from results.cell import cells_in
 
     found = {folder: cells_in(folder) for folder in runs}
     others = [str(folder) for folder, cells in found.items() if not cells]
     if 0 < len(others) < len(found):
         raise UserError(f"{', '.join(others)}: no cost sweep, as the others are; give the two kinds apart")
+    if against and any(found.values()):
+        raise UserError("--against compares accuracies, and a cost sweep has none")
     return [cell for cells in found.values() for cell in cells]

@@ -18,6 +18,7 @@ from results.formats import MIB
 SLOPE_POINTS = 4
 # Where the values of an axis span more, its ticks are powers of ten and not the values.
 _WIDE = 1000
+_TICKS = 8  # at most, of such an axis
 _VALUES = {"milliseconds": "Time (ms)", "mib": "Extra memory (MiB)"}
 # By scope: what the lines are of, what stands beside them, and what the axes are called.
 _AXES = {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"}
@@ -79,7 +80,7 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
     if own.empty:
         return None
     own = own[own.groupby("label")[axis].transform("nunique") > 1]
-    looks = style.looks(sorted(own["label"].unique()), dashes=["-"])
+    looks = style.looks(sorted(own["label"].unique()), dash="-")
     ticks = sorted(own[axis].unique())
     figure, panels = style.grid(2, columns=2, height=2.6)
     for panel, (column, title) in zip(panels, _VALUES.items(), strict=True):
@@ -89,8 +90,7 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
         if ticks[-1] > _WIDE * ticks[0]:
             style.plain_numbers(panel.xaxis)
         else:
-            style.fixed_ticks(panel.xaxis, ticks)
-            panel.tick_params(axis="x", rotation=45)
+            style.fixed_ticks(panel.xaxis, ticks[:: -(-len(ticks) // _TICKS)])
         style.plain_numbers(panel.yaxis)
     told = {}
     for label, look in looks.items():
@@ -110,15 +110,38 @@ def slope(x: pd.Series, y: pd.Series) -> float:
 
 
 def _tradeoff(points: pd.DataFrame) -> Figure | None:
-    """Memory over time: a line a method over D at the N that most was measured at, the textbook form beside ours."""
+    """Memory over time at the N that most was measured at: where there is a textbook form, from it to ours, or over D.
+
+    Of a textbook form the largest D counts at which most methods have both.
+    """
     own = _at_one(points, "embedding_dim", "batch_size")
     if own.empty:
         return None
-    looks, dimensions = style.looks(sorted(own["label"].unique()), dashes=["-"]), sorted(own["embedding_dim"].unique())
+    both = own.groupby(["embedding_dim", "label"])["by"].nunique().gt(1).groupby("embedding_dim").sum()
+    compared = both[both == both.max()].index.max() if both.any() else None
+    own = own if compared is None else own[own["embedding_dim"] == compared].sort_values("by")
+    looks = style.looks(sorted(own["label"].unique()), dash="-" if compared is None else "none")
     figure, (panel,) = style.grid(1, height=3.2)
-    style.tradeoff(panel, _lines(own, looks), style.sizes(dimensions), _VALUES["mib"])
-    span = f"$D={dimensions[0]}$ to ${dimensions[-1]}$, $N={own['batch_size'].iloc[0]}$"
-    return style.finish(figure, looks, f"Loss and gradient, {span}; faint, dotted: the textbook form")
+    at = f"$N={own['batch_size'].iloc[0]}$"
+    if compared is None:
+        dimensions = sorted(own["embedding_dim"].unique())
+        style.tradeoff(panel, _lines(own, looks), style.sizes(dimensions), _VALUES["mib"])
+        span = f"$D={dimensions[0]}$ to ${dimensions[-1]}$, which marks grow with, {at}"
+        return style.finish(figure, looks, f"Loss and gradient, {span}")
+    for label, line in own.groupby("label", sort=False):
+        look = looks[str(label)]
+        ends = line[[*_VALUES]].to_numpy()
+        if len(ends) > 1:
+            arrow = {"arrowstyle": "->", "color": look.color, "linewidth": 0.9, "shrinkA": 5, "shrinkB": 5}
+            panel.annotate("", xy=ends[1], xytext=ends[0], arrowprops=arrow)
+        for (x, y), by in zip(ends, line["by"], strict=True):
+            fill = {} if by == "spherebench" else {"markerfacecolor": "white"}
+            panel.plot(x, y, **look.line(markersize=6, markeredgecolor=look.color, **fill))
+    panel.set(xscale="log", yscale="log", xlabel=_VALUES["milliseconds"], ylabel=_VALUES["mib"])
+    for scale in (panel.xaxis, panel.yaxis):
+        style.plain_numbers(scale)
+    shown = f"Loss and gradient at $D={compared}$, {at}; open: the textbook form; filled: spherebench"
+    return style.finish(figure, looks, shown)
 
 
 def _lines(own: pd.DataFrame, looks: Mapping[str, style.Look]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:

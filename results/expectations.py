@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from results import style
 from results.collect import PROTOCOL, Collection
 from results.formats import Table
+from results.regime_rows import shots_text
 from results.summary import TITLES
 
 # Measures and how axes call them; the last looks at labels.
@@ -83,6 +84,8 @@ def _by_augmentation(summary: pd.DataFrame, dataset: str) -> Iterator[tuple[str,
         same = [column for column in _SAME if column in of_method]
         parts = [part for _, part in of_method.groupby(same, dropna=False)]
         part = max(parts, key=lambda part: part[AUGMENTATION].nunique())
+        if part.duplicated([AUGMENTATION, "name"]).any():  # they differ in something else, the ridge say
+            continue
         wide = {name: values.set_index(AUGMENTATION)["mean"] for name, values in part.groupby("name", sort=False)}
         table = pd.DataFrame(index=sorted(part[AUGMENTATION].unique()))
         for name, values in wide.items():
@@ -100,7 +103,7 @@ def table(summary: pd.DataFrame) -> list[Table]:
         for own in found:
             head = {"Method": str(own["title"]), "Measure": TITLES[str(own["measure"])]}
             row = rows.setdefault((own["title"], own["measure"]), head)
-            row[f"{own['probe']}, {own['shots']} a class"] = _told(own)
+            row[f"{own['probe']}, {own['shots']} per class"] = _told(own)
         if found:
             n = found[0]["n"]
             note = f"Spearman's rho over {n} augmentations, each the mean over its seeds, with the 95 % interval of "
@@ -121,10 +124,8 @@ def expectations(collection: Collection, summary: pd.DataFrame, dataset: str) ->
         return None
     first = next(iter(tables.values()))
     probe, shots = min((name for name in first if isinstance(name, tuple)), key=lambda name: name[1])
-    looks = style.looks(dict.fromkeys(name for wide in tables.values() for name in wide.index), ["o"], ["none"])
-    shapes = dict(
-        zip(tables, (("o", "circles"), ("s", "squares"), ("^", "triangles"), ("D", "diamonds")), strict=False)
-    )
+    looks = style.looks(dict.fromkeys(name for wide in tables.values() for name in wide.index), marker="o", dash="none")
+    shapes = dict(zip(tables, (("o", "●"), ("s", "■"), ("^", "▲"), ("D", "◆")), strict=False))
     here = [own for own in correlations(summary, dataset) if (own["probe"], own["shots"]) == (probe, shots)]
     measures = [name for name in MEASURES if any(own["measure"] == name for own in here)]
     figure, axes = style.grid(len(measures), height=2.2)
@@ -132,12 +133,12 @@ def expectations(collection: Collection, summary: pd.DataFrame, dataset: str) ->
         for title, (shape, _) in shapes.items():
             for augmentation, point in tables[title].iterrows():
                 axis.plot(point[measure], 100 * point[probe, shots], **looks[str(augmentation)].line(marker=shape))
-        told = [f"$\\rho$ = {_told(own)}" for own in here if own["measure"] == measure]
-        axis.set_title("\n".join(told), fontsize=7)
+        told = {own["title"]: f"$\\rho$ = {_told(own)}".replace("-", "−") for own in here if own["measure"] == measure}
+        axis.set_title("\n".join(f"{shapes[title][1]} {text}" for title, text in told.items()), fontsize=7)
         axis.set(xlabel=MEASURES[measure], ylabel="" if place % 3 else "Top-1 accuracy (%)")
         if measure in _COUNTS:
             axis.set_xscale("log")
             style.plain_numbers(axis.xaxis)
-    named = ", then ".join(f"{shape}: {title}" for title, (_, shape) in shapes.items())
-    shown = f"{probe}, {shots} label{'s' if shots != 1 else ''} a class, means over seeds; {named}"
-    return style.finish(figure, looks, f"{shown}; above: Spearman's $\\rho$ with its 95 % interval, in this order")
+    named = ", ".join(f"{shape} {title}" for title, (_, shape) in shapes.items())
+    shown = f"{probe}, {shots_text(shots)}, means over seeds; {named}; $\\rho$: Spearman's, 95 % interval"
+    return style.finish(figure, looks, shown)

@@ -15,8 +15,8 @@ OVER = {"regime.noise": "Noise", "data.limit": "Training images", "regime.kernel
 def recovery(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """The share of the leading eigenfunctions that is linear in z: a panel an axis, a line a method.
 
-    Filled on fresh views, open and dotted on the views that were fitted on. In each panel the other axes are at the
-    value that most runs have.
+    Lines are of fresh views, open marks of the views that were fitted on. In each panel the other axes are at the value
+    that most runs have.
     """
     rows = summary[(summary["dataset"] == dataset) & (summary["metric"] == "recovery") & (summary["n"] > 0)]
     if rows.empty:
@@ -26,28 +26,27 @@ def recovery(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     if not panels:
         return None
     titles = rows.assign(place=natural(rows["title"])).sort_values("place")["title"].unique()
-    looks = style.looks(titles, dashes=["-"])
+    looks = style.looks(titles, dash="-")
     figure, axes = style.grid(len(panels), height=2.3)
     bottom = 100 * min(own["mean"].min() for own in panels.values()) - 3
     for (column, own), axis in zip(panels.items(), axes, strict=True):
         values = list(dict.fromkeys(own.sort_values(column)[column]))
         for place, (title, look) in enumerate(looks.items()):
             aside = 0.12 * ((len(looks) - 1) / 2 - place)
-            for views in ("fitted", "fresh"):
-                points = own[(own["title"] == title) & (own[VIEWS] == views)].sort_values(column)
-                x = [values.index(value) - aside for value in points[column]]
-                line = look.bars()
-                if views == "fitted":
-                    line |= {"markerfacecolor": "white", "markeredgecolor": look.color, "linestyle": ":"}
-                if column == "regime.kernel.name":  # kernels have no order
-                    line["linestyle"] = "none"
-                axis.errorbar(x, 100 * points["mean"], 100 * points["half_width"].fillna(0), **line)
+            line = look.bars() | ({"linestyle": "none"} if column == "regime.kernel.name" else {})  # kernels: no order
+            points = own[own["title"] == title].sort_values(column)
+            fitted, fresh = (points[points[VIEWS] == views] for views in ("fitted", "fresh"))
+            x, open_x = ([values.index(value) - aside for value in part[column]] for part in (fresh, fitted))
+            open_ = look.line(markerfacecolor="white", markeredgecolor=look.color, linestyle="none")
+            axis.plot(open_x, 100 * fitted["mean"], **open_)
+            axis.errorbar(x, 100 * fresh["mean"], style.ranges(fresh, 100), **line)
         axis.set_xticks(range(len(values)), [str(value) for value in values])
         axis.set(xlabel=OVER[column], ylabel="Recovered (%)", ylim=(bottom, 103))
         others = ", ".join(f"{OVER[other].lower()} {_usual(rows, other)}" for other in panels if other != column)
         axis.set_title(others, fontsize=7)
     style.outer_labels(axes)
-    return style.finish(figure, looks, "Mean and 95 % interval over seeds; filled: fresh views; open: fitted views")
+    shown = f"Mean and range over {rows['n'].max()} seeds, on fresh views; open: on the views that were fitted"
+    return style.finish(figure, looks, shown)
 
 
 def _along(rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Paired differences between methods: of each to one that is named, and which are not told from the best.
+"""Paired differences between methods: of each to one that is named, and of each to the best.
 
 Networks of one seed saw the same draws, and so did few-label probes of any network: differences are taken seed by seed
 and draw by draw. What has no seed, pixels, is the same for every seed; what has no dimension is compared at every one.
@@ -29,9 +29,9 @@ class Difference(NamedTuple):
 
 
 class Best(NamedTuple):
-    """Of one table the rows, by their index, that are best of their column, and those that no test tells from them.
+    """The rows of one table, by their index, that are best of their column, and those not significantly different.
 
-    ``unsure`` are the columns, embedding dimensions, in which no test tells any from the best, of ``columns``.
+    ``unsure`` are the columns, embedding dimensions, in which none differs significantly from the best, of ``columns``.
     """
 
     best: frozenset[Any]
@@ -112,7 +112,7 @@ def _paired_values(own: Mapping[Any, Floats], base: Mapping[Any, Floats]) -> Flo
 
 
 def best(table: pd.DataFrame) -> Best | None:
-    """The best of each embedding dimension of a table, references apart, and what no test tells from it.
+    """The best of each embedding dimension of a table, references apart, and what is not significantly different.
 
     The best of a column is compared with every other method there, two-sided, Holm-corrected over the table. The best
     is chosen by the figures that test it. Still the method that truly is best of a column keeps its mark with at least

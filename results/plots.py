@@ -1,7 +1,6 @@
 """Figures: accuracy over embedding dimension, time against memory, loss curves; and the kernel regime's own."""
 
 import math
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial, reduce
@@ -13,16 +12,17 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from results import expectations, ground_truth, regime, regime_width, style
 from results.collect import PROTOCOL, SUBJECT, Collection, short_source
 from results.formats import MIB
+from results.regime_rows import shots_text
 from results.runs import Records
 from results.summary import COSTS, configurations, headline, metric_title, natural, protocol_columns, summarise
 
 # The part of its protocol that a metric is known by.
-_KNOWN_BY = {"knn_top1": "k", "logistic_top1": "C", "fewshot_top1": "labels_per_class"}
+_SHOTS = "labels_per_class"
+_KNOWN_BY = {"knn_top1": "k", "logistic_top1": "C", "fewshot_top1": _SHOTS}
 _BARS = 4  # seeds from which on intervals are drawn
 _NAMED = 10  # lines at most that have their names at their ends
 
@@ -37,10 +37,9 @@ def write(collection: Collection, folder: Path) -> list[Path]:
     datasets = list(dict.fromkeys([*collection.runs["dataset"], *summary["dataset"]]))
     paths = []
     for dataset in datasets:
-        own = re.sub(r"[^A-Za-z0-9.-]+", "-", short_source(dataset)).strip("-")
         closed_form = summary.loc[summary["dataset"] == dataset, "kind"].isin(("kernel", "wide")).any()
         for name, draw in (_KERNEL_FIGURES if closed_form else _FIGURES).items():
-            file_name = name if len(datasets) == 1 else f"{own}_{name}"
+            file_name = name if len(datasets) == 1 else f"{style.file_name(short_source(dataset))}_{name}"
             paths += style.save(partial(draw, collection, summary, dataset), folder, file_name)
     return paths
 
@@ -73,8 +72,9 @@ def accuracy(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     what = f"Mean{bars} over seeds; points: each seed{lost}"
     if len(panels) > 1 or len(looks) > _NAMED:
         return style.finish(figure, looks, what)
-    _names_at_the_ends(axes[0], trained, looks)
-    return style.untitled(figure, what)
+    last = trained[trained["n"] > 0].sort_values("embedding_dim").groupby("label", sort=False)["mean"].last()
+    style.name_ends(axes[0], last * (100.0 if (trained["unit"] == "fraction").all() else 1.0), looks)
+    return style.captioned(figure, what)
 
 
 def _accuracy_panel(axis: Axes, own: pd.DataFrame, looks: dict[str, style.Look]) -> None:
@@ -115,18 +115,6 @@ def _limits(own: pd.DataFrame) -> tuple[float, float]:
     return bottom, min(top, 1 + 0.08 * span) if (own["unit"] == "fraction").all() else top
 
 
-def _names_at_the_ends(axis: Axes, trained: pd.DataFrame, looks: dict[str, style.Look]) -> None:
-    """Each line's name right of its last point, moved up or down where two would touch."""
-    scale = 100.0 if (trained["unit"] == "fraction").all() else 1.0
-    last = trained[trained["n"] > 0].sort_values("embedding_dim").groupby("label", sort=False)["mean"].last() * scale
-    low, high = axis.get_ylim()
-    for label, (level, place) in style.apart(last.sort_values(), low, high).items():
-        color, across = looks[str(label)].color, axis.get_yaxis_transform()  # x in parts of the panel, y in data
-        line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkB": 0}
-        named: dict[str, Any] = {"color": color, "fontsize": 7.5, "va": "center", "arrowprops": line}
-        axis.annotate(str(label), (1.0, level), (1.04, place), across, across, **named)
-
-
 def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
     """The part of a panel's protocol that tells it from its metric's other panels, or that its metric is known by."""
     metric, key = own[["metric", "key"]].iloc[0]
@@ -138,7 +126,9 @@ def _particular(own: pd.DataFrame, chosen: pd.DataFrame) -> str:
     protocol = panels[protocol_columns(panels)].rename(columns=lambda name: name.removeprefix(PROTOCOL))
     told = protocol.nunique(dropna=False) > 1 if len(panels) > 1 else protocol.columns == _KNOWN_BY.get(metric)
     shown = protocol.loc[key, told].dropna()
-    return "\n".join(f"{name}={value}" for name, value in shown.items()).replace("_", " ")
+    if _SHOTS in shown:
+        shown[_SHOTS] = shots_text(shown[_SHOTS])
+    return ", ".join(v if n == _SHOTS else f"{n}={v}".replace("_", " ") for n, v in shown.items())
 
 
 def _references(axis: Axes, others: pd.DataFrame, scale: float) -> None:
@@ -180,9 +170,8 @@ def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
         lines = [(looks[str(label)].line(), own) for label, own in groups]
         style.tradeoff(axis, lines, sizes, "Peak memory (MiB)", alpha=0.6, zorder=1)
         axis.set_title(title)
-    dots = [Line2D([], [], color=style.GREY, marker="o", linestyle="", markersize=size) for size in sizes.values()]
-    figure.legend(dots, [f"$D={dim}$" for dim in sizes], loc="outside right upper", frameon=False)
-    return style.finish(figure, looks, "Mean over seeds of each run's median time and peak memory")
+    grown = f"; marks grow with $D$ = {', '.join(map(str, sizes))}" if len(sizes) > 1 else ""
+    return style.finish(figure, looks, f"Mean over seeds of each run's median time and peak memory{grown}")
 
 
 def curve(records: Records, *path: str) -> pd.Series:
@@ -219,7 +208,7 @@ def loss_curves(collection: Collection, summary: pd.DataFrame, dataset: str) -> 
         return None
     curves = pd.concat(parts, ignore_index=True)
     dimensions = sorted(curves["embedding_dim"].unique())
-    looks = style.looks([f"$D={dim}$" for dim in dimensions], markers=[""])
+    looks = style.shades([f"$D={dim}$" for dim in dimensions], marker="")
     panels = list(curves.groupby("label", sort=False))
     figure, axes = style.grid(len(panels), height=1.55)
     for (label, own), axis in zip(panels, axes, strict=True):

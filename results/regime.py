@@ -17,6 +17,7 @@ from results.collect import Collection
 from results.regime_rows import MOST_SPECTRA, NEIGHBOURS, OVER, few_label_rows, largest, several_ranks, shots_text
 from results.summary import is_reference, natural
 
+_FEWEST = 8  # eigenvalues that make a spectrum
 # What the heat maps have across, beside the ridge.
 ACROSS = {"embedding_dim": "Rank limit $d$", "regime.time": "Time, relative"}
 
@@ -33,7 +34,7 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
         return None
     order = chosen.assign(reference=is_reference(chosen), natural=natural(chosen["name"]))
     names = list(dict.fromkeys(order.sort_values(["reference", "natural"])["name"]))[::-1]
-    looks = style.looks(chosen["probe"].unique(), dashes=["none"])
+    looks = style.looks(chosen["probe"].unique(), dash="none")
     figure, axes = style.grid(chosen["shots"].nunique(), height=0.5 + 0.2 * len(names))
     for (shots, own), axis in zip(chosen.groupby("shots"), axes, strict=True):
         for place, (probe, look) in enumerate(looks.items()):
@@ -45,7 +46,9 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
         axis.grid(axis="y", linewidth=0.3)
     limits = found["data.limit"].dropna().astype(int) if "data.limit" in found else pd.Series(dtype=int)
     most = f"; {limits.max()} training images" if limits.nunique() > 1 else ""
-    return style.finish(figure, looks, f"Mean and 95 % interval over seeds, by probe{most}")
+    if len(looks) > 1:
+        return style.finish(figure, looks, f"Mean and 95 % interval over seeds, by probe{most}")
+    return style.captioned(figure, f"{chosen['probe'].iloc[0]}: mean and 95 % interval over seeds{most}")
 
 
 def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: str) -> Figure | None:
@@ -79,8 +82,9 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
     for axis, (family, count) in zip(axes, product(families or [""], shots), strict=True):
         shown = pd.concat([ours[ours["title"] == family] if family else ours, beside])
         for name, points in shown[shown["shots"] == count].sort_values(column).groupby("name", sort=False):
-            x = points[column].astype(float)
-            axis.errorbar(x, 100 * points["mean"], 100 * points["half_width"], **looks[str(name)].bars())
+            x, bars = points[column].astype(float), looks[str(name)].bars()
+            widths = None if str(name) in greys else 100 * points["half_width"]
+            axis.errorbar(x, 100 * points["mean"], widths, **bars)
         for _, level in levels[levels["shots"] == count].iterrows():
             axis.axhline(100 * level["mean"], zorder=0, **looks[level["name"]].line())
         axis.set_xscale("log", base=2)
@@ -88,7 +92,7 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
         axis.set_title("\n".join(filter(None, [family, shots_text(count)])))
         axis.set(xlabel=OVER[column], ylabel="Top-1 accuracy (%)")
     style.outer_labels(axes)
-    grey = "; grey: no such axis" if len(levels) else ""
+    grey = "; grey: for comparison" if greys else ""
     return style.finish(figure, looks, f"{lines['probe'].iloc[0]}: mean and 95 % interval over seeds{grey}")
 
 
@@ -141,7 +145,10 @@ def _heat(axis: Axes, table: pd.DataFrame, level: float) -> None:
 
 
 def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
-    """The share of the representation's variance by eigenvalue, a line a method, for the first seed of each."""
+    """The share of the representation's variance by eigenvalue, a line a method, for the first seed of each.
+
+    A few eigenvalues are no spectrum: they have no line.
+    """
     runs = collection.runs[(collection.runs["dataset"] == dataset) & (collection.runs["status"] == "done")]
     names = largest(summary[summary["dataset"] == dataset]).drop_duplicates("configuration")
     own = runs.sort_values("seed").drop_duplicates("configuration").merge(names[["configuration", "name"]])
@@ -150,19 +157,22 @@ def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     for network, name in own.sort_values("name", key=natural)[["id", "name"]].to_numpy():
         # What is zero to rounding has no place on a logarithmic axis.
         found = [float(share) for share in details.get(network, {}).get("eigenvalues", ()) if float(share) > 1e-12]
-        if found:
+        if len(found) >= _FEWEST:
             shares[name] = found
     if not 1 < len(shares) <= MOST_SPECTRA or several_ranks(names):
         return None
-    looks = style.looks(shares)
-    figure, (axis,) = style.grid(1, height=2.6)
+    references = {*names.loc[is_reference(names), "name"]}
+    looks = style.looks([name for name in shares if name not in references])
+    looks |= {name: style.grey(place) for place, name in enumerate(references & {*shares})}
+    figure, (axis,) = style.grid(1, height=2.8)
+    figure.set_figwidth(style.PAGE)
     for name, values in shares.items():
         every = max(1, len(values) // 8)
         axis.plot(range(1, len(values) + 1), values, **looks[name].line(markevery=every))
     axis.set(xscale="log", yscale="log", xlabel="Eigenvalue", ylabel="Share of the variance")
     axis.set_ylim(bottom=1e-5)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    return style.finish(figure, looks, "Covariance of the representation; first seed")
+    return style.finish(figure, looks, "Spectrum of the representation's covariance, first seed")
 
 
 def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:

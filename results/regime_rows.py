@@ -40,4 +40,4 @@ def several_ranks(rows: pd.DataFrame) -> bool:
 
 
 def shots_text(shots: object) -> str:
-    return f"{shots} label{'s' if shots != 1 else ''} a class"
+    return f"{shots} label{'s' if shots != 1 else ''} per class"

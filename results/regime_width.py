@@ -10,7 +10,7 @@ from results.collect import PROTOCOL, Collection
 
 WIDTH = "mlp.width"
 _KERNEL, _OF = f"{PROTOCOL}kernel", f"{PROTOCOL}of"
-_PANELS = {"gram": "Training rows' inner products", "predictions": "Those of new images with training rows"}
+_PANELS = {"gram": "Inner products of training images", "predictions": "Inner products of new with training images"}
 
 
 def exponents(summary: pd.DataFrame, dataset: str) -> dict[tuple[str, str, str], float]:
@@ -36,9 +36,7 @@ def width(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure
     for (of, heading), axis in zip(_PANELS.items(), axes, strict=True):
         for (title, kernel), (_, look) in looks.items():
             own = rows[(rows[_OF] == of) & (rows["title"] == title) & (rows[_KERNEL] == kernel)].sort_values(WIDTH)
-            of_seeds = [[float(values.mean()) for values in by_seed.values()] for by_seed in own["by_seed"]]
-            down, up = (abs(own["mean"] - [end(values) for values in of_seeds]) for end in (min, max))
-            axis.errorbar(own[WIDTH].astype(float), own["mean"], [down, up], **look.bars())
+            axis.errorbar(own[WIDTH].astype(float), own["mean"], style.ranges(own), **look.bars())
         widths = np.array(sorted(rows[WIDTH].astype(float).unique()))
         top = rows.loc[rows[_OF] == of, "mean"].max()
         axis.plot(widths, 1.3 * top * (widths / widths[0]) ** -0.5, color=style.GREY, linewidth=0.8, linestyle=":")
@@ -48,8 +46,8 @@ def width(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure
         style.plain_numbers(axis.yaxis)
     style.outer_labels(axes)
     n = int(rows["n"].max())
-    shown = f"From the closed form on each network's own NTK and on the infinite one; mean and range over {n} seeds"
-    return style.finish(figure, dict(looks.values()), f"{shown}, in brackets the exponents of both panels")
+    shown = f"From the closed form on the network's own NTK or the infinite one; mean and range of {n} seeds"
+    return style.finish(figure, dict(looks.values()), f"{shown}; exponents of both panels in brackets")
 
 
 def stepwise(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
@@ -61,7 +59,7 @@ def stepwise(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     runs = runs.sort_values([WIDTH, "seed"]).drop_duplicates(WIDTH)
     figure, axes = style.grid(len(runs), columns=2, height=1.9)
     shown = max(len(details[name]["learned_at"]) for name in runs["id"])
-    looks = style.looks([f"Mode {mode + 1}" for mode in range(shown)], dashes=["none"])
+    looks = style.shades([f"Mode {mode + 1}" for mode in range(shown)], dash="none")
     for (name, units), axis in zip(runs[["id", WIDTH]].to_numpy(), axes, strict=True):
         told = {key: np.array(values) for key, values in details[name].items()}
         for mode, look in enumerate(looks.values()):

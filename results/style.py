@@ -1,11 +1,12 @@
 """How the figures look: legible in print, in grey and to colour-blind readers."""
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -14,15 +15,18 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, ScalarFormatter
 from scipy.optimize import isotonic_regression
 
+from results import palette
 from results.record import write_atomically
 
-COLUMN = 3.4  # inches: one column of a two-column page; a page's width is twice this and the gap
-GREY = "0.45"
+COLUMN = 3.4  # inches: one column of a two-column page
+PAGE = 2 * COLUMN + 0.3  # and the gap
+GREY = palette.REFERENCE[0]
 REMARK: dict[str, Any] = {
     "fontsize": 6.5,
     "color": GREY,
@@ -30,8 +34,7 @@ REMARK: dict[str, Any] = {
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
 }
 _LINE = 1.1  # points: the width of a line that is not in the background
-_MARKERS = ("o", "s", "^", "D", "v", "p", "<", ">", "h", "P", "d", "*")
-_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+_DASHES: list[Any] = [(0, dash) if dash else "-" for dash in palette.DASHES]
 
 _RC = {
     "font.size": 8,
@@ -54,9 +57,9 @@ _RC = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, marker and dash of one method: any one of the three tells it apart from its neighbours."""
+    """Colour, marker and dash of one line."""
 
-    color: tuple[float, float, float]
+    color: Any
     marker: str
     dash: Any
     width: float = _LINE
@@ -69,7 +72,7 @@ class Look:
 
     def bars(self) -> dict[str, Any]:
         """Keywords of ``Axes.errorbar``: intervals lighter than the line, so that the means stay in front."""
-        return self.line(ecolor=(*self.color, 0.45), elinewidth=0.7, capsize=1.5, capthick=0.7)
+        return self.line(ecolor=to_rgba(self.color, 0.45), elinewidth=0.7, capsize=1.5, capthick=0.7)
 
 
 def save(draw: Callable[[], Figure | None], folder: Path, name: str) -> list[Path]:
@@ -97,7 +100,12 @@ def save(draw: Callable[[], Figure | None], folder: Path, name: str) -> list[Pat
     return [*contents]
 
 
-def cross(color: tuple[float, float, float]) -> dict[str, Any]:
+def file_name(text: str) -> str:
+    """A text as the name of a file."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+
+
+def cross(color: Any) -> dict[str, Any]:
     """Keywords of ``Axes.plot`` for a run that did not come to its end."""
     return {"color": color, "marker": "x", "markeredgewidth": 1.4, "linestyle": "", "clip_on": False}
 
@@ -108,21 +116,31 @@ def use_style() -> None:
     sns.set_theme(context="paper", style="ticks", rc=_RC)
 
 
-def looks(labels: Iterable[str], markers: Sequence[str] = _MARKERS, dashes: Sequence[Any] = _DASHES) -> dict[str, Look]:
-    """A look for each method in the order of the tables, dark to light, so that grey keeps the order.
+def looks(names: Iterable[str], **same: Any) -> dict[str, Look]:
+    """The look of each method, as :mod:`results.palette` has it; ``same``: what all of them share, ``dash="-"`` say."""
+    found = {}
+    for name, place in palette.places(names).items():
+        (color, _), (marker, _) = (own[place % len(own)] for own in (palette.COLOURS, palette.MARKS))
+        found[name] = replace(Look(color, marker, _DASHES[place % len(_DASHES)]), **same)
+    return found
 
-    The colours are viridis without its lightest quarter, which print loses.
+
+def shades(names: Sequence[str], **same: Any) -> dict[str, Look]:
+    """A look for each of what has an order of its own, dimensions say: from dark to light, as grey keeps it.
+
+    The colours are viridis without its lightest third, which print loses.
     """
-    names, palette = list(labels), mpl.colormaps["viridis"]
-    return {
-        name: Look(palette(0.76 * place / max(1, len(names) - 1))[:3], marker, dash)
-        for place, (name, marker, dash) in enumerate(zip(names, cycle(markers), cycle(dashes)))
-    }
+    found = {}
+    for place, (name, level) in enumerate(zip(names, np.linspace(0, 0.67, len(names)), strict=True)):
+        marker, _ = palette.MARKS[place % len(palette.MARKS)]
+        color = mpl.colormaps["viridis"](level)[:3]
+        found[name] = replace(Look(color, marker, _DASHES[place % len(_DASHES)]), **same)
+    return found
 
 
-def grey(place: int) -> Look:
-    """A thin line in the background, told apart from others by its dash."""
-    return Look((float(GREY),) * 3, "", _DASHES[place % len(_DASHES)], width=0.8)
+def grey(place: int, marker: str = "") -> Look:
+    """A thin line in the background, with a dash of its own."""
+    return Look(GREY, marker, _DASHES[place % len(_DASHES)], width=0.8)
 
 
 def fixed_ticks(scale: Axis, ticks: Sequence[int]) -> None:
@@ -177,13 +195,33 @@ def grid(panels: int, columns: int = 3, height: float = 2.0) -> tuple[Figure, li
     """A figure of ``panels`` panels, at most ``columns`` in a row, no wider than a page."""
     across = min(panels, columns)
     down = -(-panels // across)
-    width = 1.5 * COLUMN if panels == 1 else 2 * COLUMN + 0.3
+    width = 1.5 * COLUMN if panels == 1 else PAGE
     figure = Figure(figsize=(width, height * down), layout="constrained")  # no window, and nothing to close
     axes = figure.subplots(down, across, squeeze=False)
     flat = list(axes.flat)
     for unused in flat[panels:]:
         unused.remove()
     return figure, flat[:panels]
+
+
+def name_ends(axis: Axes, ends: pd.Series, looks: Mapping[str, Look]) -> None:
+    """Each line's name right of the panel, level with its end (in data) or moved up or down where two would touch."""
+    to_panel = axis.transData + axis.transAxes.inverted()
+    levels = {str(name): to_panel.transform((axis.get_xlim()[1], end))[1] for name, end in ends.items()}
+    for name, (level, place) in apart(pd.Series(levels).sort_values(), 0.0, 1.0).items():
+        color, panel = looks[name].color, axis.transAxes
+        line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkB": 0}
+        named: dict[str, Any] = {"color": color, "fontsize": 7.5, "va": "center", "arrowprops": line}
+        axis.annotate(name, (1.0, level), (1.04, place), panel, panel, **named)
+
+
+def ranges(points: pd.DataFrame, scale: float = 1.0) -> np.ndarray:
+    """Error bars (2, N) from the mean of each row of a summary to the least and the most of its seeds."""
+    bars = []
+    for mean, by_seed in zip(points["mean"], points["by_seed"], strict=True):
+        values = [float(own.mean()) for own in by_seed.values()]
+        bars.append((mean - min(values), max(values) - mean))
+    return scale * np.array(bars).reshape(-1, 2).T
 
 
 def apart(levels: pd.Series, low: float, high: float) -> dict[Any, tuple[float, float]]:
@@ -198,26 +236,22 @@ def apart(levels: pd.Series, low: float, high: float) -> dict[Any, tuple[float, 
     return {name: (level, place) for (name, level), place in zip(levels.items(), places, strict=True)}
 
 
-def untitled(figure: Figure, shown: str) -> Figure:
+def captioned(figure: Figure, shown: str) -> Figure:
     """No needless frame lines, and below the panels what is ``shown``: of a figure whose lines have their names."""
     sns.despine(figure)
-    figure.supxlabel(shown, fontsize=7, color=GREY, x=0.01, ha="left")
+    figure.supxlabel(fill(shown, int(19 * figure.get_figwidth())), fontsize=7, color=GREY, x=0.01, ha="left")
     return figure
 
 
 def finish(figure: Figure, looks: Mapping[str, Look], shown: str) -> Figure:
-    """One legend of ``looks`` by name, which also says what is ``shown``; no needless frame lines.
-
-    It lies below the panels, or beside a single one that has no other legend there.
-    """
+    """Below the panels one legend of ``looks`` by name, under what is ``shown``; no needless frame lines."""
     sns.despine(figure)
     width, height = figure.get_size_inches()
     entry = 0.55 + 0.055 * max(map(len, looks))  # inches that a handle and the longest name take
-    beside = len(figure.axes) == 1 and not figure.legends
-    columns = 1 if beside else min(len(looks), 4, max(1, int(width / entry)))
-    rows = 0.3 + 0.16 * -(-len(looks) // columns)
-    figure.set_size_inches(width, max(height, rows) if beside else height + rows)
+    rows = -(-len(looks) // max(1, int(width / entry)))
+    title = fill(shown, int(19 * width))
     handles = [Line2D([], [], **look.line()) for look in looks.values()]
-    more: dict[str, Any] = {"ncols": columns, "frameon": False, "title": shown.replace("; ", "\n")}
-    figure.legend(handles, [*looks], loc="outside right center" if beside else "outside lower center", **more)
+    more: dict[str, Any] = {"ncols": -(-len(looks) // rows), "frameon": False, "title": title}
+    figure.legend(handles, [*looks], loc="outside lower center", **more)
+    figure.set_size_inches(width, height + 0.3 + 0.16 * (rows + title.count("\n")))
     return figure

@@ -50,7 +50,7 @@ TITLES = {
     "invariance_gap": "Invariance, fitted views less fresh ones",
     "rkhs_norm": "RKHS norm, squared, mean over components",
     "label_alignment": "Kernel-label alignment",
-    "peak_bytes_step": "Peak memory per GPU",
+    "peak_bytes_step": "Peak memory per device",
     "train_seconds": "Training time",
 }
 

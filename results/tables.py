@@ -103,7 +103,7 @@ def in_common(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def marks_of(found: Best | None) -> dict[Any, str]:
-    """The marks of a table's rows, by their index: the best of each column, and what no test tells from it."""
+    """The marks of a table's rows, by their index: the best of each column, and what is not significantly different."""
     return dict.fromkeys(found.best, "*") | dict.fromkeys(found.untold, "†") if found else {}
 
 
@@ -123,16 +123,16 @@ def _dimension(dim: Any) -> str:
 
 
 def _legend(found: Best | None) -> list[str]:
-    """What the marks of an accuracy table say, and where nothing could be told."""
+    """What the marks of an accuracy table say, and where nothing is significant."""
     if found is None:
         return []
     if all(test.n < 2 for test in found.tests):
-        return ["*: best of its column; one seed is too few to test whether any other is as good."]
-    marks = "*: best of its column" + ("; †: no test tells it from the best" if found.untold else "")
+        return ["*: best of its column; with one seed nothing can be tested."]
+    marks = "*: best of its column" + ("; †: not significantly different from it" if found.untold else "")
     legend = f"{marks} ({tests_text(found.tests)}, at the {100 * LEVEL:.0f} % level)."
     if found.unsure:
         where = "Here" if len(found.unsure) == found.columns else f"At {', '.join(map(_dimension, found.unsure))}"
-        legend += f" {where} no test tells the best from any other: these seeds are too few."
+        legend += f" {where} no difference from the best is significant: there are too few seeds."
     return [legend]
 
 

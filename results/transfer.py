@@ -36,7 +36,7 @@ def transfer(summary: pd.DataFrame) -> list[Table]:
     for shots in sorted(set(chosen["shots"]), key=lambda few: (few == "all", few.zfill(9))):
         for (method, dim), own in chosen[chosen["shots"] == shots].groupby(["method", "dim"], sort=False):
             found = own.groupby("heading")["cell"].agg("; ".join).to_dict()
-            rows.append({"Labels a class": shots, "Method": method, "D": dim, **headings, **found})
+            rows.append({"Labels per class": shots, "Method": method, "D": dim, **headings, **found})
     return [Table("Transfer of frozen features (%)", rows, _notes(chosen, n, told["resized"]))]
 
 

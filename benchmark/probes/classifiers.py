@@ -263,7 +263,7 @@ def few_label_draws(labels_M: Rows, per_class: int, draws: int) -> Iterator[Rows
     """The rows of each draw: ``per_class`` of every class.
 
     A draw depends on its index and on the number of images only, so it is the same for every method and seed; the
-    draw with 5 labels a class contains the one with 1.
+    draw with 5 labels per class contains the one with 1.
     """
     classes = np.unique(labels_M)
     for draw in range(draws):

@@ -2,8 +2,8 @@
 
 The protocol of Kornblith, Shlens & Le (CVPR 2019), as SimCLR has it: 45 ridges, evenly spaced in their logarithms
 between 1e-6 and 1e5, each tried on the validation images; with the best the classifier is fitted again, to training and
-validation images together. Of few labels (1 and 10 a class, as LeJEPA reports them) it is chosen in the same way, draw
-by draw, and the few images alone are fitted to. A ridge λ stands beside the loss's sum over images, features are
+validation images together. Of few labels (1 and 10 per class, as LeJEPA reports them) it is chosen in the same way,
+draw by draw, and the few images alone are fitted to. A ridge λ stands beside the loss's sum over images, features are
 centred and of mean square 1: the papers do not say.
 
 Processes share the rows of every fit, and what was found is kept from time to time: a run that ends goes on from there.
@@ -35,7 +35,7 @@ class Transfer(Probe):
 
     name = "transfer"
 
-    transfer_shots: tuple[Count, ...] = Field((1, 10), min_length=1, description="labels a class, of each draw")
+    transfer_shots: tuple[Count, ...] = Field((1, 10), min_length=1, description="labels per class of each draw")
     transfer_all: bool = Field(True, description="and all labels")
     transfer_ridges: int = Field(45, ge=2, description="that are tried on the tune split, between 1e5 and 1e-6")
     draws: int = Field(10, ge=1)

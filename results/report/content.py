@@ -53,9 +53,8 @@ def content(places: Iterable[Path]) -> dict[str, Any]:
 
 
 def encode(tree: Any) -> str:
-    """JSON that may stand in HTML: no number that is not finite, and no ``<`` that could end its element."""
-    text = json.dumps(_rounded(tree), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    """JSON in which no number is infinite or ``nan``."""
+    return json.dumps(_rounded(tree), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _told_apart(places: Iterable[Path]) -> tuple[dict[str, list[CostCell]], list[Path]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from results.cell import CostCell, reference_name, tables
 from results.formats import MIB
+from results.palette import places
 from results.report.tables import plain
 
 
@@ -23,7 +24,7 @@ def chapter(name: str, cells: Sequence[CostCell]) -> dict[str, Any]:
             "devices": list(dict.fromkeys(f"{own.device}, threads={own.threads}" for own in _places(cells))),
             "commits": list(dict.fromkeys((own.commit or "unknown")[:9] for own in _places(cells))),
         },
-        "methods": [{"label": label, "reference": False} for label in labels],
+        "methods": [{"label": label, "reference": False, "place": place} for label, place in places(labels).items()],
         "tables": [plain(table) for table in tables(cells)],
         "points": points,
     }

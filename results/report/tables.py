@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from results import palette
 from results.collect import BASE_KERNELS, PROTOCOL, REFERENCES, Collection, protocol_text, short_source
 from results.compare import beside
 from results.formats import Table
@@ -51,7 +52,9 @@ class Configurations:
         own = own.sort_values(["reference", "order", "embedding_dim"], kind="stable").reset_index(drop=True)
         most = {*largest(own).index}
         labels = list(dict.fromkeys(own["label"]))
-        methods = own.drop_duplicates("label")[["label", "title", "method", "kind", "reference"]].to_dict("records")
+        methods = own.drop_duplicates("label")[["label", "title", "method", "kind", "reference"]]
+        places = palette.places(methods.loc[~methods["reference"], "label"])
+        methods["place"] = [places.get(label, row - len(places)) for row, label in enumerate(methods["label"])]
         axes = [column for column in (*OVER, NEIGHBOURS, _RIDGE) if column in own]
         rows = [
             {
@@ -64,7 +67,7 @@ class Configurations:
             }
             for place, row in own.to_dict("index").items()
         ]
-        return cls(methods, rows, {text: place for place, text in enumerate(own["configuration"])})
+        return cls(methods.to_dict("records"), rows, {text: place for place, text in enumerate(own["configuration"])})
 
 
 def tables(
@@ -101,7 +104,7 @@ def tables(
                 "headline": key in chosen,
                 "first": key in first,
                 "notes": [] if is_cost else remarks(table, found),
-                # The dimensions at which no test tells the best from any other.
+                # The dimensions at which none differs significantly from the best.
                 "unsure": [None if pd.isna(dim) else int(dim) for dim in found.unsure] if found else [],
                 "tested": any(test.test for test in found.tests) if found else False,
                 "rows": _rows(table, own, marks_of(found), common),
@@ -139,7 +142,7 @@ def _rows(
 
 
 def _name_apart(shown: Sequence[dict[str, Any]]) -> None:
-    """Give each table ``short``, its name among those of its data set: ``Few-label probe, 1 label a class``."""
+    """Give each table ``short``, its name among those of its data set: ``Few-label probe, 1 label per class``."""
     for table in shown:
         same = [other for other in shown if all(other[name] == table[name] for name in ("dataset", "metric"))]
         told = [

@@ -162,8 +162,8 @@ def test_the_best_is_marked_and_what_no_test_tells_from_it(collected: Collect) -
     assert cells["SimCLR"] == ["70.0 ± 1.0", "70.0 ± 1.0"]  # told from the best; alone in its column
     (table,) = accuracy(summarise(collection))
     assert table.notes[-1] == (
-        "*: best of its column; †: no test tells it from the best (two-sided paired t over n=5 seeds (the sign-flip"
-        " test needs 7); Holm-corrected over the table's 2 tests, at the 5 % level)."
+        "*: best of its column; †: not significantly different from it (two-sided paired t over n=5 seeds (the"
+        " sign-flip test needs 7); Holm-corrected over the table's 2 tests, at the 5 % level)."
     )
 
 
@@ -172,7 +172,7 @@ def test_where_nothing_is_told_apart_that_is_said_and_the_best_alone_is_marked(c
     marked = [name for name, (cell,) in _cells(collection).items() if cell[-1] in "*†"]
     assert marked == ["AUH"]
     (table,) = accuracy(summarise(collection))
-    assert table.notes[-1].endswith("Here no test tells the best from any other: these seeds are too few.")
+    assert table.notes[-1].endswith("Here no difference from the best is significant: there are too few seeds.")
 
 
 def test_one_seed_is_not_tested(collected: Collect) -> None:

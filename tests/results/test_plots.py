@@ -57,9 +57,9 @@ def test_several_figures_that_a_suite_begins_with_have_a_panel_each(drawn: tuple
     wanted = summary.assign(headline=summary["metric"].isin(["knn_top1", "fewshot_top1"]))
     figure = plots.accuracy(collection, wanted, "digits")
     assert figure is not None
-    titles = ["k=20", "labels per class=1", "labels per class=5", "labels per class=10"]
+    titles = ["k=20", "1 label per class", "5 labels per class", "10 labels per class"]
     assert [axis.get_title().split("\n")[1] for axis in figure.axes] == titles
-    assert figure.legends[0].get_title().get_text() == "Mean over seeds\npoints: each seed"
+    assert figure.legends[0].get_title().get_text() == "Mean over seeds; points: each seed"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
@@ -165,7 +165,7 @@ def test_tradeoff_has_one_point_a_method_and_dimension(drawn: tuple[Collection, 
     points = [line for line in figure.axes[0].lines if line.get_marker() not in ("", "None")]
     assert len(points) == 18
     assert {axis.get_xlabel() for axis in figure.axes} == {"Time (ms)"}
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$D=64$", "$D=256$", "$D=1024$"]
+    assert figure.legends[0].get_title().get_text().endswith("marks grow with $D$ = 64, 256, 1024")
 
 
 def test_tradeoff_gives_each_machine_its_panels(make_record: Make, write_runs: Write) -> None:
@@ -191,14 +191,6 @@ def test_loss_curves_have_a_panel_a_method_and_mark_divergence(drawn: tuple[Coll
 def test_nothing_to_draw_is_no_figure(make_record: Make, write_runs: Write, tmp_path: Path) -> None:
     collection = collect([write_runs([make_record(status="failed", cost=make_record().network.cost)])])
     assert plots.write(collection, tmp_path / "plots") == []
-
-
-def test_methods_differ_in_marker_and_in_luminance() -> None:
-    looks = list(style.looks([f"method {place}" for place in range(10)]).values())
-    luminance = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in (look.color for look in looks)]
-    assert len({look.marker for look in looks}) == 10
-    assert all(dark < light for dark, light in pairwise(luminance))
-    assert luminance[-1] < 0.7, "still dark enough for white paper"
 
 
 def test_files_are_written_as_png_and_pdf_and_do_not_change(

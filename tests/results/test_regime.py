@@ -65,7 +65,7 @@ def test_few_labels_marks_each_probe_on_the_rows_of_the_methods(make_record: Mak
     figure = regime.few_labels(*_drawn(records, write_runs), "digits")
     assert figure is not None
     one, five, *_ = figure.axes
-    assert [one.get_title(), five.get_title()] == ["1 label a class", "5 labels a class"]
+    assert [one.get_title(), five.get_title()] == ["1 label per class", "5 labels per class"]
     assert [text.get_text() for text in one.get_yticklabels()] == ["base kernel", "VICReg", "kernel a"]
     (svm,) = [bar.lines[0] for bar in one.containers if len(bar.lines[0].get_xdata()) == 2][:1]
     assert sorted(svm.get_xdata()) == pytest.approx([51.0, 71.0])
@@ -98,7 +98,7 @@ def test_variants_of_a_method_have_panels_of_their_own(make_record: Make, write_
     figure = regime.over(*_drawn(records, write_runs), "digits", "regime.n_views")
     assert figure is not None
     assert [axis.get_title() for axis in figure.axes] == [
-        f"{method}\n{labels} a class" for method in ("kernel a", "kernel b") for labels in ("1 label", "5 labels")
+        f"{method}\n{labels} per class" for method in ("kernel a", "kernel b") for labels in ("1 label", "5 labels")
     ]
     assert [len(axis.containers) for axis in figure.axes] == [3] * 4
     (legend,) = figure.legends
@@ -115,7 +115,7 @@ def test_the_heat_map_tells_every_cell_and_the_base_kernel(make_record: Make, wr
     for row, ridge in enumerate((0.0, 0.1, 0.5)):
         for column, rank in enumerate((4, 16, 64)):
             assert shown[row, column] == pytest.approx(100 * cells[ridge, rank] + 1, abs=0.051)
-    assert figure.axes[0].get_title() == "1 label a class; base kernel 46.0"
+    assert figure.axes[0].get_title() == "1 label per class; base kernel 46.0"
 
 
 def test_of_times_the_last_is_the_minimum(make_record: Make, write_runs: Write) -> None:
@@ -127,7 +127,7 @@ def test_of_times_the_last_is_the_minimum(make_record: Make, write_runs: Write) 
     figure = regime.heat_map(*_drawn(records, write_runs), "digits", "regime.time")
     assert figure is not None
     titles = [
-        f"{method}\n{labels} a class" for labels in ("1 label", "5 labels") for method in ("kernel a", "kernel b")
+        f"{method}\n{labels} per class" for labels in ("1 label", "5 labels") for method in ("kernel a", "kernel b")
     ]
     assert sorted(axis.get_title() for axis in figure.axes) == sorted(titles)
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["2", "10", "∞"]

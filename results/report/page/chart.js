@@ -1,26 +1,16 @@
 // Lines and points as SVG. A method keeps its colour, mark and dash over the page: any one of the three tells it apart.
 
-const SYMBOLS = [
-  "M0-4.2A4.2 4.2 0 1 1 0 4.2A4.2 4.2 0 1 1 0-4.2Z",
-  "M-3.8-3.8H3.8V3.8H-3.8Z",
-  "M0-4.8L4.6 3.6H-4.6Z",
-  "M0-5.2L5.2 0L0 5.2L-5.2 0Z",
-  "M0 4.8L4.6-3.6H-4.6Z",
-  "M-1.6-5H1.6V-1.6H5V1.6H1.6V5H-1.6V1.6H-5V-1.6H-1.6Z",
-  "M0-5L1.5-1.7L5-1.5L2.3 .8L3.1 4.4L0 2.5L-3.1 4.4L-2.3 .8L-5-1.5L-1.5-1.7Z",
-];
-const DASHES = ["", "7 3", "2 2.5", "8 2.5 2 2.5", "4 2 1 2"];
-const COLOURS = 8;
+// The look of a place in the palette, whose SYMBOLS, DASHES, ORDER and number of COLOURS come with the page.
+const lookAt = (place) => ({
+  look: `c${place % COLOURS}`,
+  symbol: place,
+  dash: DASHES[place % DASHES.length],
+});
 
-// Where a method stands among those that are no references; these are grey.
+// References are grey.
 function look(chapter, method) {
-  const own = chapter.methods[method];
-  const place = chapter.methods.slice(0, method).filter((other) => other.reference === own.reference).length;
-  return {
-    look: own.reference ? "reference" : `c${place % COLOURS}`,
-    symbol: place,
-    dash: DASHES[place % DASHES.length],
-  };
+  const { place, reference } = chapter.methods[method];
+  return reference ? { ...lookAt(place), look: "reference" } : lookAt(place);
 }
 
 function glyph(style) {
@@ -49,7 +39,7 @@ function niceTicks(low, high, count) {
 }
 
 function logTicks(low, high) {
-  if (high < 4 * low) return niceTicks(low, high, 4);
+  if (high < 4 * low) return niceTicks(low, high, 6);
   const ticks = [];
   const wide = high / low > 200;
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++)

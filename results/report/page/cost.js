@@ -62,7 +62,7 @@ function drawCost(chapter) {
       machines.length > 1 && choice("machine", "On", machines, on),
     ),
     el("div", { class: drawn.length ? "panels" : null }, panels),
-    note(`On ${on}; medians of each run, means over seeds.${drawn.length ? " Axes are logarithmic." : ""}`),
+    note(`On ${on}; means over seeds of each run's median.${drawn.length ? " Axes are logarithmic." : ""}`),
   ];
 }
 
@@ -75,7 +75,10 @@ function costPanel(chapter, table) {
   if (!found.isOver) return null;
   const finding = growthFinding(chapter, table, rows);
   const title = table.title.replace(/ seconds$/, "").replace(/^step$/, "Time of a step");
-  for (const own of found.series) own.shift = 0;
+  for (const own of found.series) {
+    own.shift = 0;
+    own.points = own.points.map(({ x, y, title }) => ({ x, y, title }));
+  }
   const drawing = chart({
     finding,
     title,
@@ -145,10 +148,10 @@ function drawTradeoff(chapter, table) {
   const drawing = chart({ finding, x: axis(x), y: axis(y), series, width: chart.width, height: 400, names });
   const options = tables.map(name);
   return [
-    head("Trade-off", choice("x", "Across", options, name(x)), choice("y", "Up", options, name(y))),
+    head("Trade-off", choice("x", "x axis", options, name(x)), choice("y", "y axis", options, name(y))),
     figure(drawing, finding),
     note(
-      "A point a method and dimension, joined from the smallest D to the largest, which has the largest mark.",
+      "One point per method and dimension; lines join the dimensions of a method, marks grow with D.",
     ),
   ];
 }
@@ -189,5 +192,5 @@ function tradeoffFinding(chapter, both, [x, ofX], [y, ofY]) {
     );
   const front = both.filter((c) => !beaten(c)).sort((a, b) => ofX.get(a) - ofX.get(b));
   const names = front.slice(0, 5).map((c) => nameWithDim(chapter, c));
-  return `By their means, no other is better in both than ${listed(names)}${front.length > 5 ? ` and ${front.length - 5} more` : ""}.`;
+  return `Pareto-optimal by their means: ${listed(names)}${front.length > 5 ? ` and ${front.length - 5} more` : ""}.`;
 }

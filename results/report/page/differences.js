@@ -35,7 +35,7 @@ function drawDifferences(chapter, table) {
       rows,
     ),
     note(
-      `Mean paired difference ± 95 % interval; bold: told from 0 at the 5 % level. Tests: ${found[base].tests}.`,
+      `Mean paired difference ± 95 % interval; bold: significant at the 5 % level. Tests: ${found[base].tests}.`,
     ),
   ];
 }

@@ -1,9 +1,9 @@
 // What a table or figure found, in a sentence: its caption, and what is read in its place.
 
-const at = (dim) => (dim === null ? "" : `At D = ${dim} `);
+const at = (dim) => (dim === null ? "" : `At D = ${dim}, `);
 const withUnit = (table, row) => `${row.text} ${shownUnit(table)[1]}`;
 
-// The best of each dimension, and whether a test tells it from the others.
+// The best of each dimension, and whether it is significantly better than the others.
 function bestFinding(chapter, table, rows) {
   const isMethod = (row) => row.n && !chapter.methods[methodOf(chapter, row.c)].reference;
   const some = rows.some(isMethod) ? rows.filter(isMethod) : rows.filter((row) => row.n);
@@ -16,11 +16,11 @@ function bestFinding(chapter, table, rows) {
   const last = found[found.length - 1];
   const isOne = unique(found.map((own) => own.name)).length === 1;
   const before = found.slice(0, -1).map((own) => `${own.name} (${own.dim ? `D = ${own.dim}` : "no D"})`);
-  const elsewhere = !isOne && before.length < 4 && before.length ? `elsewhere ${before.join(", ")}` : "";
+  const elsewhere = !isOne && before.length < 4 && before.length ? `best elsewhere: ${before.join(", ")}` : "";
   const start = last.isAlone
     ? `${at(last.dim)}${last.name} reaches ${last.text}`
     : isOne && found.length > 1
-      ? `${last.name} ${last.verb} best at every D shown, at D = ${last.dim} with ${last.text}`
+      ? `${last.name} ${last.verb} best at every D shown, with ${last.text} at D = ${last.dim}`
       : `${at(last.dim)}${last.name} ${last.verb} best, with ${last.text}`;
   return unparted(`${[start, last.doubt, elsewhere].filter(Boolean).join("; ")}.`);
 }
@@ -33,11 +33,11 @@ function bestAt(chapter, table, rows, dim, isWhole) {
   const untold = rows.filter((row) => row.mark === "†").length;
   const doubt = table.unsure.includes(dim)
     ? table.tested
-      ? "no test tells it from any other"
+      ? "not significantly better than any other"
       : "one seed is too few to test"
     : untold
-      ? `no test tells it from ${plural(untold, "other")}`
-      : best[0].mark && table.tested && "every other is told from it";
+      ? `not significantly better than ${plural(untold, "other")}`
+      : best[0].mark && table.tested && "significantly better than every other";
   return {
     dim,
     name: best.length > 3 ? `${best.length} methods alike` : names,
@@ -67,19 +67,20 @@ function growthFinding(chapter, table, rows) {
   const [least, most] = [there[0], there[there.length - 1]];
   const [low, high] = [value(least.last), value(most.last)];
   if (high / low < 1.005)
-    return unparted(`At D = ${largest} ${short(high)} ${unit} for ${least === most ? least.name : "all"}.`);
+    return unparted(`At D = ${largest}, ${short(high)} ${unit} for ${least === most ? least.name : "all"}.`);
   const ends = `from ${short(low)} ${unit} (${least.name}) to ${short(high)} ${unit} (${most.name})`;
-  return unparted(`At D = ${largest} ${ends}, ${short(high / low)} times as much.`);
+  return unparted(`At D = ${largest}, ${ends}, ${short(high / low)} times as much.`);
 }
 
 function differencesFinding(chapter, base, rows) {
   const told = rows.filter((row) => row.p_holm <= 0.05);
   const name = chapter.methods[base].label;
   if (!told.length)
-    return `None of the ${plural(rows.length, "difference")} to ${name} is told from 0 at the 5\u00a0% level.`;
+    return `None of the ${plural(rows.length, "difference")} to ${name} is significant at the 5\u00a0% level.`;
   const above = told.filter((row) => row.difference > 0).length;
-  const parts = [above && `${above} above it`, told.length - above && `${told.length - above} below`].filter(
-    Boolean,
-  );
-  return `${told.length} of ${plural(rows.length, "difference")} to ${name} ${told.length === 1 ? "is" : "are"} told from 0 at the 5\u00a0% level: ${listed(parts)}.`;
+  const parts = [
+    above && `${above} positive`,
+    told.length - above && `${told.length - above} negative`,
+  ].filter(Boolean);
+  return `${told.length} of ${plural(rows.length, "difference")} to ${name} ${told.length === 1 ? "is" : "are"} significant at the 5\u00a0% level: ${listed(parts)}.`;
 }

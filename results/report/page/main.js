@@ -1,6 +1,6 @@
 // The page: chapters, what the address says of them, and, where it is served, what is new.
 
-let content = JSON.parse(byId("content").textContent);
+let content;
 let live = { under_way: [] };
 
 function currentChapter() {
@@ -53,7 +53,11 @@ function drawHeader(chapter) {
       },
       own.name,
     );
-  const links = content.chapters.map((own, place) => el("li", {}, link(own, place)));
+  const group = (own) => (own?.kind === "costs" ? "costs" : /-tune$/.test(own?.name) ? "tuning" : "suites");
+  const links = content.chapters.map((own, place) => {
+    const isNew = place > 0 && group(own) !== group(content.chapters[place - 1]);
+    return el("li", { class: isNew ? "group" : null }, link(own, place));
+  });
   header.replaceChildren(
     el("span", { class: "brand" }, "spherebench"),
     content.chapters.length > 1
@@ -87,7 +91,7 @@ function drawFooter() {
     el(
       "p",
       {},
-      `spherebench ${content.version}. Every figure is in the records; spherebench tables prints them in full precision.`,
+      `spherebench ${content.version}. spherebench tables --format csv prints every figure in full precision.`,
     ),
   );
 }
@@ -107,9 +111,7 @@ function drawUnderWay() {
     const series = [
       {
         name: "loss",
-        look: "c0",
-        symbol: 0,
-        dash: "",
+        ...lookAt(0),
         marks: false,
         points: own.curve.step.map((step, place) => ({ x: step, y: losses[place] })),
       },
@@ -202,12 +204,27 @@ document.addEventListener("click", (event) => {
 });
 for (const kind of ["pointerover", "pointerleave"])
   document.documentElement.addEventListener(kind, highlight);
-addEventListener("popstate", render);
-addEventListener("hashchange", render);
 let resizing;
-addEventListener("resize", () => {
-  clearTimeout(resizing);
-  resizing = setTimeout(render, 120);
-});
-render();
-if (document.body.classList.contains("live")) follow();
+
+// What the page holds is packed: JSON, by gzip, in base 64.
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
+
+async function start() {
+  if (typeof DecompressionStream === "undefined") {
+    byId("main").append(el("p", { class: "notice" }, "This page needs a browser of 2023 or later."));
+    return;
+  }
+  content = await unpacked(byId("content").textContent);
+  render();
+  addEventListener("popstate", render);
+  addEventListener("hashchange", render);
+  addEventListener("resize", () => {
+    clearTimeout(resizing);
+    resizing = setTimeout(render, 120);
+  });
+  if (document.body.classList.contains("live")) follow();
+}
+start();

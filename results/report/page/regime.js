@@ -48,15 +48,13 @@ function drawFewLabels(chapter, all) {
   const ranks = (name) => unique(rows.filter((row) => row.own.name === name).map((row) => row.own.D));
   if (names.length < 2 || names.some((name) => ranks(name).length > 1)) return null;
   const shots = ascending(rows.map((row) => row.shots));
-  const looks = new Map(
-    probes.map((probe, place) => [probe, { look: `c${place % COLOURS}`, symbol: place }]),
-  );
+  const looks = new Map(probes.map((probe, place) => [probe, lookAt(ORDER[place % COLOURS])]));
   const legend = probes.map((probe) =>
     el("span", { class: "key" }, glyph({ ...looks.get(probe), dash: "0 99" }), probe),
   );
   const leaders = shots.map((count) => {
     const top = highest(rows.filter((row) => row.shots === count));
-    return `${shotsText(count)} a class: ${top.own.name}, ${top.text} % (${top.by})`;
+    return `${shotsText(count)} per class: ${top.own.name}, ${top.text} % (${top.by})`;
   });
   const columns = [
     { title: "Method", cell: (row) => row.name, by: (row) => row.name },
@@ -85,7 +83,7 @@ function fewLabelColumn(rows, looks) {
   const mark = (row) => ({ x: row.mean, low: row.low, high: row.high, ...looks.get(row.by) });
   const text = (name) => of(name).map((own) => `${own.by}: ${own.text}`);
   return {
-    title: `${shotsText(rows[0].shots)} a class (%)`,
+    title: `${shotsText(rows[0].shots)} per class (%)`,
     axis: scale.axis,
     by: ({ name }) => (of(name).length ? highest(of(name)).mean : null),
     cell: ({ name }) => [
@@ -111,7 +109,7 @@ function drawOver(chapter, all, axis, title) {
         others,
       ),
     );
-    return overPanel(own, axis, { label: title, log: true, ticks: values(rows) });
+    return overPanel(chapter, own, axis, { label: title, log: true, ticks: values(rows) });
   });
   const some = names.length > kept.length ? `; the best ${kept.length} of ${names.length} methods` : "";
   return [
@@ -130,7 +128,7 @@ function mostOf(rows, axes) {
   return rows;
 }
 
-function overPanel(methods, axis, x) {
+function overPanel(chapter, methods, axis, x) {
   const percent = (value) => (known(value) ? 100 * value : null);
   const point = (row) => ({
     x: row.own.axes[axis],
@@ -139,24 +137,23 @@ function overPanel(methods, axis, x) {
     high: percent(row.high),
     title: `${row.own.name}, ${row.own.axes[axis]}: ${row.text} %`,
   });
-  const series = methods.map((rows, place) => ({
-    name: rows[0]?.own.name || "",
-    look: `c${place}`,
-    symbol: place,
-    dash: DASHES[place % DASHES.length],
+  const series = methods.filter((rows) => rows.length).map((rows) => ({
+    name: rows[0].own.name,
+    ...lookOf(chapter, rows[0].c),
     points: rows.map(point).sort((a, b) => a.x - b.x),
   }));
   const gain = (own) => own.points[own.points.length - 1].y - own.points[0].y;
   const [most] = series.filter((own) => own.points.length > 1).sort((a, b) => gain(b) - gain(a));
   const [first, last] = [x.ticks[0], x.ticks[x.ticks.length - 1]];
   const finding = most
-    ? `${most.name} gains most from ${first} to ${last}: ${gain(most) > 0 ? "+" : ""}${gain(most).toFixed(1)} points.`
+    ? `${most.name} gains most, from ${first} to ${last}: ${gain(most) > 0 ? "+" : ""}${gain(most).toFixed(1)} points.`
     : "";
-  const title = `${shotsText(methods.flat()[0].shots)} a class`;
+  const title = `${shotsText(methods.flat()[0].shots)} per class`;
   const y = { label: "Top-1 (%)", clip: meansFirst };
   return figure(chart({ finding, title, x, y, series, width: half(), height: 340 }), finding);
 }
 
+const STAR = "M0-5L1.5-1.7L5-1.5L2.3 .8L3.1 4.4L0 2.5L-3.1 4.4L-2.3 .8L-5-1.5L-1.5-1.7Z";
 const RIDGE = "regime.ridge";
 
 // A cell a ridge and rank, coloured by how far it is from the base kernel.
@@ -199,7 +196,7 @@ function heatMap(rows, base) {
   const top = highest(rows);
   const beside = base ? `; base kernel ${(100 * level).toFixed(1)} %` : "";
   const most = `${(100 * top.mean).toFixed(1)} % at rank ${top.own.D}, ridge ${top.own.axes[RIDGE]}`;
-  const finding = unparted(`${shotsText(top.shots)} a class: at most ${most}${beside}.`);
+  const finding = unparted(`${shotsText(top.shots)} per class: at most ${most}${beside}.`);
   const heading = (rank) => el("th", { scope: "col", class: "number" }, rank);
   const tableRow = (ridge) =>
     el(
@@ -220,11 +217,10 @@ function heatMap(rows, base) {
 function drawSpectra(chapter, spectra) {
   const names = Object.keys(spectra);
   if (!names.length) return null;
-  const series = names.map((name, place) => ({
+  const configuration = (name) => chapter.configurations.findIndex((own) => own.name === name);
+  const series = names.map((name) => ({
     name,
-    look: `c${place % COLOURS}`,
-    symbol: place,
-    dash: DASHES[Math.floor(place / COLOURS) % DASHES.length],
+    ...lookOf(chapter, configuration(name)),
     marks: false,
     points: spectra[name]
       .map((share, index) => ({ x: index + 1, y: share }))
@@ -281,7 +277,7 @@ function drawPictures(picture) {
       });
     });
     const [x, y] = at_(picture.origin);
-    const star = svg("path", { d: SYMBOLS[6], transform: `translate(${x} ${y}) scale(.9)`, class: "star" });
+    const star = svg("path", { d: STAR, transform: `translate(${x} ${y}) scale(.9)`, class: "star" });
     return el(
       "figure",
       { class: "picture" },

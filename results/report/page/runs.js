@@ -49,7 +49,7 @@ function runColumns(chapter) {
       (run) => run.network.seed ?? "–",
     ),
     { title: "Status", cell: status, by: fate },
-    { title: "What it said", cell: (run) => el("span", { class: "message" }, said(run)), by: said },
+    { title: "Message", cell: (run) => el("span", { class: "message" }, said(run)), by: said },
     column("Measured", done, (run) => `${done(run)} of ${run.measurements.length}`),
     column(
       "Training (s)",

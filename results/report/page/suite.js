@@ -115,7 +115,7 @@ function drawSummary(chapter, table) {
         { class: "failures" },
         el("b", {}, "Not done: "),
         `${listed(failures)}. `,
-        el("a", { href: "#", on: { click: jump("runs", { status: "not done" }) } }, "What they said"),
+        el("a", { href: "#", on: { click: jump("runs", { status: "not done" }) } }, "See their messages"),
       ),
   ];
 }
@@ -159,7 +159,7 @@ function drawMain(chapter, table) {
     ),
     table.notes.map(note),
     note(
-      "Drawn: the mean, its interval, and a tick for each seed; an arrow where it lies beyond the column.",
+      "Drawn: the mean, its 95 % interval and a tick for each seed; an arrow: the mean lies beyond the column.",
     ),
   ];
 }
@@ -231,7 +231,7 @@ function drawnCell(chapter, row, scale) {
 // A figure with its mark; what became of runs that failed in words, or, in columns beside, as a cross.
 function figureCell(row, inWords) {
   if (!row) return el("span", { class: "absent" }, "–");
-  const meaning = { "*": "best of its column", "†": "no test tells it from the best" }[row.mark];
+  const meaning = { "*": "best of its column", "†": "not significantly different from the best" }[row.mark];
   const said =
     inWords || row.n ? row.failures : el("abbr", { title: row.failures }, "✕", unseen(row.failures));
   return [
@@ -296,7 +296,7 @@ function drawOverDimension(chapter, table) {
     el(
       "p",
       { class: "note" },
-      `Mean, 95 % interval and seeds; an interval may go on beyond the panel. Grey: what has no D of its own.${note}`,
+      `Mean, 95 % interval and seeds; intervals may extend beyond the panel. Grey: references without an embedding.${note}`,
     ),
   ];
 }

@@ -89,7 +89,7 @@ function drawSweepFigures(chapter) {
     el("div", { class: "panels" }, panels),
     tradeoff && [el("h3", {}, "Trade-off"), tradeoff],
     note(
-      `${SCOPES[scope]}, ${fixed} = ${value}, ${own[0].precision}; medians. Thin: others' implementations of the same. Axes are logarithmic.`,
+      `${SCOPES[scope]}, ${fixed} = ${value}, ${own[0].precision}; medians. Thin: other implementations of the same. Axes are logarithmic.`,
     ),
   ];
 }

@@ -35,8 +35,8 @@ function drawCurves(chapter) {
     ),
     el("div", { class: "panels small" }, panels),
     note(
-      `${name[0].toUpperCase()}${name.slice(1)} as it was logged: mean and range over seeds, each method on its own ` +
-        `scale. ✕: the last value of a run that diverged.${more}`,
+      `${name[0].toUpperCase()}${name.slice(1)} as logged: mean and range over seeds, each method on its own ` +
+        `scale. ✕: last value of a run that diverged.${more}`,
     ),
   ];
 }

@@ -77,7 +77,7 @@ def test_networks_and_weights_are_measured_on_what_is_there_into_one_table(
     expected = [(method, *own) for method in ("sfrik_l2", "vicreg", "weights") for own in on_digits]
     assert sorted(asked) == sorted([*expected, ("weights", "multilabel", "voc07", False)])
     table = (runs / "tables" / "transfer.md").read_text()
-    heading = next(line for line in table.splitlines() if line.startswith("| Labels a class"))
+    heading = next(line for line in table.splitlines() if line.startswith("| Labels per class"))
     assert [cell.strip() for cell in heading.split("|")[4:-1]] == ["digits", "voc07, mAP", "digits to mnist"]
     lines = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")]
     rows = [line for line in lines if line[0].strip() in ("1", "all")]

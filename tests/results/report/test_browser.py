@@ -51,6 +51,7 @@ def open_page(chromium: Browser) -> Iterator[Open]:
         page.on("dialog", lambda dialog: said.append(f"a dialog: {dialog.message}"))
         page.on("request", lambda request: asked.append((url, request.url)))
         page.goto(url)
+        page.wait_for_selector("h1")
         return page
 
     yield open_
@@ -111,13 +112,13 @@ def test_a_figure_of_merit_is_chosen_for_the_table_the_figure_and_the_difference
     digits_url: str, open_page: Open
 ) -> None:
     page = open_page(digits_url)
-    page.get_by_label("Figure of merit").select_option("Few-label probe, 1 label a class")
+    page.get_by_label("Figure of merit").select_option("Few-label probe, 1 label per class")
     for section in ("#summary .finding", "#over-dimension figcaption", "#differences .finding"):
-        expect(page.locator(section)).to_contain_text("Few-label probe, 1 label a class")
+        expect(page.locator(section)).to_contain_text("Few-label probe, 1 label per class")
     page.get_by_label("To", exact=True).select_option("VICReg")
     expect(page.locator("#differences .finding")).to_contain_text("to VICReg")
-    page.get_by_label("Across").select_option("Peak memory per GPU")
-    expect(page.locator("#trade-off svg .label").first).to_have_text("Peak memory per GPU (MiB)")
+    page.get_by_label("x axis").select_option("Peak memory per device")
+    expect(page.locator("#trade-off svg .label").first).to_have_text("Peak memory per device (MiB)")
 
 
 def test_a_drawer_opens_by_keyboard_and_by_link_and_gives_the_focus_back(digits_url: str, open_page: Open) -> None:
@@ -144,7 +145,7 @@ def test_failures_are_shown_as_what_they_are(digits_url: str, open_page: Open) -
     page = open_page(digits_url)
     expect(page.locator(".failures")).to_contain_text("1 network diverged")
     expect(page.locator("#table tr", has_text="diverged 1/2")).to_contain_text("Barlow Twins")
-    page.get_by_role("link", name="What they said").click()
+    page.get_by_role("link", name="See their messages").click()
     expect(page.locator("#runs-table tbody tr")).to_have_count(1)
     expect(page.locator("#runs-table tbody tr")).to_contain_text("diverged at step 12")
 
@@ -217,8 +218,9 @@ def test_on_paper_there_are_no_controls(digits_url: str, open_page: Open) -> Non
 
 
 def test_every_chapter_of_the_committed_records_is_drawn(tmp_path: Path, open_page: Open) -> None:
-    url = pages.write([REFERENCE], tmp_path / "reference.html").as_uri()
-    page = open_page(url)
+    out = pages.write([REFERENCE], tmp_path / "reference.html")
+    assert out.stat().st_size < 2e6
+    page = open_page(url := out.as_uri())
     names = page.locator("nav a").all_inner_texts()
     assert len(names) == len(list(REFERENCE.glob("*/records.jsonl")))
     for name in names:
