@@ -45,7 +45,7 @@ REPORT_NAME = "doctor.json"
 CURVE_TOLERANCE, STEPS = 1e-3, 10
 END_SECONDS = 60.0  # in which all processes end after one was killed
 _TRAIN_SECONDS = 300.0
-_MARKS = {True: "ok", False: "NO", None: "told"}
+_MARKS = {True: "ok", False: "NO", None: "info"}
 
 
 class Report(RecordFile):
