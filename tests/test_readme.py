@@ -89,6 +89,28 @@ def test_the_kernel_regimes_figures_are_the_committed_records(page: str, heading
     assert [figure for figure in figures if figure not in table] == []
 
 
+def test_what_is_said_of_digits_is_what_the_paired_tests_find() -> None:
+    from results.collect import collect
+    from results.paired import against
+    from results.summary import summarise
+
+    (said,) = re.findall(r"<!-- end -->\n(.*?)\n## ", README, flags=re.DOTALL)
+    ends = [tuple(map(int, pair)) for pair in re.findall(r"by (\d+) to (\d+)", said)]
+    rows = summarise(collect([ROOT / "results" / "reference" / "digits"]))
+    one_label = rows[rows["protocol"].str.contains("labels_per_class=1,") & rows["protocol"].str.contains("backbone")]
+    found = {}
+    for base in ("sfrik_l2", "sfrik_l3"):
+        (table,) = against(one_label, base)
+        found |= {(base, each.row.method, each.row.embedding_dim): each.paired for each in table.found}
+    for method, (least, most) in zip(("auh", "barlow_twins"), ends, strict=True):
+        own = [paired for (_, other, _), paired in found.items() if other == method]
+        assert {round(-100 * paired.difference) for paired in own} >= {least, most}
+        assert all(least - 0.5 <= -100 * paired.difference < most + 0.5 and paired.p_holm < 0.05 for paired in own)
+    for base, other, dim in found:
+        if other in ("sfrik_l2", "sfrik_l3") or (other == "vicreg" and dim < 1024):
+            assert found[base, other, dim].p_holm > 0.05
+
+
 def test_what_is_said_of_ridge_and_time_is_in_the_committed_table() -> None:
     page = (ROOT / "methods" / "regime" / "README.md").read_text(encoding="utf-8")
     (said,) = re.findall(r"`uv run spherebench run regime_ridge_time`(.*?)!\[", page, flags=re.DOTALL)
@@ -132,7 +154,7 @@ def test_no_page_tells_of_a_gpu_that_nothing_was_run_on() -> None:
     reports = [Report.read(path) for path in (ROOT / "results" / "reference").glob("doctor-*/doctor.json")]
     on_gpus = [report for report in reports if "driver" in report.provenance.versions]
     pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "slurm/README.md")}
-    told = {"README.md": "No line of this has run on a CUDA device", "slurm/README.md": "It was run on no GPU\nyet"}
+    told = {"README.md": "Nothing has run on a CUDA device", "slurm/README.md": "It was run on no GPU\nyet"}
     assert {name: sentence in pages[name] for name, sentence in told.items()} == dict.fromkeys(told, not on_gpus)
 
 

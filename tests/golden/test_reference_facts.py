@@ -50,7 +50,7 @@ def test_every_figure_is_what_it_was_before(suite: str) -> None:
 
 
 def test_the_digests_see_a_figure_that_changed() -> None:
-    network = read_runs([REFERENCE / "digits"])[0]
+    network = read_runs([REFERENCE / "regime_spirals"])[0]
     before = facts(network)
     first = network.measurements[0]
     moved = first.metrics[0].model_copy(update={"value": first.metrics[0].value + 1e-9})
