@@ -29,8 +29,8 @@ def write(collection: Collection, folder: Path, method: str) -> list[Path]:
     tables = against(headline(summarise(collection)), method)
     paths = []
     for place, table in enumerate(tables):
-        parts = ["against", method, *([str(place + 1)] if len(tables) > 1 else [])]
-        paths += style.save(partial(draw, table.found), folder, style.file_name("_".join(parts)))
+        name = f"against_{style.file_name(method)}" + (f"_{place + 1}" if len(tables) > 1 else "")
+        paths += style.save(partial(draw, table.found), folder, name)
     return paths
 
 

@@ -101,8 +101,8 @@ def save(draw: Callable[[], Figure | None], folder: Path, name: str) -> list[Pat
 
 
 def file_name(text: str) -> str:
-    """A text as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")
+    """A text as a part of a file's name; parts are joined by underscores."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", text).strip("-")
 
 
 def cross(color: Any) -> dict[str, Any]:

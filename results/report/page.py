@@ -36,8 +36,8 @@ def write(places: Sequence[Path], out: Path) -> Path:
     return out
 
 
-def render(tree: dict[str, Any], *, live: bool = False) -> str:
-    """The page of a content; ``live``: it asks where it came from for what is new, and nothing of anybody else."""
+def render(tree: dict[str, Any], *, live: str = "") -> str:
+    """The page of a content; ``live``, its tag: the page asks where it came from for what is newer, and nobody else."""
     style = _colours() + (_PARTS / "page.css").read_text(encoding="utf-8")
     # Functions and constants, then what draws with them.
     scripts = sorted(_PARTS.glob("*.js"), key=lambda path: (path.stem == "main", path.stem))
@@ -48,7 +48,7 @@ def render(tree: dict[str, Any], *, live: bool = False) -> str:
     parts = {
         "policy": "; ".join(f"{what} {where}" for what, where in {**allowed, "base-uri": "'none'"}.items()),
         "title": escape(f"{names} – spherebench report" if names else "spherebench report"),
-        "live": "live" if live else "",
+        "live": f'class="live" data-tag="{escape(live)}"' if live else "",
         "style": style,
         "content": b64encode(compress(encode(tree).encode(errors="replace"), 6, mtime=0)).decode(),
         "script": script,

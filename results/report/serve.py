@@ -80,7 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
             # A page elsewhere that makes its own name point here.
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         elif path == "/":
-            self._answer("text/html", page.render(self.server.content(), live=True))
+            tag = self.server.tag(*_RECORDS)  # before the files are read: what is written meanwhile is new
+            self._answer("text/html", page.render(self.server.content(), live=tag))
         elif path == "/content.json":
             self._answer_new(self.server.tag(*_RECORDS), lambda: self.server.content())
         elif path == "/live.json":

@@ -151,8 +151,8 @@ function highlight(event) {
     other.classList.toggle("meant", other.dataset.m === own);
 }
 
-// Ask where the page came from for what is new, more than once a second; nothing of it is kept there.
-const tags = {};
+// Ask where the page came from for what is new, twice a second; nothing of it is kept there.
+const tags = { "content.json": document.body.dataset.tag };
 async function ask(path) {
   const answer = await fetch(path, {
     headers: tags[path] ? { "If-None-Match": tags[path] } : {},
@@ -175,7 +175,7 @@ async function follow() {
     document.body.classList.add("lost-server");
     byId("status").textContent = "The server does not answer: what is shown may be old.";
   }
-  setTimeout(follow, 700);
+  setTimeout(follow, 500);
 }
 
 byId("drawer").addEventListener("cancel", (event) => {

@@ -1,7 +1,9 @@
 """The page over HTTP: it follows the files, keeps nothing and writes nothing."""
 
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from results.report import serve
+from results.report.content import content
 from results.report.serve import Server
 
 Make = Callable[..., Any]
@@ -52,6 +56,22 @@ def test_what_is_new_is_told_and_what_is_not_is_not_sent_again(make_record: Make
         status, body, new = get(server, "/content.json", If_None_Match=tag)
         assert (status, len(json.loads(body)["chapters"][0]["runs"])) == (200, 2)
         assert new != tag
+
+
+def test_records_are_read_once_for_the_page_and_once_for_each_change(
+    make_record: Make, write_runs: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, read = write_runs([make_record()]), []
+    monkeypatch.setattr(serve, "content", lambda places: read.append(places) or content(places))
+    with served(folder) as server:
+        page = get(server, "/")[1].decode()
+        tag = html.unescape(re.findall(r'data-tag="([^"]*)"', page)[0])
+        for seed in (1, 2):
+            assert [get(server, "/content.json", If_None_Match=tag)[0] for _ in range(5)] == [304] * 5
+            assert len(read) == seed
+            make_record(seed=seed).write(folder / make_record(seed=seed).id)
+            status, _, tag = get(server, "/content.json", If_None_Match=tag)
+            assert (status, len(read)) == (200, seed + 1)
 
 
 def test_a_network_that_trains_is_shown_with_its_curve_until_it_has_a_record(
