@@ -14,10 +14,18 @@ from matplotlib.ticker import FuncFormatter
 
 from results import style
 from results.collect import Collection
-from results.regime_rows import MOST_SPECTRA, NEIGHBOURS, OVER, few_label_rows, largest, several_ranks, shots_text
+from results.regime_rows import (
+    FEWEST_EIGENVALUES,
+    MOST_SPECTRA,
+    NEIGHBOURS,
+    OVER,
+    few_label_rows,
+    largest,
+    several_ranks,
+    shots_text,
+)
 from results.summary import is_reference, natural
 
-_FEWEST = 8  # eigenvalues that make a spectrum
 # What the heat maps have across, beside the ridge.
 ACROSS = {"embedding_dim": "Rank limit $d$", "regime.time": "Time, relative"}
 
@@ -157,13 +165,13 @@ def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     for network, name in own.sort_values("name", key=natural)[["id", "name"]].to_numpy():
         # What is zero to rounding has no place on a logarithmic axis.
         found = [float(share) for share in details.get(network, {}).get("eigenvalues", ()) if float(share) > 1e-12]
-        if len(found) >= _FEWEST:
+        if len(found) >= FEWEST_EIGENVALUES:
             shares[name] = found
     if not 1 < len(shares) <= MOST_SPECTRA or several_ranks(names):
         return None
     references = {*names.loc[is_reference(names), "name"]}
     looks = style.looks([name for name in shares if name not in references])
-    looks |= {name: style.grey(place) for place, name in enumerate(references & {*shares})}
+    looks |= {name: style.grey(place) for place, name in enumerate(name for name in shares if name in references)}
     figure, (axis,) = style.grid(1, height=2.8)
     figure.set_figwidth(style.PAGE)
     for name, values in shares.items():

@@ -10,6 +10,7 @@ from results.collect import PROTOCOL
 OVER = {"regime.n_views": "Views of each image $m$", "data.limit": "Training images"}
 NEIGHBOURS = "regime.n_neighbors"
 MOST_SPECTRA = 12
+FEWEST_EIGENVALUES = 8  # that make a spectrum
 
 
 def few_label_rows(summary: pd.DataFrame, dataset: str) -> pd.DataFrame:

@@ -27,11 +27,11 @@ def width(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure
     found = exponents(summary, dataset)
     titles = list(dict.fromkeys(title for title, _, _ in found))
     looks = {}
-    for place, (title, one) in enumerate(style.looks(titles).items()):
+    for title, one in style.looks(titles).items():
         for kernel, dash in (("own", "-"), ("infinite", (0, (3, 1.5)))):
             told = ", ".join(f"{found[title, kernel, of]:.2f}".replace("-", "−") for of in _PANELS)
             name = f"{title.removeprefix('Wide network, ')}, {kernel} NTK ({told})"
-            looks[title, kernel] = name, style.Look(one.color, "osD"[place % 3], dash)
+            looks[title, kernel] = name, style.Look(one.color, one.marker, dash)
     figure, axes = style.grid(len(_PANELS), columns=2, height=2.5)
     for (of, heading), axis in zip(_PANELS.items(), axes, strict=True):
         for (title, kernel), (_, look) in looks.items():

@@ -223,9 +223,14 @@ def _labels(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     varies = {name: table.groupby(["dataset", "title"])[name].transform("nunique") > 1 for name in fields}
     labels = []
     for row in table.index:
-        settings = [f"{name.rsplit('.', 1)[-1]}={table[name][row]}" for name in fields if varies[name][row]]
+        settings = [f"{_short(name)}={table[name][row]}" for name in fields if varies[name][row]]
         labels.append(", ".join([table["title"][row], *settings]))
     return labels
+
+
+def _short(field: str) -> str:
+    """``batch_size`` of a top-level field, ``n_views`` of ``regime.n_views``, ``kernel`` of ``regime.kernel.name``."""
+    return field.removesuffix(".name").rsplit(".", 1)[-1]
 
 
 def _ordered(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from results.collect import Collection
-from results.regime_rows import MOST_SPECTRA, NEIGHBOURS, OVER, largest, several_ranks
+from results.regime_rows import FEWEST_EIGENVALUES, MOST_SPECTRA, NEIGHBOURS, OVER, largest, several_ranks
 from results.summary import natural
 
 
@@ -26,7 +26,9 @@ def _spectra(collection: Collection, summary: pd.DataFrame) -> dict[str, list[fl
     shares = {}
     for network, name in own.sort_values("name", key=natural)[["id", "name"]].to_numpy():
         # What is zero to rounding has no place on a logarithmic axis.
-        shares[name] = [float(share) for share in details[network].get("eigenvalues", ()) if float(share) > 1e-12]
+        found = [float(share) for share in details[network].get("eigenvalues", ()) if float(share) > 1e-12]
+        if len(found) >= FEWEST_EIGENVALUES:
+            shares[name] = found
     return shares if 1 < len(shares) <= MOST_SPECTRA and not several_ranks(names) else {}
 
 

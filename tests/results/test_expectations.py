@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ Write = Callable[..., Path]
 ACCURACY = {"none": 0.3, "blur": 0.5, "zoom": 0.4, "mixed": 0.6, "affine": 0.7}
 
 
-def _records(make: Make) -> list[Any]:
+def _records(make: Make, ridges: tuple[float, ...] = (0.0,)) -> list[Any]:
     """Complexity falls as accuracy grows, but for one pair that is exchanged; invariance grows with it."""
     records = []
     for place, (augmentation, accuracy) in enumerate(sorted(ACCURACY.items(), key=lambda item: item[1])):
-        for seed in (0, 1):
+        for seed, ridge in product((0, 1), ridges):
             where: dict[str, Any] = {"features": "kernel", "split": "test", "epoch": 1}
             few = {"draws": 10, "probe": "svm C=10", **where}
             metrics = [
@@ -37,8 +38,8 @@ def _records(make: Make) -> list[Any]:
                 Metric(metric="augmentation_complexity", protocol=where, value=complexity, unit="dimensions")
             )
             metrics.append(Metric(metric="invariance", protocol=where, value=place / 10, unit="correlation"))
-            regime = {"augmentation": augmentation, "n_views": 8, "kernel": {"name": "rbf"}}
-            axes = {"regime.augmentation": augmentation}
+            regime = {"augmentation": augmentation, "n_views": 8, "ridge": ridge, "kernel": {"name": "rbf"}}
+            axes = {"regime.augmentation": augmentation, "regime.ridge": ridge}
             more = {"axes": axes, "network": {"kind": "kernel", "regime": regime}, "metrics": metrics}
             records.append(make("kernel_a", 16, seed, kind="kernel", title="Kernel A", **more))
     return records
@@ -64,7 +65,7 @@ def test_the_correlation_is_over_augmentations_and_told_with_its_interval(make_r
     assert sorted(line.get_ydata()[0] for line in complexity.lines) == pytest.approx(
         [30.05, 40.05, 50.05, 60.05, 70.05]
     )
-    assert invariance.get_title().startswith("$\\rho$ = 1.00 (")
+    assert invariance.get_title().startswith("● $\\rho$ = 1.00 (")
 
 
 def test_equal_order_has_an_interval_that_is_no_point() -> None:
@@ -73,8 +74,12 @@ def test_equal_order_has_an_interval_that_is_no_point() -> None:
     assert 0.7 < found.low < 0.9 < found.high < 1
 
 
-def test_other_runs_have_no_such_figure(make_record: Make, write_runs: Write) -> None:
-    collection = collect([write_runs([make_record("vicreg", 64)])])
+@pytest.mark.parametrize("ridges", [None, (0.0, 0.1)])
+def test_runs_that_differ_in_nothing_or_in_more_have_no_such_figure(
+    make_record: Make, write_runs: Write, ridges: tuple[float, ...] | None
+) -> None:
+    records = _records(make_record, ridges) if ridges else [make_record("vicreg", 64)]
+    collection = collect([write_runs(records)])
     summary = summarise(collection)
     assert expectations.expectations(collection, summary, "digits") is None
     assert expectations.table(summary) == []

@@ -43,7 +43,8 @@ def test_each_axis_has_a_panel_at_the_usual_values_of_the_others(make_record: Ma
         "noise 0.4, training images 200",
     ]
     for axis, expected in zip(figure.axes, ([54.5, 56.5, 58.5], [55.0, 56.5], [66.5, 56.5]), strict=True):
-        fitted, fresh = (bar.lines[0].get_ydata() for bar in axis.containers)
+        (bar,) = axis.containers
+        fitted, fresh = axis.lines[0].get_ydata(), bar.lines[0].get_ydata()
         assert list(fresh) == pytest.approx(expected)
         assert list(fitted - fresh) == pytest.approx([5.0] * len(expected))
 

@@ -177,7 +177,7 @@ def test_where_nothing_is_told_apart_that_is_said_and_the_best_alone_is_marked(c
 
 def test_one_seed_is_not_tested(collected: Collect) -> None:
     (table,) = accuracy(summarise(collected(("auh", 64, [0.9]), ("vicreg", 64, [0.8]))))
-    assert table.notes[-1] == "*: best of its column; one seed is too few to test whether any other is as good."
+    assert table.notes[-1] == "*: best of its column; with one seed nothing can be tested."
     assert table.rows[0]["D=64"] == "90.0 *"
 
 

@@ -135,13 +135,13 @@ def test_of_times_the_last_is_the_minimum(make_record: Make, write_runs: Write) 
 
 
 def test_the_spectrum_is_a_measurement(make_record: Make, write_runs: Write) -> None:
-    shares = {"kernel_a": [0.9, 0.1, 0.0], "kernel_b": [0.5, 0.5]}
+    shares = {"kernel_a": [0.3, *[0.1] * 7, 0.0], "kernel_b": [0.125] * 8, "kernel_c": [0.5, 0.5]}
     assert regime.spectrum(*_drawn([_kernel(make_record, name, 0.6) for name in shares], write_runs), "digits") is None
     measured = {name: [{"probe": "spectrum", "details": {"eigenvalues": own}}] for name, own in shares.items()}
     records = [_kernel(make_record, name, 0.6, measurements=own) for name, own in measured.items()]
     figure = regime.spectrum(*_drawn(records, write_runs), "digits")
     assert figure is not None
-    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[0.9, 0.1], [0.5, 0.5]]
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[0.3, *[0.1] * 7], [0.125] * 8]
 
 
 def _picture(induced: float) -> dict[str, Any]:
