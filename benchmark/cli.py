@@ -177,7 +177,7 @@ def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: t
     folder = out or Path("runs") / candidates.name
     assert file.tune is not None
     score = partial(scores, candidates, file.tune, folder)
-    # Also after each candidate: a metric that there is not, or twice, is told after the first and not after the last.
+    # Also after each candidate: what only a measurement shows of the metric is told after the first, not the last.
     if execute(candidates, folder, retry=False, quiet=format_ != "plain", after_each=score) is None:
         return
     found = score()

@@ -75,22 +75,27 @@ class Metric(Frozen):
         return {key: content[key] for key in content if key != "name"} if isinstance(content, dict) else content
 
 
-def matches(metric: Metric, request: str) -> bool:
-    """Whether ``metric`` is what ``request`` asks for: its name, and any of its protocol's keys with their values.
+def request_of(text: str) -> tuple[str, dict[str, str]]:
+    """A metric's name, and any of its protocol's keys with their values.
 
     ``fewshot_top1[labels_per_class=1,split=tune`` (the last bracket may be there) asks for one label a class, not ten.
-    Raises ``ValueError`` where the request is not of this form.
+    Raises ``ValueError`` where the text is not of this form.
     """
-    name, _, inner = request.removesuffix("]").partition("[")
+    name, _, inner = text.removesuffix("]").partition("[")
     wanted = [part.partition("=") for part in inner.split(",") if part]
     if not name or not all(key and sign for key, sign, _ in wanted):
-        raise ValueError(f"{request!r} asks for no metric: it is a name, or NAME[key=value,key=value]")
-    return metric.metric == name and all(
-        _same(metric.protocol.get(key.strip()), value.strip()) for key, _, value in wanted
-    )
+        raise ValueError(f"{text!r} asks for no metric: it is a name, or NAME[key=value,key=value]")
+    return name, {key.strip(): value.strip() for key, _, value in wanted}
 
 
-def _same(value: ProtocolValue | None, text: str) -> bool:
+def matches(metric: Metric, request: str) -> bool:
+    """Whether ``metric`` is what ``request`` asks for, as :func:`request_of` reads it."""
+    name, wanted = request_of(request)
+    return metric.metric == name and all(is_as_asked(metric.protocol.get(key), wanted[key]) for key in wanted)
+
+
+def is_as_asked(value: ProtocolValue | None, text: str) -> bool:
+    """Whether a value of a protocol is what a request says of it."""
     if not isinstance(value, int | float):
         return value == text
     with suppress(ValueError):

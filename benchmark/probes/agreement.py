@@ -6,7 +6,7 @@ from pydantic import Field
 
 from benchmark.data import ImageSet
 from benchmark.networks.kernel import FrozenKernel
-from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.base import Figures, Found, Probe, register
 from benchmark.probes.subject import Subject
 from benchmark.runtime.seeds import key
 from results.record import Metric, ProtocolValue
@@ -27,6 +27,10 @@ class Agreement(Probe):
     needs = frozenset({"views"})
 
     smoothing: float = Field(1e-3, ge=0, description="ρ of the RKHS norm, relative: see methods.regime.expectations")
+
+    def figures(self) -> Figures:
+        of_views = ("augmentation_complexity", "agreeing_dimensions", "trace_gap", "invariance", "invariance_gap")
+        return [(name, {}) for name in (*of_views, "rkhs_norm", "label_alignment")]
 
     def measure(self, subject: Subject) -> Found:
         network = subject.network

@@ -12,7 +12,7 @@ import hashlib
 import json
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -25,7 +25,7 @@ from benchmark.data import DataSet, DataSpec
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.members import import_all
 from benchmark.runtime.spec import Precision, Spec
-from results.record import Metric
+from results.record import Metric, ProtocolValue
 
 if TYPE_CHECKING:
     from benchmark.probes.subject import Subject
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 Split = Literal["test", "tune"]
 Count = Annotated[int, Field(ge=1)]
 NO_MORE = "the labelled images give no more"
+
+
+# Names of metrics, each with what is known of its protocol before it is measured.
+Figures = Sequence[tuple[str, Mapping[str, ProtocolValue]]]
 
 
 @dataclass
@@ -90,6 +94,13 @@ class Probe(Spec):
     def is_asked(self, option: str) -> bool:
         """Whether an option is not as it is where nobody says anything."""
         return bool(getattr(self, option) != type(self).model_fields[option].default)
+
+    def figures(self) -> Figures:
+        """Its metrics, each with what tells it from others of its name: known before anything is trained to be tuned.
+
+        Where data decide which of them there are, all that there may be.
+        """
+        return []
 
     @abstractmethod
     def measure(self, subject: Subject) -> Found:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from benchmark.probes.base import Count, Found, Probe, register
+from benchmark.probes.base import Count, Figures, Found, Probe, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import generator
-from results.record import DRAWS, Metric
+from results.record import DRAWS, Metric, ProtocolValue
 
 Rows = NDArray[np.int64]
 
@@ -47,6 +47,9 @@ class KNN(Probe):
 
     def most(self, labels_N: NDArray[np.int64]) -> dict[str, int]:
         return {"knn_k": len(labels_N)}
+
+    def figures(self) -> Figures:
+        return [("knn_top1", {"k": k}) for k in self.knn_k]
 
     def measure(self, subject: Subject) -> Found:
         bank, queries = subject.bank(), subject.queries()
@@ -154,6 +157,9 @@ class Logistic(Probe):
 
     logistic_c: float = Field(1.0, gt=0, description="inverse ridge of scikit-learn's logistic regression")
 
+    def figures(self) -> Figures:
+        return [("logistic_top1", {})]
+
     def measure(self, subject: Subject) -> Found:
         bank, queries = subject.bank(), subject.queries()
         if not subject.process.is_main:
@@ -175,6 +181,12 @@ class _FewLabels(Probe):
 
     def most(self, labels_N: Rows) -> dict[str, int]:
         return {"labels_per_class": int(np.unique(labels_N, return_counts=True)[1].min())}
+
+    def figures(self) -> Figures:
+        own: dict[str, ProtocolValue] = {"probe": self.classifier.format(**dict(self))}
+        if "embedding" in self.needs:
+            own["features"] = "embedding"
+        return [("fewshot_top1", {"labels_per_class": labels, **own}) for labels in self.labels_per_class]
 
     def accuracy(self, problem: Problem, rows: Rows) -> float:
         """On the queries, trained on some rows of the bank."""

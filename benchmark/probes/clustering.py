@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmark.data import DataSet
-from benchmark.probes.base import Found, Probe, Split, register
+from benchmark.probes.base import Figures, Found, Probe, Split, register
 from benchmark.probes.subject import Subject
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
 from benchmark.runtime.seeds import key
-from results.record import Metric
+from results.record import Metric, ProtocolValue
 
 # scikit-learn's own, kept here so that a new version of it changes no figure.
 _MAX_ITERATIONS, _TOLERANCE = 300, 1e-4
@@ -50,6 +50,10 @@ class Clustering(Probe):
     def check(self, data: DataSet, split: Split) -> None:
         """Raise :class:`UserError` where there are more clusters than images."""
         self._clusters(len(data.test if split == "test" else data.tune), data.classes)
+
+    def figures(self) -> Figures:
+        own: dict[str, ProtocolValue] = {"features": "embedding"} if "embedding" in self.needs else {}
+        return [("clustering_nmi", own), ("clustering_ari", own)]
 
     def measure(self, subject: Subject) -> Found:
         queries, on_embedding = subject.queries(), "embedding" in self.needs

@@ -22,7 +22,7 @@ from torch import nn
 from benchmark.data import DataSet, FileImages
 from benchmark.networks.base import FrozenModule
 from benchmark.networks.step import synchronise_batch_norm
-from benchmark.probes.base import Count, Found, Probe, Split, register
+from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
 from benchmark.probes.linear import TOP5_CLASSES
 from benchmark.probes.subject import Subject
 from benchmark.probes.training import Batches, LabelledViews, cosine, initial_head, milestones, top, train
@@ -135,6 +135,9 @@ class FineTune(Probe):
         if self.finetune_lists is None:
             return drawn(data.labelled.labels, self.finetune_percent, self.finetune_draw)
         return listed(in_job(self.finetune_lists, _LISTS_KEY), self.finetune_percent, data)
+
+    def figures(self) -> Figures:
+        return [("finetune_top1", {}), ("finetune_top5", {})]
 
     def measure(self, subject: Subject) -> Found:
         network, data = subject.network, subject.data

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.data import ImageSet, Points
 from benchmark.networks.base import FrozenModule
 from benchmark.networks.kernel import FrozenKernel, Rows, plain_rows
-from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.base import Figures, Found, Probe, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.views import recipe
 from results.record import Metric
@@ -37,6 +37,9 @@ class Geometry(Probe):
     needs = frozenset({"embedding"})
 
     batch_size: int = Field(256, ge=1, description="images whose views are drawn together")
+
+    def figures(self) -> Figures:
+        return [("alignment", {}), ("uniformity", {}), ("rankme", {"features": "embedding"}), ("rankme", {})]
 
     def measure(self, subject: Subject) -> Found:
         queries, name = subject.queries(), subject.network.name

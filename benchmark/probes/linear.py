@@ -13,7 +13,7 @@ from torch import nn
 from benchmark.data import DataSet
 from benchmark.networks.base import FrozenModule
 from benchmark.networks.step import synchronise_batch_norm
-from benchmark.probes.base import Count, Found, Probe, Split, register
+from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
 from benchmark.probes.subject import Subject
 from benchmark.probes.training import LabelledViews, Steps, cosine, initial_head, milestones, top, train
 from benchmark.runtime.errors import UserError
@@ -86,6 +86,9 @@ class Linear(Probe):
         """Raise :class:`UserError` where batches of one image are to be normalised."""
         if self.linear_batch_norm and min(self.batch_size, len(data.labelled)) < 2:
             raise UserError(f"evaluation.batch_size: is {self.batch_size}, must be two or more, to normalise over")
+
+    def figures(self) -> Figures:
+        return [("linear_top1", {}), ("linear_top5", {})]
 
     def measure(self, subject: Subject) -> Found:
         network, data = subject.network, subject.data

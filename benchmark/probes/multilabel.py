@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmark.data import DataSet
-from benchmark.probes.base import Found, Probe, Split, register
+from benchmark.probes.base import Figures, Found, Probe, Split, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
@@ -50,6 +50,9 @@ class Multilabel(Probe):
             )
         if len(none := np.flatnonzero((measured == 1).sum(axis=0) == 0)):
             raise UserError(f"evaluation.split {split}: no image of {data.name} shows class {data.class_name(none[0])}")
+
+    def figures(self) -> Figures:
+        return [("multilabel_map", {})]
 
     def measure(self, subject: Subject) -> Found:
         data, queries_images = subject.data, subject.queries_images

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from benchmark.data import ImageSet
 from benchmark.networks.kernel import FrozenKernel, plain_rows
-from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.base import Figures, Found, Probe, register
 from benchmark.probes.subject import Subject
 from benchmark.runtime.seeds import key
 from results.record import Metric, ProtocolValue
@@ -23,6 +23,10 @@ class Recovery(Probe):
     needs = frozenset({"chain"})
 
     eigenfunctions: int = Field(6, ge=1, description="the constant left out; a number that cuts no ties")
+
+    def figures(self) -> Figures:
+        both: Figures = [("recovery", {"views": views}) for views in ("fresh", "fitted")]
+        return [*both, ("recovery_gap", {}), ("recovery_worst", {})]
 
     def measure(self, subject: Subject) -> Found:
         network = subject.network

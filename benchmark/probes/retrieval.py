@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmark.data import DataSet
-from benchmark.probes.base import Found, Probe, Split, register
+from benchmark.probes.base import Figures, Found, Probe, Split, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.errors import UserError
 from results.record import Metric
@@ -46,6 +46,10 @@ class Retrieval(Probe):
         """Raise :class:`UserError` where some k is above the images that a query is looked for in."""
         measured = data.test if split == "test" else data.tune
         self._check_k(len(measured) - 1 if self.retrieval_gallery == "split" else len(data.labelled))
+
+    def figures(self) -> Figures:
+        recall: Figures = [("retrieval_recall", {"k": k}) for k in sorted(set(self.retrieval_k))]
+        return [("retrieval_map", {}), *recall]
 
     def measure(self, subject: Subject) -> Found:
         queries, within = subject.queries(), self.retrieval_gallery == "split"

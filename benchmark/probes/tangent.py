@@ -1,12 +1,14 @@
 """How far a trained network is from what the kernel regime says of it."""
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmark.networks.kernel import Rows, plain_rows
 from benchmark.networks.wide import FrozenWide
-from benchmark.probes.base import Found, Probe, register
+from benchmark.probes.base import Figures, Found, Probe, register
 from benchmark.probes.subject import Subject
 from results.record import Metric
 
@@ -26,6 +28,10 @@ class KernelLimit(Probe):
     needs = frozenset({"tangent"})
 
     limit_images: int = Field(64, ge=1, description="at most so many of the measured images, evenly spaced")
+
+    def figures(self) -> Figures:
+        both = product(("own", "infinite"), ("gram", "predictions"))
+        return [("kernel_distance", {"kernel": kernel, "of": what}) for kernel, what in both]
 
     def measure(self, subject: Subject) -> Found:
         from methods.regime import NTK, EmpiricalNTK

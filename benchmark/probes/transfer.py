@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmark.data import DataSet
-from benchmark.probes.base import Count, Found, Probe, Split, register
+from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
 from benchmark.probes.classifiers import few_label_draws
 from benchmark.probes.multinomial import Fitted, Regression, Scaling, fits
 from benchmark.probes.subject import Features, Subject
@@ -27,6 +27,7 @@ from benchmark.runtime.errors import UserError
 from results.record import DRAWS, Metric, ProtocolValue
 
 STRONGEST, WEAKEST = 1e5, 1e-6
+_TOP1, _PER_CLASS = "transfer_top1", "transfer_mean_per_class"  # whichever the data set is published by
 
 
 @register
@@ -50,6 +51,10 @@ class Transfer(Probe):
     def most(self, labels_N: NDArray[np.int64]) -> dict[str, int]:
         return {"transfer_shots": int(np.unique(labels_N, return_counts=True)[1].min())}
 
+    def figures(self) -> Figures:
+        shots: list[int | str] = [*self.transfer_shots, *(["all"] if self.transfer_all else [])]
+        return [(name, {"shots": count}) for name in (_TOP1, _PER_CLASS) for count in shots]
+
     def measure(self, subject: Subject) -> Found:
         self.check(subject.data, subject.split)
         bank, tune, queries = subject.bank(), subject.tune(), subject.queries()
@@ -72,7 +77,7 @@ class Transfer(Probe):
             protocol |= {"probe": f"logistic, ridge of {self.transfer_ridges} by tune", **subject.place()}
             values = [value for value, _ in fitted]
             sd = (statistics.stdev(values) if len(fitted) > 1 else 0.0) if count != "all" else None
-            name = "transfer_mean_per_class" if subject.data.per_class else "transfer_top1"
+            name = _PER_CLASS if subject.data.per_class else _TOP1
             metric = Metric(metric=name, protocol=protocol, value=statistics.mean(values), sd=sd)
             metrics.append(metric)
             chosen[metric.name] = [ridge for _, ridge in fitted]

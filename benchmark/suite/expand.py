@@ -42,7 +42,7 @@ from benchmark.suite.config import (
     validated,
 )
 from benchmark.suite.run import Run, check_keys, check_not_filled_in, compose, evaluation_schema, of_weights
-from results.record import Metric, matches
+from results.record import request_of
 
 SUITES = Path(__file__).parents[1] / "suites"
 
@@ -55,7 +55,7 @@ class Skip(Spec):
 
 
 def _is_a_request(metric: str) -> str:
-    matches(Metric(metric="", protocol={}, value=0.0), metric)  # raises where it is of no such form
+    request_of(metric)  # raises where it is of no such form
     return metric
 
 

@@ -15,7 +15,7 @@ import yaml
 from benchmark.runtime.errors import UserError
 from benchmark.suite.config import nest, repeated
 from benchmark.suite.expand import Cell, Suite, SuiteFile, Tuning, expand, product
-from results.record import matches, write_atomically
+from results.record import is_as_asked, matches, request_of, write_atomically
 from results.runs import Records, read_runs
 
 
@@ -48,9 +48,27 @@ def tuning_suite(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: s
     cells = tuple(cell for suite in suites for cell in suite.cells)
     if any(measurement.split != "tune" for cell in cells for measurement in cell.run.measurements):
         raise UserError("--set evaluation.split: tuning looks at the tune split only; leave it out")
+    for cell in cells:
+        _check_metric(file.tune.metric, cell, where)
     # The choice is written into the suite's `methods`: that must not make the folder of candidates another suite's.
     protocol = {**suites[0].protocol, "axes": [], "methods": {}, "tune": file.tune.metric}
     return replace(suites[0], cells=cells, protocol=protocol)
+
+
+def _check_metric(request: str, cell: Cell, where: str) -> None:
+    """Raise :class:`UserError` where none of a candidate's probes gives the metric, or more than one figure is it."""
+    name, wanted = request_of(request)
+    figures = [figure for measurement in cell.run.measurements for figure in measurement.probe.figures()]
+    called = [known for metric, known in figures if metric == name]
+    # What is known only of what was measured is taken to be as asked.
+    may_be = [known for known in called if all(is_as_asked(known.get(key, wanted[key]), wanted[key]) for key in wanted)]
+    shown = [f"{name}[{','.join(f'{key}={value}' for key, value in known.items())}]" for known in may_be or called]
+    fault = f"{where}: tune.metric: is {request!r}"
+    if not may_be:
+        there = shown or sorted({metric for metric, _ in figures})
+        raise UserError(f"{fault}, must be one that they measure: {', '.join(there)}")
+    if len(may_be) > 1 and all(wanted.keys() <= known.keys() for known in may_be):
+        raise UserError(f"{fault}, which {len(may_be)} metrics are: {', '.join(shown)}")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ SMALL: dict[str, Any] = {"linear_epochs": 3, "draws": 2, "labels_per_class": (1,
 # Of 70 images all, in batches of 24, 24 and 22.
 SMALL |= {"finetune_percent": 99, "finetune_epochs": 2, "finetune_head_lr": 0.1}
 SMALL |= {"transfer_shots": (1, 2), "transfer_ridges": 4, "multilabel_c": (0.1, 1.0)}
+# Of data of many classes, or of accuracies by class.
+MAY_BE = {"finetune_top5", "linear_top5", "transfer_mean_per_class"}
 RESERVED = {"probe", "split", "precision", "data", "tested_on", "version", "probes"}
 # Two processes add gradients in another order than one: float32, over a few steps.
 FLOAT_ERROR = 1e-4
@@ -196,6 +198,17 @@ def test_it_finds_finite_figures_each_with_its_protocol(name: str, whole: dict[s
         assert metric.protocol["features"]
         assert "epoch" in metric.protocol
     json.dumps(record.details, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_it_tells_its_figures_beforehand(name: str, whole: dict[str, MeasurementRecord]) -> None:
+    told = measurement_of(name).probe.figures()
+    found = [(metric.metric, metric.protocol.items()) for metric in whole[name].metrics]
+    for metric, protocol in found:
+        assert [known for of, known in told if of == metric and known.items() <= protocol]
+    for of, known in told:
+        fitting = [protocol for metric, protocol in found if metric == of and known.items() <= protocol]
+        assert len(fitting) == 1 or of in MAY_BE or (of, known) == ("rankme", {})
 
 
 @pytest.mark.parametrize("name", PROBES)

@@ -416,7 +416,13 @@ def test_where_no_tables_can_be_written_nothing_is_trained(tiny: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("metric", "trained", "told"),
-    [("knn_top1[k", 0, "asks for no metric"), ("knn_top5", 1, "must name a metric of"), ("knn_top1", 1, "2 metrics")],
+    [
+        ("knn_top1[k", 0, "asks for no metric"),
+        ("knn_top5", 0, "must be one that they measure: alignment, fewshot_top1, knn_top1, rankme, uniformity"),
+        ("knn_top1[k=9]", 0, "must be one that they measure: knn_top1[k=5], knn_top1[k=7]"),
+        ("knn_top1", 0, "which 2 metrics are: knn_top1[k=5], knn_top1[k=7]"),
+        ("knn_top1[k=5,split=test]", 1, "must name a metric of"),  # which is known of what was measured alone
+    ],
 )
 def test_a_metric_to_tune_by_that_is_none_is_told_before_the_hours(
     tiny: Path, tmp_path: Path, spherebench, metric: str, trained: int, told: str
