@@ -263,6 +263,17 @@ def test_imagenet20_says_where_there_are_too_few_images(tmp_path: Path) -> None:
         read("imagenet20", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["imagenet", "imagenette", "food101", "voc07"])
+def test_an_image_of_a_named_data_set_whose_header_cannot_be_read_is_named(name: str, tmp_path: Path) -> None:
+    getattr(layouts, f"write_{name}")(tmp_path)
+    assert len(load(DataSpec(source=name, tune_fraction=0), tmp_path).train)
+    torn = sorted(path for path in tmp_path.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[-1]
+    torn.unlink()
+    torn.write_bytes(b"torn")
+    with pytest.raises(UserError, match=rf"\Aimage {torn} cannot be read: [^\n]+\Z"):
+        load(DataSpec(source=name, tune_fraction=0), tmp_path)
+
+
 def test_images_are_ranked_within_their_classes() -> None:
     assert ranks_in_class(np.array([1, 0, 1, 0, 0, 1])).tolist() == [0, 0, 1, 1, 2, 2]
 
