@@ -18,6 +18,8 @@ from tests.patience import MARK, end_marked
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A hundred processes load torch, in half the time where its bytecode is kept: that of these tests' environment is.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

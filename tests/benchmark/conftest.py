@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 
 from benchmark.cli import main
+from results import outputs
+from results.report import page
 
 TINY = """
 description: a suite for tests
@@ -43,6 +46,18 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run ends with its tables: figures and the page take three times as long as a tiny training."""
+
+    def write(folders: object, path: Path) -> Path:
+        path.touch()
+        return path
+
+    monkeypatch.setattr(outputs, "plots", SimpleNamespace(write=lambda *_: []))
+    monkeypatch.setattr(outputs, "page", SimpleNamespace(NAME=page.NAME, write=write))
 
 
 @pytest.fixture(scope="session")

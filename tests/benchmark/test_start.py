@@ -23,7 +23,7 @@ from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
 from benchmark.suite.expand import load_suite
 
-suite = load_suite("digits", ["epochs=5"])
+suite = load_suite("digits", ["epochs=1", "optimizer.warmup_epochs=0", "data.limit=256", "batch_size=64"])
 network = suite.cells[0].run.network
 data = load(network.data, Path("data"))
 network.make(data, Job(Path(sys.argv[1]), Process(torch.device("cpu")), Requests(), suite.execution))

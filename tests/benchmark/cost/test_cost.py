@@ -31,7 +31,10 @@ TINY = (
 )
 
 
-def test_a_sweep_is_kept_told_and_not_measured_again(tmp_path: Path, spherebench: Command) -> None:
+def test_a_sweep_is_kept_told_and_not_measured_again(
+    tmp_path: Path, spherebench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "alone", lambda function, **asked: runner.Ended("done", result=function(**asked)))
     asked = ("cost", "--embedding-dim", "64,128", "--batch-size", "32", "--method", "sfrik_l3", "--reference")
     asked = (*asked, "--out", str(tmp_path), "--format", "json")
     rows = json.loads(spherebench(*asked).stdout)

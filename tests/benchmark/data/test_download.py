@@ -5,10 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import hashlib
-import json
-import os
-import subprocess
-import sys
+import multiprocessing
 import threading
 import time
 from collections import Counter
@@ -24,19 +21,7 @@ from benchmark.runtime.errors import UserError
 from tests.benchmark import layouts
 from tests.patience import PATIENCE
 
-ROOT = Path(__file__).parents[3]
 PROCESSES = 3
-LOADS = """
-import json, sys
-from pathlib import Path
-from torchvision.datasets import MNIST
-from benchmark.data import DataSpec, load
-
-root, started, mirror, resources = sys.argv[1:]
-MNIST.mirrors, MNIST.resources = [mirror], json.loads(resources)
-Path(started).touch()
-print(len(load(DataSpec(source="mnist"), Path(root), download=True).test))
-"""
 
 
 @pytest.fixture
@@ -80,32 +65,29 @@ def mirror(archives: dict[str, bytes], tmp_path: Path) -> Iterator[tuple[str, Co
 
 
 def test_of_several_processes_one_downloads(
-    archives: dict[str, bytes],
-    mirror: tuple[str, Counter[str]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    archives: dict[str, bytes], mirror: tuple[str, Counter[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, asked = mirror
-    resources = json.dumps([[name, hashlib.md5(content).hexdigest()] for name, content in archives.items()])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", LOADS, str(tmp_path / "data"), str(tmp_path / f"started-{place}"), url, resources],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for place in range(PROCESSES)
-    ]
-    ended = [process.communicate(timeout=PATIENCE) for process in running]
-    assert [process.returncode for process in running] == [0] * PROCESSES, [errors for _, errors in ended]
-    assert [output.splitlines()[-1] for output, _ in ended] == ["40"] * PROCESSES
+    monkeypatch.setattr(MNIST, "mirrors", [url])
+    resources = [[name, hashlib.md5(content).hexdigest()] for name, content in archives.items()]
+    monkeypatch.setattr(MNIST, "resources", resources)
+
+    def load_in(root: Path, place: int) -> None:
+        (tmp_path / f"started-{place}").touch()
+        data = load(DataSpec(source="mnist"), root, download=True)
+        (tmp_path / f"loaded-{place}").write_text(str(len(data.test)))
+
+    fork = multiprocessing.get_context("fork")
+    running = [fork.Process(target=load_in, args=(tmp_path / "data", place)) for place in range(PROCESSES)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(PATIENCE)
+    assert [process.exitcode for process in running] == [0] * PROCESSES
+    assert {path.read_text() for path in tmp_path.glob("loaded-*")} == {"40"}
     together = Counter(asked)
     asked.clear()
-    monkeypatch.setattr(MNIST, "mirrors", [url])
-    monkeypatch.setattr(MNIST, "resources", json.loads(resources))
-    load(DataSpec(source="mnist"), tmp_path / "alone", download=True)
+    load_in(tmp_path / "alone", PROCESSES)
     assert together == asked  # as of one process alone
     assert set(asked) == set(archives)
 

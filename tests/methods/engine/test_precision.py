@@ -1,5 +1,7 @@
 """Value and gradient in float32 and in half precision against float64 on the same embeddings."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -15,12 +17,20 @@ def gradients(name, batch, **options):
     return loss.value, torch.cat(torch.autograd.grad(loss.value * scale, batch)).double() / scale
 
 
-def error_of(name, dtype, autocast=None, form="auto"):
-    """Relative error of value and gradient against float64 for the same embeddings."""
+def embeddings(dtype):
     generator = torch.Generator().manual_seed(0)
     shared = torch.randn(256, 512, generator=generator)
-    batch = [(shared + 0.5 * torch.randn(256, 512, generator=generator)).to(dtype) for _ in range(2)]
-    exact, expected = gradients(name, [view.double().requires_grad_() for view in batch])
+    return [(shared + 0.5 * torch.randn(256, 512, generator=generator)).to(dtype) for _ in range(2)]
+
+
+@cache
+def in_float64(name, dtype):
+    return gradients(name, [view.double().requires_grad_() for view in embeddings(dtype)])
+
+
+def error_of(name, dtype, autocast=None, form="auto"):
+    """Relative error of value and gradient against float64 for the same embeddings."""
+    batch, (exact, expected) = embeddings(dtype), in_float64(name, dtype)
     with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
         value, got = gradients(name, [view.requires_grad_() for view in batch], form=form)
     assert value.dtype == torch.float32
