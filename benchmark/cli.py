@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.output import spell_out
+from benchmark.runtime.output import outlive_readers, spell_out
 from benchmark.runtime.paths import is_of_job, typed
 
 if TYPE_CHECKING:
@@ -208,6 +208,7 @@ def execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False, **o
         if this.is_main and not quiet:
             click.echo(text)
 
+    outlive_readers()
     with process(suite.execution.device) as this, stop_requests() as requests:
         for axes, reason in suite.skipped:
             say(f"skipped {', '.join(f'{axis}={value}' for axis, value in axes.items())}: {reason}")

@@ -7,6 +7,7 @@ import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from benchmark.cli import TypedPath, damage_told, echo_written, format_option, set_option
+from benchmark.runtime.output import outlive_readers
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -90,6 +91,7 @@ def cost(
     if out:
         with damage_told():
             check_writable(out)
+    outlive_readers()
     found = sweep(chosen, out, lambda cell: click.echo(line(cell), err=True))
     click.echo(render(found, format_), nl=False)
     with damage_told():

@@ -22,6 +22,7 @@ import pytest
 import torch
 from click.testing import Result
 
+from benchmark.cli import main
 from benchmark.networks.trained import Pretraining
 from benchmark.running.folder import alone
 from benchmark.runtime.process import Process
@@ -191,6 +192,19 @@ def test_ctrl_c_ends_the_run_and_the_suite_goes_on(undisturbed: Path, tiny: Path
     assert command().exit_code == 0
     assert {record.status for record in _records(out).values()} == {"done"}
     assert _figures(out) == _figures(undisturbed)
+
+
+def test_a_reader_that_leaves_ends_no_run(tiny: Path, tmp_path: Path) -> None:
+    def work() -> None:
+        reads, writes = os.pipe()
+        os.close(reads)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(writes, number)
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
+        main(["run", str(tiny), "--out", str(tmp_path / "runs"), "--set", "epochs=1"])
+
+    assert _forked(work) == 0
+    assert [record.status for record in _records(tmp_path / "runs").values()] == ["done", "done"]
 
 
 def test_a_diverged_run_is_a_result_and_retry_redoes_it(tiny: Path, tmp_path: Path, spherebench) -> None:
