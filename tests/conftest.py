@@ -15,6 +15,9 @@ from hypothesis import settings
 
 from tests.patience import MARK, end_marked
 
+# Begun first, with those of Slurm: few tests that take tens of seconds, and what begins last is what all wait for.
+LONG = ("test_cost", "test_end_to_end", "test_ranks", "test_regime_cost", "test_tracking", "test_wheel")
+
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,6 +55,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests run in one process, which makes their fixtures once; so do all that need the one cluster."""
+    items.sort(key=lambda item: not item.path.match("tests/slurm/*") and item.path.stem not in LONG)
     for item in items:
         on_cluster = {"slurm", "soak"} & {mark.name for mark in item.iter_markers()}
         item.add_marker(pytest.mark.xdist_group("cluster" if on_cluster else item.nodeid.partition("::")[0]))

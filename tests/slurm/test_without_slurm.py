@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -44,10 +45,14 @@ from tests.patience import PATIENCE, wait_for
 from tests.slurm.stage import ROOT, processes, write_suite
 
 
+def write_brief(folder: Path) -> Path:
+    """Two runs of one epoch."""
+    return write_suite(folder, "brief", ("epochs: 40", "epochs: 1"), ("seed: [0]", "seed: [0, 1]"))
+
+
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """Two runs of one epoch."""
-    return write_suite(tmp_path, "brief", ("epochs: 40", "epochs: 1"), ("seed: [0]", "seed: [0, 1]"))
+    return write_brief(tmp_path)
 
 
 @pytest.fixture
@@ -63,10 +68,15 @@ def call(*arguments: str | Path) -> Result:
 
 
 def submit_as_a_user(suite: Path, cluster: str | Path, out: Path) -> None:
-    """In a process of its own, which the workers outlive."""
-    command = [sys.executable, "-m", "benchmark", "submit", str(suite), "--cluster", str(cluster), "--out", str(out)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
+    """In a process of its own, which the workers outlive; forked from this one, which has loaded what it needs."""
+
+    def work() -> None:
+        sys.exit(call("submit", suite, "--cluster", cluster, "--out", out).exit_code)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(PATIENCE)
+    assert process.exitcode == 0
 
 
 def test_dry_run_prints_the_options_and_the_runs_and_writes_nothing(suite: Path, tmp_path: Path) -> None:
@@ -150,7 +160,11 @@ def test_in_this_process_and_again(suite: Path, tmp_path: Path) -> None:
 
 def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    submit_as_a_user(suite, "local", out)  # whose output the worker does not hold open
+    command = [sys.executable, "-m", "benchmark", "submit", suite, "--cluster", "local", "--out", out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # The worker does not hold its output open.
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
     (submission,) = submissions(out)
     (worker,) = submission.jobs
     try:
@@ -353,11 +367,20 @@ def test_ends_without_progress_are_counted_from_the_last(tmp_path: Path, monkeyp
     assert fruitless_ends(tmp_path) == 0, "it was submitted again"
 
 
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs folder of two runs, done in this process."""
+    folder = tmp_path_factory.mktemp("done")
+    assert call("submit", write_brief(folder), "--cluster", "debug", "--out", folder / "out").exit_code == 0
+    return folder / "out"
+
+
 @pytest.fixture
-def brief(suite: Path, tmp_path: Path) -> Submission:
-    """Two runs, done in this process."""
-    call("submit", suite, "--cluster", "debug", "--out", tmp_path / "out")
-    (submission,) = submissions(tmp_path / "out")
+def brief(done: Path, suite: Path, tmp_path: Path) -> Submission:
+    """The two runs, to be changed."""
+    (submission,) = submissions(shutil.copytree(done, tmp_path / "out"))
+    submission = submission.model_copy(update={"runs": str(tmp_path / "out")})
+    submission.write()
     return submission
 
 

@@ -13,6 +13,7 @@ import torch
 from results.record import MeasurementRecord, NetworkRecord
 from tests.benchmark.conftest import Command
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 RESNET = """
 description: a ResNet for tests
 defaults:

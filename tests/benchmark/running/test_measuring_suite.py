@@ -15,6 +15,7 @@ from results.record import MeasurementRecord
 from tests.benchmark import layouts
 from tests.benchmark.conftest import Command
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 SUITE = """
 description: what is measured in tests
 defaults:

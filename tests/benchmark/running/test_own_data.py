@@ -18,6 +18,7 @@ from results.record import MeasurementRecord, NetworkRecord
 from slurm.manifest import submissions
 from tests.benchmark import layouts
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 OWN = """
 description: data of one's own
 defaults:
