@@ -28,8 +28,9 @@ _PACKED_CELLS = b'{"line":"cells","schema_version":1}'
 # Of a loss and its gradient: time and memory, or errors against float64. Time and memory of a training step; of a fit
 # in the kernel regime, whose `batch_size` is the number of rows and whose `embedding_dim` is that of components; of a
 # probe's fits, whose `embedding_dim` is that of features.
+# Of an epoch, loader and step: CPU time of all processes an image, or on a GPU by the clock.
 # Of views: CPU time of the loading processes an image; `method` is the recipe, `embedding_dim` the side in pixels.
-Scope = Literal["loss", "errors", "step", "fit", "probe", "views"]
+Scope = Literal["loss", "errors", "step", "epoch", "fit", "probe", "views"]
 
 
 class Measurement(Frozen):
@@ -143,12 +144,22 @@ _SCOPES = {
         "Rate: above 100 % where a convolution takes fewer operations than are counted. Wait: from asking for a batch "
         "of views, of images in memory, to having it, as a part of the step with it.",
     ),
+    "epoch": (
+        "Epoch: ",
+        "lightly",
+        "Loader and step of whole epochs, in turns. Images/s a core: of the CPU time of all processes, or on a GPU by "
+        "the clock; by the clock: on the machine as it then was. Waits: the least and the most that the processes "
+        "worked on a batch while a step waited for it, over five epochs; beside what a batch takes, loader and step. "
+        "Ratio over the same recipe in lightly's transforms, a torch DataLoader and lightly's loss, around "
+        "torchvision's network and an optimiser that goes parameter by parameter.",
+    ),
     "views": (
         "Views: ",
         "torchvision",
         "CPU time of a loading process for all views of an image, to decode it and to crop, resize and flip; and the "
-        "time of what is done to batches on the device. Medians. Steps: the shortest and the longest time from batch "
-        "to batch of one loading process, over three epochs. Ratio over torchvision's pipeline of the same recipe "
+        "time of what is done to batches on the device. Medians. Waits: the least and the most that one loading "
+        "process and this one worked on a batch while it was waited for, over three epochs; beside what a batch takes. "
+        "Ratio over torchvision's pipeline of the same recipe "
         "(transforms.v2), all of it in the loading process.",
     ),
     "fit": (
@@ -240,6 +251,8 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
     memory = _brief(own.peak_bytes / MIB, 2) + over_inputs
     if cell.scope == "views":
         return _views_row(cell, own)
+    if cell.scope == "epoch":
+        return _epoch_row(cell, own)
     row |= {"Time (ms)": _brief(1e3 * own.seconds.median, 3), "Memory (MiB)": memory}
     row |= {"Rate": f"{100 * rate:.0f} %" if rate else NOT_RUN}
     if cell.scope == "step":
@@ -261,9 +274,25 @@ def _views_row(cell: CostCell, own: Measurement) -> dict[str, str]:
     row = {"Recipe": cell.title, "Side": str(cell.embedding_dim), "Batch": str(cell.batch_size)}
     row |= {"Loading (ms)": _brief(1e3 * seconds, 3), "Images/s a core": f"{1 / seconds:.0f}"}
     row |= {f"{name} (ms)": _brief(1e3 * phases[name], 3) for name in ("decode", "crop", "device")}
-    row["Steps (s)"] = f"{phases['shortest_step']:.2f}–{phases['longest_step']:.2f}"
+    row["Waits (s)"] = _waits(phases)
     if cell.reference:
         row["Loading, torchvision"] = f"{cell.reference.over(own)[0]:.2f}x"
+    return row
+
+
+def _waits(phases: dict[str, float]) -> str:
+    """Of a batch: the least and the most, and what the batch takes."""
+    return f"{phases['shortest_wait']:.2f}–{phases['longest_wait']:.2f}; {phases['batch']:.2f}"
+
+
+def _epoch_row(cell: CostCell, own: Measurement) -> dict[str, str]:
+    phases, row = own.phases, {"Method": cell.title, "N": str(cell.batch_size), "D": str(cell.embedding_dim)}
+    row["Images/s a core"] = _brief(1 / own.seconds.median, 3)
+    row |= {f"{name} (ms)": _brief(1e3 * phases[name], 3) for name in ("loading", "process")}
+    row["Images/s by the clock"] = _brief(1 / phases["wall"], 3)
+    row["Waits (s)"] = _waits(phases)
+    if cell.reference:
+        row["Time, lightly"] = f"{cell.reference.over(own)[0]:.2f}x"
     return row
 
 

@@ -33,8 +33,8 @@ def size(text: str) -> int:
 _NAMES: dict[str, Any] = {"type": names, "metavar": "A,B,..."}
 _NUMBERS: dict[str, Any] = {"type": numbers, "metavar": "N,N,..."}
 _SCOPES = (
-    "A loss and its gradient; their errors against float64; a training step; a fit in the kernel regime; views of "
-    "images in files; the fits of the probe transfer."
+    "A loss and its gradient; their errors against float64; a training step; an epoch of a suite's data, beside "
+    "lightly; a fit in the kernel regime; views of images in files; the fits of the probe transfer."
 )
 _LOSSES: dict[str, tuple[Any, ...]] = {
     "method": ("sfrik_l3", "auh", "simclr", "vicreg", "barlow_twins"),
@@ -45,6 +45,7 @@ _DEFAULTS = {
     "loss": _LOSSES,
     "errors": _LOSSES,
     "step": _LOSSES | {"batch_size": (256,)},
+    "epoch": {"method": ("simclr",), "batch_size": (256,), "embedding_dim": (2048,)},
     "views": {"method": ("vicreg",), "batch_size": (64,), "embedding_dim": (224,)},
     "fit": {"method": ("exact", "streaming"), "batch_size": (1000, 2000, 4000), "embedding_dim": (64,)},
     "probe": {"method": ("ridge_path",), "batch_size": (10_000,), "embedding_dim": (512,)},
@@ -60,7 +61,7 @@ _DEFAULTS = {
 @click.option("--form", **_NAMES, default="auto", show_default=True, help="auto, primal or dual.")
 @click.option("--precision", **_NAMES, default="fp32", show_default=True, help="fp32, tf32, bf16 or fp16.")
 @click.option("--scope", type=click.Choice(list(_DEFAULTS)), default="loss", show_default=True, help=_SCOPES)
-@click.option("--suite", default="cifar10", show_default=True, help="Of a step: its network, optimiser and images.")
+@click.option("--suite", default="cifar10", show_default=True, help="Of a step or epoch: network, optimiser, images.")
 @set_option
 @click.option("--data", type=TypedPath(), help="Of views: photographs.  [default: data/imagenette2-160]")
 @click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, beside ours.")

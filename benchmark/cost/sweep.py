@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from benchmark.cost import fits, losses, ridge_path, steps
+from benchmark.cost import epochs, fits, losses, ridge_path, steps
 from benchmark.cost.runner import alone
 from benchmark.networks.trained import Form, Trained
 from benchmark.runtime.calibration import constants_of
@@ -23,7 +23,7 @@ from benchmark.runtime.process import Process
 from benchmark.runtime.provenance import now, provenance
 from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import validated
-from benchmark.suite.expand import load_suite
+from benchmark.suite.expand import Suite, load_suite
 from benchmark.views import RECIPES
 from methods import registry
 from methods.engine.forms import calibrated
@@ -36,7 +36,7 @@ OTHERS: dict[str, Mapping[str, Any]] = {"fit": fits.TITLES, "probe": ridge_path.
 
 
 class Cell(Spec):
-    """What is measured in one process: a loss and its gradient, its errors, a step, a fit, a probe's fits, or views.
+    """What is measured in one process: a loss and its gradient, its errors, a step, an epoch, fits, or views.
 
     Of a fit ``batch_size`` is the number of rows and ``embedding_dim`` that of components, of a probe of features; of
     views ``method`` is their recipe and ``embedding_dim`` their side in pixels.
@@ -49,8 +49,10 @@ class Cell(Spec):
     batch_size: int = Field(ge=2)
     precision: Precision = "fp32"
     device: str = "auto"
-    suite: str = Field("cifar10", description="of a step: where network, optimiser and size of images come from")
-    settings: tuple[str, ...] = Field((), description="of a step: what is overridden in the suite, KEY=VALUE")
+    suite: str = Field(
+        "cifar10", description="of a step or epoch: where network, optimiser and size of images come from"
+    )
+    settings: tuple[str, ...] = Field((), description="of a step or epoch: what is overridden in the suite, KEY=VALUE")
     reference: bool = Field(False, description="measure the textbook form, and installed peers, too")
     data: str | None = Field(None, description="of views: a folder of photographs")
 
@@ -71,11 +73,14 @@ class Cell(Spec):
         shape = f"d{self.embedding_dim}-n{self.batch_size}"
         return f"{self.scope}-{self.method}-{self.form}-{shape}-{self.precision}-{digest}"
 
-    def network(self) -> Trained:
-        """Of a step: the network whose step is measured. Raises :class:`UserError` where the suite has none."""
+    def loaded(self) -> Suite:
+        """Of a step or an epoch: the suite with these settings."""
         own = {name: getattr(self, name) for name in ("method", "form", "embedding_dim", "batch_size", "precision")}
-        suite = load_suite(self.suite, [*self.settings, "seed=0", *(f"{key}={value}" for key, value in own.items())])
-        for cell in suite.cells:
+        return load_suite(self.suite, [*self.settings, "seed=0", *(f"{key}={value}" for key, value in own.items())])
+
+    def network(self) -> Trained:
+        """Of a step or an epoch: the network that is measured. Raises :class:`UserError` where the suite has none."""
+        for cell in self.loaded().cells:
             if isinstance(cell.run.network, Trained) and cell.run.network.method == self.method:
                 return cell.run.network
         raise UserError(f"--suite {self.suite}: leaves out {self.method} with these settings")
@@ -117,8 +122,12 @@ def _valid(asked: dict[str, Any]) -> Cell:
         )
     if cell.scope == "step":
         cell.network()
+    elif cell.scope == "epoch":
+        epochs.check(cell)
     elif cell.settings:
-        raise UserError(f"--set {cell.settings[0]}: settings of a suite are for --scope step, not {cell.scope}")
+        raise UserError(
+            f"--set {cell.settings[0]}: a suite's settings are for --scope step and epoch, not {cell.scope}"
+        )
     return cell
 
 
@@ -201,7 +210,8 @@ def measure(cell: Cell) -> CostCell:
 
         return _record(cell, views.measure(cell, device), started)
     with computing_in(cell.precision), calibrated(constants_of(device)):
-        found = losses.errors(cell, device) if cell.scope == "errors" else _costs(cell, device)
+        measures = {"errors": losses.errors, "epoch": epochs.measure}
+        found = measures.get(cell.scope, _costs)(cell, device)
         return _record(cell, found, started)
 
 
@@ -215,7 +225,8 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
     if cell.scope == "step":
         asked["network"] = steps.described(cell.network())
     place = provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0)
-    versions = {name: importlib.metadata.version(name) for name in found.get("peers", ())}
+    peers = [*found.get("peers", ()), *([losses.PEER] if cell.scope == "epoch" and cell.reference else [])]
+    versions = {name: importlib.metadata.version(name) for name in peers}
     place = place.model_copy(update={"versions": place.versions | versions})
     return CostCell(**{"status": "done", **asked, **found, "provenance": place})
 

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from benchmark.cost.losses import timed
+from benchmark.cost.waiting import Waited, children
 from benchmark.data.folders import IMAGE_SUFFIXES
 from benchmark.data.images import OF_IMAGENET, FileImages
 from benchmark.runtime.errors import UserError
@@ -68,7 +70,9 @@ def measure(cell: Cell, device: torch.device) -> dict[str, Any]:
         waits = _waits(images, cell, device)
     own, theirs = quartiles(taken["loading"]), quartiles(taken["reference"])
     medians = {name: float(np.median(taken[name])) for name in ("decode", "device")}
-    phases = {**medians, "crop": float(np.median(np.subtract(taken["loading"], taken["decode"]))), **waits}
+    batch = size * (own.median + medians["device"]) if own else 0.0
+    crop = float(np.median(np.subtract(taken["loading"], taken["decode"])))
+    phases = {**medians, "crop": crop, **waits, "batch": batch}
     sent = sum(crop.numel() for crop in crops)
     return {
         "measured": {"seconds": own, "peak_bytes": sent, "phases": phases},
@@ -94,7 +98,7 @@ def _finish(recipe_: recipes.Recipe, raw: Sequence[Tensor], side: int, epoch: in
 
 
 def _waits(images: FileImages, cell: Cell, device: torch.device) -> dict[str, float]:
-    """Wall time from batch to batch of some epochs, by one loading process: the shortest and the longest."""
+    """How long the batches of some epochs are waited for, of one loading process: the least and the most."""
     part = images.subset(np.arange(STEPS * cell.batch_size) % len(images))
     mean, std = OF_IMAGENET
     options: dict[str, Any] = {
@@ -103,10 +107,14 @@ def _waits(images: FileImages, cell: Cell, device: torch.device) -> dict[str, fl
         "mean": mean,
         "std": std,
     }
-    loader = ViewLoader(part, recipe(cell.method), seed=0, workers=1, device=device, **options)
+    loader, others = ViewLoader(part, recipe(cell.method), seed=0, workers=1, device=device, **options), children()
     steps = (batch for epoch in range(EPOCHS + 1) for batch in loader.epoch(epoch))
-    seconds = [timed(partial(next, steps), device)[0] for _ in range((EPOCHS + 1) * STEPS)][STEPS:]
-    return {"shortest_step": min(seconds), "longest_step": max(seconds)}
+    for _ in islice(steps, STEPS):
+        pass  # it starts its process
+    waited = Waited(steps, children() - others)
+    for _ in waited:
+        pass
+    return {"shortest_wait": min(waited.seconds), "longest_wait": max(waited.seconds)}
 
 
 def photographs(source: Path, folder: Path) -> FileImages:

@@ -226,7 +226,7 @@ def test_a_step_that_a_suite_leaves_out_is_one_sentence(tmp_path: Path, spherebe
         (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
         (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
-        (["--set", "epochs=1"], "--set epochs=1: settings of a suite are for --scope step, not loss"),
+        (["--set", "epochs=1"], "--set epochs=1: a suite's settings are for --scope step and epoch, not loss"),
         (["--scope", "fit", "--precision", "bf16"], "--precision and --form are for losses: a fit has one"),
         (
             ["--scope", "views", "--data", "nowhere"],
@@ -262,7 +262,7 @@ def test_views_are_measured_by_stage_beside_torchvisions(tmp_path: Path, monkeyp
     assert row["time_ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
     assert row["time_ratio"] > 1
     assert row["seconds"] > row["decode_seconds"] > 0
-    assert 0 < row["shortest_step_seconds"] <= row["longest_step_seconds"]
+    assert 0 <= row["shortest_wait_seconds"] <= row["longest_wait_seconds"]
     assert row["device_seconds"] > 0
     assert "500 x 375 pixels" in render([found])
 
