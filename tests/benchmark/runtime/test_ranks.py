@@ -86,6 +86,22 @@ def test_a_run_goes_on_with_another_number_of_ranks(out: Path, tmp_path: Path) -
     assert (folder / WEIGHTS_NAME).exists()
 
 
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")
+def test_several_crops_have_one_loss_curve_on_one_and_two_ranks(tiny: Path, tmp_path: Path) -> None:
+    """Three sizes, each in a pass of its own, whose batch normalisation mixes the crops of all ranks."""
+    few = ("data.image_size=16", "data.limit=64", "batch_size=16", "method=sfrik_l2")
+    network = load_suite(str(tiny), ["augmentation=obow", *few]).cells[0].run.network
+    assert isinstance(network, Trained)
+    curves = []
+    for world in (1, 2):
+        folder = tmp_path / str(world) / network.id
+        folder.mkdir(parents=True)
+        assert ranks.together(world, partial(_train, network=network, folder=folder, until=None)) == [0] * world
+        curves += _losses(folder.parent).values()
+    assert len(curves[0]) == 8
+    assert curves[1] == pytest.approx(curves[0], rel=10 * FLOAT_ERROR)
+
+
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_process_that_fails_alone_ends_the_other_and_is_told_of(out: Path, failing: int) -> None:
     (record,) = _records(out / f"failing-{failing}").values()
