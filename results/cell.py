@@ -31,6 +31,7 @@ _PACKED_CELLS = b'{"line":"cells","schema_version":1}'
 # Of an epoch, loader and step: CPU time of all processes an image, or on a GPU by the clock.
 # Of views: CPU time of the loading processes an image; `method` is the recipe, `embedding_dim` the side in pixels.
 Scope = Literal["loss", "errors", "step", "epoch", "fit", "probe", "views"]
+Clock = Literal["wall", "cpu"]
 
 
 class Measurement(Frozen):
@@ -59,6 +60,7 @@ class CostCell(RecordFile):
     embedding_dim: int
     batch_size: int
     precision: str
+    settings: tuple[str, ...] = Field(default=(), description="of a loss: options beside its defaults, NAME=VALUE")
     network: str = Field(default="", description="of a step: the suite, its backbone and the size of its images")
     status: Status
     message: str = ""
@@ -68,6 +70,7 @@ class CostCell(RecordFile):
     reference_status: Status | None = None
     peers: dict[str, Measurement] = {}
     memory_counter: MemoryCounter | None = None
+    clock: Clock = Field(default="wall", description="of the times; cpu: of the process, which has one thread")
     product_rate: float | None = Field(default=None, description="flop/s of a large square matrix product, interleaved")
     value_error: float | None = Field(default=None, description="relative, against float64 on the same embeddings")
     gradient_error: float | None = Field(default=None, description="relative, in the Frobenius norm")
@@ -85,10 +88,12 @@ class CostCell(RecordFile):
             compared = {"reference_status": self.reference_status, **_flat("reference_", self.reference), **ratios}
         return {
             **self.model_dump(include={"scope", "method", "form", "embedding_dim", "batch_size", "precision"}),
+            **({"settings": " ".join(self.settings)} if self.settings else {}),
             **self.model_dump(include={"network", "status", "message", "input_bytes"}),
             **_flat("", own),
             "rate_fraction": rate,
             "product_rate": self.product_rate,
+            **({"clock": self.clock} if self.clock != "wall" else {}),
             **compared,
             **{key: value for name, peer in self.peers.items() for key, value in _flat(f"{name}_", peer).items()},
             **self.model_dump(include={"value_error", "gradient_error", "objective_ratio"}, exclude_none=True),
@@ -237,6 +242,8 @@ def tables(cells: Sequence[CostCell]) -> list[Table]:
             known = {(name, cell.provenance.versions.get(name, "")) for cell in own for name in cell.peers}
             versions = ", ".join(sorted(" ".join(pair).strip() for pair in known))
             notes.append(f"Peers as they come, with their own defaults: {versions}.")
+        if any(cell.clock == "cpu" for cell in own):
+            notes.append("Times are CPU times of one thread.")
         rows = [_row(cell, compared, peers) for cell in own]
         found.append(Table(f"{what}{network}; {machine}", rows, notes))
     return found

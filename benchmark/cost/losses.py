@@ -25,6 +25,7 @@ from benchmark.runtime.progress import quartiles
 from benchmark.runtime.seeds import generator
 from methods import Pairing, registry
 from methods.losses.base import Loss
+from results.cell import Clock
 from results.record import Quartiles
 
 if TYPE_CHECKING:  # which builds on this module
@@ -39,14 +40,26 @@ PATIENCE, SLOW = 10.0, 2
 LOSS_SCALE = 2.0**16  # where torch's GradScaler begins
 # A peer where it is installed: its losses as they come, by our names, with the defaults of their own.
 PEER = "lightly"
-_PEER_LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "simclr": ("NTXentLoss", {"temperature": 0.1}),
-    "vicreg": ("VICRegLoss", {}),
-    "barlow_twins": ("BarlowTwinsLoss", {}),
-    "dcl": ("DCLLoss", {}),
-    "frossl": ("FroSSLLoss", {}),
+PeerLoss = Callable[[Tensor, Tensor], Tensor]
+_PEER_LOSSES: dict[str, Callable[[Any], PeerLoss]] = {
+    "auh": lambda peer: importlib.import_module(f"{peer.__name__}.hypersphere_loss").HypersphereLoss(),
+    "simclr": lambda peer: peer.NTXentLoss(temperature=0.1),
+    "vicreg": lambda peer: peer.VICRegLoss(),
+    "barlow_twins": lambda peer: peer.BarlowTwinsLoss(),
+    "dcl": lambda peer: peer.DCLLoss(),
+    "frossl": lambda peer: _as_a_list(peer.FroSSLLoss()),
+    "sigreg": lambda peer: _as_sizes(peer.LeJEPALoss()),
+    "visreg": lambda peer: _as_sizes(peer.VISRegLoss()),
 }
-_TAKES_A_LIST = ("frossl",)  # of views, where the others take each
+
+
+def _as_a_list(loss: Callable[..., Tensor]) -> PeerLoss:
+    return lambda first, second: loss([first, second])
+
+
+def _as_sizes(loss: Callable[..., Tensor]) -> PeerLoss:
+    """One view large, the other small: it takes no fewer."""
+    return lambda first, second: loss(global_proj=first[None], local_proj=second[None])
 
 
 def draw_views(count: int, dim: int, dtype: torch.dtype, device: torch.device) -> Views:
@@ -70,25 +83,32 @@ def count(call: Callable[[], object], *baseline: Holder, device: torch.device) -
     return memory, flops.get_total_flops()
 
 
+def clock_of(device: torch.device) -> Clock:
+    """By which calls are timed in turns: what else runs on a machine lengthens no CPU time of one thread."""
+    return "cpu" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
+
+
 def in_turns(calls: Sequence[Callable[[], object]], device: torch.device, budget: float = BUDGET) -> list[Quartiles]:
-    """Seconds of each call, repeated in turns."""
-    first = [timed(call, device)[0] for call in calls]
+    """Seconds of each call by `clock_of` the device, repeated in turns."""
+    timed_here = partial(timed, device=device, clock=clock_of(device))
+    first = [timed_here(call)[0] for call in calls]
     slow = max(first) > PATIENCE
     repeats = SLOW if slow else min(MOST, max(LEAST, int(budget / sum(first))))
-    rounds = [[timed(call, device)[0] for call in calls] for _ in range(repeats)]
+    rounds = [[timed_here(call)[0] for call in calls] for _ in range(repeats)]
     # The first round of slow calls counts: the counting of their memory has warmed them up.
     taken = zip(*([first] if slow else []), *rounds, strict=True)
     return [found for seconds in taken if (found := quartiles(list(seconds)))]
 
 
-def timed(call: Callable[[], T], device: torch.device) -> tuple[float, T]:
-    """Wall time of one call, to its last kernel, and what it gives."""
+def timed(call: Callable[[], T], device: torch.device, clock: Clock = "wall") -> tuple[float, T]:
+    """Seconds of one call, to its last kernel, and what it gives."""
+    now = time.process_time if clock == "cpu" else time.perf_counter
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda _: None
     wait(device)
-    began = time.perf_counter()
+    began = now()
     given = call()
     wait(device)
-    return time.perf_counter() - began, given
+    return now() - began, given
 
 
 @dataclass
@@ -127,11 +147,10 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCal
     }
     if cell.compared:
         compared["reference"] = lambda views: textbook(method, options, views, dtype)
-        if method in _PEER_LOSSES and importlib.util.find_spec(PEER) is not None:
-            name, own = _PEER_LOSSES[method]
-            peer = getattr(importlib.import_module(f"{PEER}.loss"), name)
-            given = (lambda views: (list(views),)) if method in _TAKES_A_LIST else tuple
-            compared[PEER] = lambda views: Loss(peer(**own)(*given(views)), {}, PEER)
+        # Beside options of ours that are not the defaults a peer's defaults would be of another loss.
+        if method in _PEER_LOSSES and not cell.settings and importlib.util.find_spec(PEER) is not None:
+            peer = _PEER_LOSSES[method](importlib.import_module(f"{PEER}.loss"))
+            compared[PEER] = lambda views: Loss(peer(*views), {}, PEER)
     return {name: partial(LossCall, loss, views) for name, loss in compared.items()}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.cost.losses import textbook, timed
+from benchmark.cost.losses import clock_of, textbook, timed
 from benchmark.data import PixelImages
 from benchmark.data.datasets import SOURCES, Source
 from benchmark.networks.backbones import TIMM, entry_of
@@ -62,7 +62,7 @@ class TimedStep:
         self.form = loss.form
 
     def _timed(self, part: str, call: Callable[[], T]) -> T:
-        seconds, given = timed(call, self.device)
+        seconds, given = timed(call, self.device, clock_of(self.device))
         self.taken.setdefault(part, []).append(seconds)
         return given
 

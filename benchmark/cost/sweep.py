@@ -23,7 +23,7 @@ from benchmark.runtime.process import Process
 from benchmark.runtime.provenance import now, provenance
 from benchmark.runtime.spec import Precision, SettingError, Spec
 from benchmark.suite.config import validated
-from benchmark.suite.expand import Suite, load_suite
+from benchmark.suite.expand import Suite, load_suite, parse_overrides
 from benchmark.views import RECIPES
 from methods import registry
 from methods.engine.forms import calibrated
@@ -32,6 +32,7 @@ from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
 Found = dict[str, Any]  # fields of a CostCell
 Subject = losses.LossCall | steps.TimedStep
 # Scopes of no loss: their methods, with their titles.
+OF_LOSSES, OF_SUITES, _OPTION = ("loss", "errors"), ("step", "epoch"), "loss."
 OTHERS: dict[str, Mapping[str, Any]] = {"fit": fits.TITLES, "probe": ridge_path.TITLES, "views": RECIPES}
 
 
@@ -52,14 +53,22 @@ class Cell(Spec):
     suite: str = Field(
         "cifar10", description="of a step or epoch: where network, optimiser and size of images come from"
     )
-    settings: tuple[str, ...] = Field((), description="of a step or epoch: what is overridden in the suite, KEY=VALUE")
+    settings: tuple[str, ...] = Field(
+        (), description="what is overridden, KEY=VALUE: of a step or epoch in the suite, else loss.*"
+    )
     reference: bool = Field(False, description="measure the textbook form, and installed peers, too")
     data: str | None = Field(None, description="of views: a folder of photographs")
 
     @property
+    def given(self) -> dict[str, Any]:
+        """What is set of a loss; of a step its suite knows."""
+        settings = parse_overrides(self.settings if self.scope in OF_LOSSES else ())
+        return {key.removeprefix(_OPTION): values[0] for key, values in settings.items()}
+
+    @property
     def options(self) -> dict[str, Any]:
-        """The loss's options: the method's defaults at this dimension."""
-        return registry.get(self.method).resolve({}, self.embedding_dim)
+        """The loss's options at this dimension: the method's defaults, but for what is set."""
+        return registry.get(self.method).resolve(self.given, self.embedding_dim)
 
     @property
     def compared(self) -> bool:
@@ -92,9 +101,13 @@ def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> tuple[list[
     Raises :class:`UserError` for a value that is not allowed, and where nothing is left to measure.
     """
     chosen, skipped = [], []
+    if common.get("scope", "loss") in OF_LOSSES:  # where a list is an axis, as in a suite
+        overrides = parse_overrides(common.get("settings", ()))
+        settings = itertools.product(*([f"{key}={value}" for value in values] for key, values in overrides.items()))
+        axes = {"settings": [*settings], **axes}
     for values in itertools.product(*axes.values()):
         cell = _valid(common | dict(zip(axes, values, strict=True)))
-        if cell.scope not in OTHERS and (reason := no_such_form(cell.method, cell.form)):
+        if cell.scope not in OTHERS and (reason := no_such_form(cell.method, cell.form, cell.given)):
             skipped.append(f"{cell.method}: {reason}")
         else:
             chosen.append(cell)
@@ -124,17 +137,23 @@ def _valid(asked: dict[str, Any]) -> Cell:
         cell.network()
     elif cell.scope == "epoch":
         epochs.check(cell)
-    elif cell.settings:
-        raise UserError(
-            f"--set {cell.settings[0]}: a suite's settings are for --scope step and epoch, not {cell.scope}"
-        )
+    for setting in () if cell.scope in OF_SUITES else cell.settings:
+        if cell.scope not in OF_LOSSES:
+            raise UserError(f"--set {setting}: {cell.scope} has no settings; --scope step, epoch, loss and errors have")
+        if not setting.startswith(_OPTION):
+            raise UserError(f"--set {setting}: of a {cell.scope} the loss is set, as in --set loss.slices=256,1024")
+    if cell.scope in OF_LOSSES:
+        try:
+            cell.options  # noqa: B018
+        except ValueError as error:
+            raise UserError(f"--set: {error}") from error
     return cell
 
 
-def no_such_form(method: str, form: str) -> str | None:
+def no_such_form(method: str, form: str, options: Mapping[str, Any] | None = None) -> str | None:
     """Why a method cannot be computed in this form; None where it can."""
-    try:
-        registry.get(method)([torch.eye(4, 8)] * 2, form=form)  # this shape is as good as any
+    try:  # zonal_kl has no default below D = 32; otherwise this shape is as good as any
+        registry.get(method)([torch.eye(4, 32)] * 2, form=form, **(options or {}))
     except ValueError as error:
         return str(error)
     return None
@@ -222,6 +241,9 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
         asked |= {"precision": "fp64"} if cell.scope == "fit" else {}
     else:
         asked["title"] = registry.get(cell.method).title
+        if cell.scope in OF_LOSSES and cell.settings:
+            asked["settings"] = [setting.removeprefix(_OPTION) for setting in cell.settings]
+            asked["title"] = ", ".join((asked["title"], *asked["settings"]))
     if cell.scope == "step":
         asked["network"] = steps.described(cell.network())
     place = provenance(Process(resolve_device(cell.device)), started, attempts=1, lost_seconds=0.0)
@@ -258,6 +280,7 @@ def _costs(cell: Cell, device: torch.device) -> Found:
         "peers": measured,  # what is left
         "memory_counter": "cuda allocator" if device.type == "cuda" else "tensor storages",
         "product_rate": 2 * side**3 / of_product.median,
+        "clock": losses.clock_of(device),
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from benchmark.cost import losses, runner, sweep, views
 from benchmark.cost.steps import PlainStep, TimedStep
 from benchmark.cost.sweep import Cell, cells, in_json, measure
 from benchmark.networks.step import TrainingStep
+from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite
 from results.cell import CostCell, Scope, cells_in, render
@@ -96,6 +99,33 @@ def test_the_plain_step_takes_the_same_step() -> None:
         TimedStep(step, views, CPU)()
     for own, other in zip(ours.encoder.parameters(), plain.encoder.parameters(), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-5)
+
+
+def test_options_of_a_loss_are_set_and_a_list_is_an_axis() -> None:
+    axes = {"method": ["sigreg"], "form": ["auto"], "embedding_dim": [32], "batch_size": [16]}
+    chosen, _ = cells(axes, {"settings": ("loss.slices=8,16", "loss.knots=5")})
+    assert [(cell.options["slices"], cell.options["knots"]) for cell in chosen] == [(8, 5), (16, 5)]
+    assert len({cell.id for cell in chosen}) == 2
+    found = measure(chosen[0])
+    assert (found.title, found.settings) == ("LeJEPA (SIGReg), slices=8, knots=5", ("slices=8", "knots=5"))
+    axes = {**axes, "method": ["zonal_mmd"], "form": ["primal", "dual"]}
+    assert len(cells(axes, {"settings": ("loss.kernel=bandlimited",)})[0]) == 2
+    with pytest.raises(UserError, match="--set: method 'sigreg' has no option 'slice': it takes weight, slices"):
+        cells({**axes, "method": ["sigreg"]}, {"settings": ("loss.slice=8",)})
+    with pytest.raises(UserError, match="--set slices=8: of a loss the loss is set, as in --set loss.slices=256,1024"):
+        cells({**axes, "method": ["sigreg"]}, {"settings": ("slices=8",)})
+
+
+def test_what_waits_costs_one_thread_no_time() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        assert losses.clock_of(CPU) == "cpu"
+        assert losses.timed(partial(time.sleep, 0.2), CPU, "cpu")[0] < 0.1
+        torch.set_num_threads(2)
+        assert losses.clock_of(CPU) == "wall"
+    finally:
+        torch.set_num_threads(threads)
 
 
 METADATA = "Metadata-Version: 2.1\nName: lightly\nVersion: 1.2\n"
