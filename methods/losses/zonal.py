@@ -117,12 +117,13 @@ def zonal_kl_textbook(
 ) -> Tensor:
     """(1 − λ) alignment + λ mean_v (E_x log E_{y≠x} φ − u)/(0 − u), u = log |S^(D−1)| or log b_0."""
     count, dim = views[0].shape
-    phi, constant = _phi_textbook(kernel, dim, t, 2, s)
-    uniform = _uniform_level(normaliser, dim, math.log(constant))
+    log_phi, log_constant = _log_phi_textbook(kernel, dim, t, s)
+    uniform = _uniform_level(normaliser, dim, log_constant)
 
     def test(c_NN: Tensor) -> Tensor:
-        others_NN = phi(c_NN).masked_fill(torch.eye(count, dtype=torch.bool, device=c_NN.device), 0)
-        return ((others_NN.sum(1) / (count - 1)).log().mean() - uniform) / -uniform
+        own = torch.eye(count, dtype=torch.bool, device=c_NN.device)
+        logs_N = log_phi(c_NN).masked_fill(own, -math.inf).logsumexp(1) - math.log(count - 1)
+        return (logs_N.mean() - uniform) / -uniform
 
     return _objective_textbook(views, test, weight, pairing)
 
@@ -168,6 +169,28 @@ def _phi_textbook(name: str, dim: int, t: float, degree: int, s: float) -> tuple
         return total
 
     return series, shares[0]
+
+
+def _log_phi_textbook(name: str, dim: int, t: float, s: float) -> tuple[Callable[[Tensor], Tensor], float]:
+    """log φ with φ(1) = 1, and log b_0.
+
+    As heat falls by e^1109 at D = 8192, where its own series is rounding, that of its logarithm takes its place.
+    """
+    kernel = _kernel(name, dim, POSITIVE_KERNELS, t=t, s=s)
+    if kernel.logarithm is None:
+        phi, _ = _phi_textbook(name, dim, t, 2, s)
+        return lambda c: phi(c).log(), -kernel.log_range
+    first, second, *others = kernel.logarithm.chebyshev
+
+    def series(c: Tensor) -> Tensor:
+        before, now = torch.ones_like(c), c
+        total = first + second * c
+        for factor in others:
+            before, now = now, 2 * c * now - before
+            total = total + factor * now
+        return total
+
+    return series, -kernel.log_range
 
 
 def zonal_mmd(

@@ -355,6 +355,13 @@ def test_the_divergence_under_autocast(autocast, dim):
         assert (one - other).norm() < 1e-2 * other.norm()
 
 
+def test_the_divergences_textbook_form_reaches_large_dimensions(make_views):
+    """Where φ is nothing beside φ(1): e^-1109 for uniform points."""
+    views, method = make_views(8, 8192), registry.get("zonal_kl")
+    value = method.textbook(views, **method.resolve({}, 8192))
+    torch.testing.assert_close(value, method(views).value, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("options", [{}, {"kernel": "induced"}], ids=str)
 def test_the_divergence_over_several_tiles(options, make_views, assert_is_the_textbook):
     assert_is_the_textbook("zonal_kl", make_views(CPU_TILE + 6, 6), normaliser="uniform", **options)
