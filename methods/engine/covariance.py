@@ -126,7 +126,8 @@ def primal_correlation(standardised: StandardisedBatch) -> Correlation:
     batch, weights = standardised.centred, standardised.weights
     correlations = {pair: batch.means.new_zeros((batch.width, batch.width)) for pair in weights}
     diagonals_PD = batch.means.new_zeros((len(weights), batch.width))
-    for rows in batch.row_tiles():
+    tiles = list(batch.row_tiles())
+    for rows in tiles:
         blocks = standardised.rows(rows)
         diagonals_PD += standardised.diagonals(blocks)
         for (a, b), correlation_DD in correlations.items():
@@ -135,6 +136,7 @@ def primal_correlation(standardised: StandardisedBatch) -> Correlation:
         batch.group.all_reduce_(correlation_DD).div_(batch.count)
     square_sum = torch.stack([weights[pair] * inner(r_DD, r_DD) for pair, r_DD in correlations.items()]).sum()
     diagonals_PD = batch.group.all_reduce_(diagonals_PD) / batch.count
+    kept = [blocks]  # of the last tile, with which the gradient begins
 
     def write_(out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
         """dL/dA = B Gᵀ and dL/dB = A G with G = (2α w R + diag β)/N."""
@@ -142,14 +144,15 @@ def primal_correlation(standardised: StandardisedBatch) -> Correlation:
         operands = {}
         for (a, b), beta_D in zip(weights, beta_PD / batch.count, strict=True):
             correlation_DD = correlations[a, b]
-            product_DD = correlation_DD.clone()
-            correlation_DD.mul_(2 * alpha * weights[a, b] / batch.count).diagonal().add_(beta_D)  # G, in R's memory
-            product_DD.mul_(correlation_DD)
-            along_VD[a] += product_DD.sum(1)
-            along_VD[b] += product_DD.sum(0)
-            operands[a, b] = as_operand(correlation_DD, batch.matmul_dtype)
-        for rows in batch.row_tiles():
-            blocks = standardised.rows(rows)
+            g_DD = correlation_DD * (2 * alpha * weights[a, b] / batch.count)
+            g_DD.diagonal().add_(beta_D)
+            correlation_DD.mul_(g_DD)
+            along_VD[a] += correlation_DD.sum(1)
+            along_VD[b] += correlation_DD.sum(0)
+            operands[a, b] = as_operand(g_DD, batch.matmul_dtype)
+            del correlations[a, b]
+        for rows in reversed(tiles):
+            blocks = kept.pop() if kept else standardised.rows(rows)
             gradients = [gradient[rows].zero_() for gradient in out]
             for (a, b), (g_DD, scale) in operands.items():
                 add_product_(gradients[a], blocks[b], g_DD.T, scale)

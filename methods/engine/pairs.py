@@ -24,7 +24,7 @@ from ..kernels.kernel import RotationInvariantKernel
 from ..pairing import Pair
 from .matmul import add_product_, gram_, symmetric_gram_
 from .sphere import Measured, PointGradient, Points
-from .tiles import row_blocks, slices, tile_rows
+from .tiles import cached_rows, row_blocks, slices, tile_rows
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,9 @@ def _evaluate(kernel: RotationInvariantKernel, tile: Tile, t_RC: Tensor, exclude
     """φ and φ' on a tile, zero for pairs of one image where those are excluded."""
     if exclude:
         tile.same_image(t_RC).zero_()
-    value_RC, derivative_RC = kernel.value_and_derivative(t_RC)
+    value_RC, derivative_RC = torch.empty_like(t_RC), torch.empty_like(t_RC)
+    for rows in cached_rows(t_RC):  # of a kernel of many terms a cache holds what it makes on the way
+        value_RC[rows], derivative_RC[rows] = kernel.value_and_derivative(t_RC[rows])
     if exclude:
         tile.same_image(value_RC).zero_()
         tile.same_image(derivative_RC).zero_()

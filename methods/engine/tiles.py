@@ -9,6 +9,7 @@ CPU_TILE = 1024  # rows of a Gram tile: 4 MiB in float32, and close to the machi
 CUDA_TILE = 4096
 COLUMN_ELEMENTS = {"cpu": 2**21, "cuda": 2**24}  # entries of a block of columns, at most
 LEAST_COLUMNS = 256
+CACHED = 2**16  # entries of a block that is worked on several times: 256 KiB in float32
 
 
 def tile_rows(device: torch.device) -> int:
@@ -32,6 +33,11 @@ def row_blocks(view: Tensor) -> Iterator[slice]:
     largest = 2**20 if view.device.type == "cpu" else 2**24
     elements = max(2**16, min(largest, view.numel() // 8))
     return slices(view.shape[0], max(1, elements // view.shape[1]))
+
+
+def cached_rows(tile: Tensor) -> Iterator[slice]:
+    """Rows of a tile in blocks of which a CPU's cache holds several; on a GPU all at once."""
+    return slices(tile.shape[0], max(1, CACHED // tile.shape[1]) if tile.device.type == "cpu" else tile.shape[0])
 
 
 def column_tiles(view: Tensor, count: int) -> Iterator[slice]:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 
@@ -38,16 +37,17 @@ def recurrence(degree: int, dim: int) -> tuple[float, float]:
 
 
 def legendre_series(weights: Sequence[float], dim: int, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_l b_l P_l(D; t) and its derivative, elementwise; weights are b_0..b_L. Sound at any degree and dimension."""
-    value, derivative = torch.full_like(t, weights[0]), torch.zeros_like(t)
-    p_before, d_before, p, d = torch.ones_like(t), torch.zeros_like(t), t, torch.ones_like(t)  # P_0, P_0', P_1, P_1'
-    for degree, weight in enumerate(weights[1:], start=1):
-        if degree > 1:
-            alpha, beta = recurrence(degree - 1, dim)
-            p_before, p, d_before, d = p, alpha * t * p - beta * p_before, d, alpha * (p + t * d) - beta * d_before
-        value.add_(p, alpha=weight)
-        derivative.add_(d, alpha=weight)
-    return value, derivative
+    """Σ_l b_l P_l(D; t) and its derivative, elementwise; weights are b_0..b_L. Sound at any degree and dimension.
+
+    Both by Clenshaw's recurrence, B_l = b_l + α_l t B_{l+1} − β_{l+1} B_{l+2} and its derivative, in place.
+    """
+    value, value_after, slope, slope_after = (t.new_zeros(t.shape) for _ in range(4))
+    for degree in range(len(weights) - 1, -1, -1):
+        alpha, beta = recurrence(degree, dim)[0] if degree else 1.0, recurrence(degree + 1, dim)[1]
+        slope_after.mul_(-beta).addcmul_(t, slope, value=alpha).add_(value, alpha=alpha)
+        value_after.mul_(-beta).addcmul_(t, value, value=alpha).add_(weights[degree])
+        value, value_after, slope, slope_after = value_after, value, slope_after, slope
+    return value, slope
 
 
 def series_to_monomials(weights: Sequence[float], dim: int) -> np.ndarray:
