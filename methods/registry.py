@@ -157,32 +157,23 @@ _add(
     contrastive.spectral_textbook,
     reg_weight=(1.0, "published code: mu 1"),
 )
-_add(
-    "zonal_mmd",
-    "Zonal MMD",
-    SPHERE_JEPA,
-    zonal.zonal_mmd,
-    zonal.zonal_mmd_textbook,
-    kernels=zonal.ZONAL_KERNELS,
-    kernel=("heat", "published: one of three"),
-    t=(5.0, "published: time 5/d"),
-    degree=(2, "published: L = 2"),
-    s=(2.5, "published code of Zheng et al.: auh_scale 2.5"),
-    weight=(0.05, "published: lambda 0.05"),
-)
-_add(
-    "zonal_ksd",
-    "Zonal KSD",
-    SPHERE_JEPA,
-    zonal.zonal_ksd,
-    zonal.zonal_ksd_textbook,
-    kernels=zonal.ZONAL_KERNELS,
-    kernel=("heat", "published: one of three"),
-    t=(5.0, "published: time 5/d"),
-    degree=(2, "published: L = 2"),
-    s=(2.5, "published code of Zheng et al.: auh_scale 2.5"),
-    weight=(0.05, "published: lambda 0.05"),
-)
+for name, title, loss, textbook in (
+    ("zonal_mmd", "Zonal MMD", zonal.zonal_mmd, zonal.zonal_mmd_textbook),
+    ("zonal_ksd", "Zonal KSD", zonal.zonal_ksd, zonal.zonal_ksd_textbook),
+):
+    _add(
+        name,
+        title,
+        SPHERE_JEPA,
+        loss,
+        textbook,
+        kernels=zonal.ZONAL_KERNELS,
+        kernel=("heat", "published: one of three"),
+        t=(5.0, "published: time 5/d"),
+        degree=(2, "published: L = 2"),
+        s=(2.5, "published code of Zheng et al.: auh_scale 2.5"),
+        weight=(0.05, "published: lambda 0.05"),
+    )
 _add(
     "zonal_kl",
     "Zonal KL",
@@ -196,6 +187,11 @@ _add(
     weight=(0.5, "published: lambda 0.5, with the published normaliser"),
     normaliser=(None, "published: log |S^(D-1)|, here from D = 32 on, below which it makes no test"),
 )
+_CHARACTERISTIC: dict[str, tuple[Any, str]] = {
+    "slices": (1024, "published: 1,024 directions a step"),
+    "knots": (17, "published: 17 knots"),
+    "t_max": (3.0, "published: knots from 0 to 3"),
+}
 _add(
     "sigreg",
     "LeJEPA (SIGReg)",
@@ -205,9 +201,7 @@ _add(
     slices.sigreg_textbook,
     draws=True,
     weight=(0.05, "published: λ 0.05 (in the minimal recipe 0.02)"),
-    slices=(1024, "published: 1,024 directions a step"),
-    knots=(17, "published: 17 knots"),
-    t_max=(3.0, "published: knots from 0 to 3"),
+    **_CHARACTERISTIC,
 )
 _add(
     "susreg",
@@ -217,9 +211,7 @@ _add(
     slices.susreg_textbook,
     draws=True,
     weight=(0.05, "published: λ 0.05 (Expanding SPHERE-JEPA, arXiv 2606.17603)"),
-    slices=(1024, "published: 1,024 directions a step"),
-    knots=(17, "published: 17 knots"),
-    t_max=(3.0, "published: knots from 0 to 3"),
+    **_CHARACTERISTIC,
 )
 _add(
     "visreg",
