@@ -184,21 +184,12 @@ def measured(cell: Cell) -> CostCell:
         return measure(cell)
     started = now()
     if cell.scope == "probe":
-        shape = {"n": cell.batch_size, "features": cell.embedding_dim}
-        ours = alone(ridge_path.fit, method=cell.method, **shape)
-        found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "resident pages"}
-        found["measured"] = ours.result.get("measured")
-        if cell.reference:
-            theirs = alone(ridge_path.fit, method=ridge_path.REFERENCES[cell.method], **shape)
-            found |= {"reference": theirs.result.get("measured"), "reference_status": theirs.status}
-            pairs = zip(theirs.result.get("objectives", ()), ours.result.get("objectives", ()), strict=False)
-            found["objective_ratio"] = max((other / own for other, own in pairs), default=None)
-        return _record(cell, found, started)
+        return _record(cell, _ridge_path(cell), started)
     if cell.scope == "fit":
         # Of N rows to D components; where asked for, scikit-learn's fit beside ours, in a process of its own, too.
         shape = {"n": cell.batch_size, "n_components": cell.embedding_dim}
         ours = alone(fits.fit, method=cell.method, **shape)
-        found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
+        found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
         found["measured"] = ours.result or None
         if cell.reference:
             theirs = alone(fits.fit, method=fits.REFERENCES[cell.method], **shape)
@@ -212,6 +203,24 @@ def measured(cell: Cell) -> CostCell:
         without = measured(cell.model_copy(update={"reference": False}))
         return without.model_copy(update={"reference_status": "out-of-memory"})
     return _record(cell, {"status": ended.status, "message": ended.message}, started)
+
+
+def _ridge_path(cell: Cell) -> Found:
+    """Ours; and where asked for scikit-learn's to the same objectives, in a process of its own, too."""
+    shape = {"n": cell.batch_size, "features": cell.embedding_dim}
+    ours = alone(ridge_path.fit, method=cell.method, **shape)
+    found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "resident pages"}
+    found |= {"measured": ours.result.get("measured")}
+    if cell.reference and ours.status == "done":
+        budget = ridge_path.PATIENCE * ours.result["measured"]["seconds"]["median"]
+        asked: dict[str, Any] = {**shape, "targets": ours.result["objectives"], "budget": budget}
+        theirs = alone(ridge_path.fit, method=ridge_path.REFERENCES[cell.method], **asked)
+        objectives = theirs.result.get("objectives", [])
+        found |= {"reference": theirs.result.get("measured"), "reference_status": theirs.status}
+        found |= {"ridges": len(ours.result["objectives"]), "reference_ridges": len(objectives)}
+        pairs = zip(objectives, ours.result["objectives"], strict=False)
+        found["objective_ratio"] = max((other / own for other, own in pairs), default=None)
+    return found
 
 
 def in_json(cell: str) -> Found:

@@ -11,6 +11,7 @@ Processes share the rows of every fit, and what was found is kept from time to t
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -122,7 +123,7 @@ class _Search:
         for fitted in fits(regression, left, self._subject.data.classes, self._last):
             score = self._figure(fitted, self._tune)
             if score > max(self._scores, default=-1.0):
-                self._best = fitted
+                self._best = replace(fitted, pairs=())
             self._scores.append(score)
             self._last = [*self._last[-1:], fitted]
             self._subject.tell("ridges", len(self._found) * len(self._ridges) + len(self._scores), total)
@@ -130,7 +131,6 @@ class _Search:
         best, ridge = self._best, self._ridges[self._scores.index(max(self._scores))]
         assert best is not None
         if refit:
-            del regression  # its rows are let go before all images are rotated
             best = self._regression([some, self._tune]).fit(ridge, best)
         return self._figure(best, self._queries), ridge
 
@@ -143,7 +143,7 @@ class _Search:
 
     def _save(self) -> None:
         last, best = (
-            [(fitted.weight, fitted.bias, fitted.curvature) for fitted in some]
+            [(fitted.weight, fitted.bias, fitted.curvature, [*fitted.pairs]) for fitted in some]
             for some in (self._last, [self._best] if self._best else [])
         )
         held = {"found": self._found, "scores": self._scores, "last": last, "best": best[0] if best else None}

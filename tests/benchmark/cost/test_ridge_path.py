@@ -35,20 +35,27 @@ def test_a_path_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(sweep, "alone", small)
     found = measured(Cell(scope="probe", method="ridge_path", embedding_dim=8, batch_size=300, reference=True))
-    assert asked == [{"method": method, "n": 300, "features": 8} for method in ("ridge_path", "sklearn_path")]
+    ours, theirs = asked
+    assert ours == {"method": "ridge_path", "n": 300, "features": 8}
+    assert (theirs["method"], len(theirs["targets"])) == ("sklearn_path", 5)
     assert (found.status, found.reference_status, found.precision) == ("done", "done", "fp32")
     row = found.row()
     assert row["time_ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
-    assert row["objective_ratio"] > 0.999  # scikit-learn's is no lower at any ridge
+    assert 0.999 < row["objective_ratio"] < 1.1  # no lower, and as near as float32 lets it come
+    assert 1 <= row["reference_ridges"] <= row["ridges"] == 5
     assert row["peak_rss_bytes"] > row["peak_bytes"] >= 0
     assert "Objective" in render([found], "md")
 
 
-def test_ours_holds_a_few_copies_of_few_rows() -> None:
-    ended = alone(ridge_path.fit, method="ridge_path", n=20_000, features=256, ridges=2)
+def test_ours_holds_no_copy_of_many_rows() -> None:
+    ended = alone(ridge_path.fit, method="ridge_path", n=100_000, features=256, ridges=2)
     assert ended.status == "done", ended
-    rows = 4 * 20_000 * 256
-    assert rows / 2 < ended.result["measured"]["peak_bytes"] < 12 * rows
+    assert 0 < ended.result["measured"]["peak_bytes"] < 4 * 100_000 * 256
+
+
+def test_a_reference_is_ended_when_its_time_is_over() -> None:
+    found = ridge_path.fit("sklearn_path", 300, 4, ridges=5, targets=[0.0] * 5, budget=0.0)
+    assert len(found["objectives"]) == 1
 
 
 def test_a_method_that_a_probe_has_not_is_refused() -> None:
