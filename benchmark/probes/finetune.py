@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field
 from torch import nn
 
 from benchmark.data import DataSet, FileImages
-from benchmark.networks.base import FrozenModule
+from benchmark.networks.base import Diverged, FrozenModule
 from benchmark.networks.step import synchronise_batch_norm
 from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
 from benchmark.probes.linear import TOP5_CLASSES
@@ -188,12 +188,13 @@ class FineTune(Probe):
         model, rates = nn.Sequential(backbone, head), (self.finetune_backbone_lr, self.finetune_head_lr)
         groups = [{"params": part.parameters(), "lr": lr} for part, lr in zip(model, rates, strict=True)]
         optimizer = torch.optim.SGD(groups, momentum=0.9, weight_decay=self.finetune_weight_decay)
-        train(model, optimizer, self.schedule, batches, self.finetune_epochs, subject, subject.precision)
-        if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+        try:
+            train(model, optimizer, self.schedule, batches, self.finetune_epochs, subject, subject.precision)
+        except Diverged as error:
             raise UserError(
                 f"evaluation.finetune_backbone_lr, finetune_head_lr: are {rates[0]:g} and {rates[1]:g}, with which the "
-                f"training diverged: a weight is not finite after {self.finetune_epochs} epochs; must be lower"
-            )
+                f"training diverged: {error}; must be lower"
+            ) from error
         return backbone, head
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from benchmark.data import DataSet
-from benchmark.networks.base import FrozenModule
+from benchmark.networks.base import Diverged, FrozenModule
 from benchmark.networks.step import synchronise_batch_norm
 from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
 from benchmark.probes.subject import Subject
@@ -130,7 +130,7 @@ class Linear(Probe):
         return cosine(int(time), self.linear_epochs)
 
     def train(self, head: nn.Module, batches: Cached | Crops, subject: Subject) -> None:
-        """As in VICReg's and SFRIK's evaluation code, from a rate of lr · batch / 256."""
+        """As in VICReg's and SFRIK's evaluation code, from a rate of lr · batch / 256. Raises :class:`UserError`."""
         optimizer = torch.optim.SGD(
             head.parameters(),
             lr=self.linear_lr * batches.batch_size / 256,
@@ -138,7 +138,11 @@ class Linear(Probe):
             weight_decay=self.linear_weight_decay,
             nesterov=self.linear_nesterov,
         )
-        train(head, optimizer, self.schedule, batches, self.linear_epochs, subject)
+        try:
+            train(head, optimizer, self.schedule, batches, self.linear_epochs, subject)
+        except Diverged as error:
+            lr = f"evaluation.linear_lr: is {self.linear_lr:g}"
+            raise UserError(f"{lr}, with which the training diverged: {error}; must be lower") from error
 
 
 class Cached:

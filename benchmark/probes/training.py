@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.data import ImageSet
+from benchmark.networks.base import Diverged
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.seeds import generator
@@ -81,7 +82,8 @@ def train(
 ) -> None:
     """With cross-entropy, on from the newest checkpoint; at the end there is one of the last step.
 
-    Each group of the optimiser's parameters begins with the rate that it is given with.
+    Each group of the optimiser's parameters begins with the rate that it is given with. Raises :class:`Diverged` after
+    the first epoch that leaves a weight that is not finite.
     """
     first_rates = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(subject.device.type, enabled=precision == "fp16")
@@ -91,6 +93,7 @@ def train(
         step = state["step"]
         for name, part in parts.items():
             part.load_state_dict(state[name])
+        check_finite(model, step // steps, epochs)
 
     def save() -> None:
         subject.save(step, {"step": step, **{name: part.state_dict() for name, part in parts.items()}})
@@ -112,7 +115,14 @@ def train(
                 step += 1
                 subject.tell("epoch", epoch + 1, epochs)
                 step_done()
+            check_finite(model, epoch + 1, epochs)
         save()
+
+
+def check_finite(model: nn.Module, epoch: int, epochs: int) -> None:
+    """Weights and statistics are the same on all processes: so all raise, or none."""
+    if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+        raise Diverged(f"a weight is not finite after {epoch} of {epochs} epochs")
 
 
 def backward(

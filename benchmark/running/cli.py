@@ -28,7 +28,7 @@ def evaluate(
     download: tuple[str, ...],
     retry: str | None,
 ) -> None:
-    """Measure networks that exist: of the folder RUNS, or of one file, weights:PATH. Nothing is trained.
+    """Measure networks that exist: of the folder RUNS, or of one file, weights:PATH, which stay as they are.
 
     Of a folder, what is listed and has no record is measured; with --set evaluation.KEY=VALUE also what differs from
     it in that. A file needs --data. With --suite, RUNS may be a folder and any number of files; data sets that are not
