@@ -8,20 +8,22 @@ The closed forms hold for any Φ (N x p) with ΦΦᵀ = K:
 A linear map W of the features is evaluated at new rows as ``source.raw(X) @ readout(W)``, so that a landmark basis pays
 for p kernel values and one thin product a row, not for a triangular solve.
 
-Landmarks by RPCholesky: Chen, Epperly, Tropp, Webber, *Randomly pivoted Cholesky*, 2022 (arXiv 2207.06503).
+Landmarks by RPCholesky: Chen, Epperly, Tropp, Webber, *Randomly pivoted Cholesky*, 2022 (arXiv 2207.06503), in blocks
+by rejection: Epperly, Tropp, Webber, *Embrace rejection*, 2024 (arXiv 2410.03969).
 """
 
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.linalg import lapack, solve_triangular
+from scipy.linalg import cholesky, lapack, solve_triangular
 from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 
 from .kernels import RBF, KernelLike, Laplacian, centre, gram, kernel_diag
 
 SAMPLERS = ("uniform", "k-means++", "rpcholesky")
+SINGLY, BLOCK = 512, 64  # landmarks by RPCholesky: up to so many one at a time, more of them by blocks of proposals
 CANDIDATES = 20_000  # rows k-means++ and RPCholesky choose among: a uniform sample of this many where there are more
 
 
@@ -183,18 +185,44 @@ def choose_landmarks(
 def rpcholesky(kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState) -> np.ndarray:
     """Return up to ``size`` row numbers, each drawn in proportion to what the earlier ones leave of k(x, x).
 
-    Stops early where nothing is left (the kernel matrix has lower rank). O(N·size²) time, O(N·size) memory.
+    Many are proposed by the block and each kept as likely as what is left of it by then, which leaves their law as it
+    is and makes products of matrices of what were products with vectors (Epperly, Tropp & Webber 2024). Stops early
+    where nothing is left (the kernel matrix has lower rank). O(N·size²) time, O(N·size) memory.
     """
+
+    def values(rows: np.ndarray, columns: np.ndarray | slice) -> np.ndarray:
+        some_ND = X_ND[rows]
+        return some_ND[:, columns] if kernel == "precomputed" else gram(kernel, some_ND, X_ND[columns])
+
     left_N = (np.diag(X_ND) if kernel == "precomputed" else kernel_diag(kernel, X_ND)).astype(float)
-    enough = left_N.sum() * np.finfo(float).eps * len(left_N)
-    factor_PN = np.empty((size, len(left_N)))
-    pivots: list[int] = []
-    while len(pivots) < size and left_N.sum() > enough:
-        pivot = int(rng.choice(len(left_N), p=left_N / left_N.sum()))
-        column_N = X_ND[:, pivot] if kernel == "precomputed" else gram(kernel, X_ND[[pivot]], X_ND)[0]
-        column_N = column_N - factor_PN[: len(pivots), pivot] @ factor_PN[: len(pivots)]
-        factor_PN[len(pivots)] = column_N / np.sqrt(column_N[pivot])
-        left_N = np.maximum(left_N - factor_PN[len(pivots)] ** 2, 0.0)
-        left_N[pivot] = 0.0
-        pivots.append(pivot)
-    return np.sort(pivots)
+    rounding = len(left_N) * np.finfo(float).eps
+    enough, floor = left_N.sum() * rounding, left_N.max() * rounding if size > SINGLY else 0.0
+    factor_PN, found = np.empty((size, len(left_N))), np.empty(0, dtype=int)
+    while len(found) < size and left_N.sum() > enough:
+        block = 1 if size <= SINGLY else min(BLOCK, size - len(found))
+        drawn_B, known_PN = rng.choice(len(left_N), size=block, p=left_N / left_N.sum()), factor_PN[: len(found)]
+        own_BB = values(drawn_B, drawn_B) - known_PN[:, drawn_B].T @ known_PN[:, drawn_B]
+        kept_K = drawn_B[_kept(own_BB, left_N[drawn_B], floor, rng)]
+        if not len(kept_K):
+            left_N[drawn_B] = 0.0  # what is left of them is rounding
+            continue
+        rows_KN = values(kept_K, slice(None)) - known_PN[:, kept_K].T @ known_PN
+        root_KK = cholesky(rows_KN[:, kept_K], lower=True)
+        new_KN = solve_triangular(root_KK, rows_KN, lower=True, overwrite_b=True, check_finite=False)
+        factor_PN[len(found) : len(found) + len(kept_K)] = new_KN
+        left_N = np.maximum(left_N - np.einsum("kn,kn->n", new_KN, new_KN), 0.0)
+        left_N[kept_K] = 0.0
+        found = np.concatenate([found, kept_K])
+    return np.sort(found)
+
+
+def _kept(own_BB: np.ndarray, left_B: np.ndarray, floor: float, rng: np.random.RandomState) -> list[int]:
+    """Which of a block's rows are kept, one after the other: the first, then by what is left of them; overwrites."""
+    kept: list[int] = []
+    for row in range(len(own_BB)):
+        if own_BB[row, row] <= (rng.random_sample() * left_B[row] if kept else 0.0) or own_BB[row, row] <= floor:
+            continue
+        kept.append(row)
+        column_B = own_BB[row:, row] / np.sqrt(own_BB[row, row])
+        own_BB[row:, row:] -= np.outer(column_B, column_B)
+    return kept

@@ -74,6 +74,28 @@ def test_randomly_pivoted_cholesky_stops_at_the_rank(rows, rng):
     assert len(numbers) == 4
 
 
+def test_by_blocks_landmarks_are_drawn_by_the_same_law(monkeypatch):
+    """Of two landmarks: the first in proportion to the diagonal, the second to what the first leaves of it."""
+    factor = np.random.default_rng(0).normal(size=(5, 3)) * [3.0, 1.0, 0.3]
+    K = factor @ factor.T
+    expected = np.zeros((5, 5))
+    for first in range(5):
+        left = np.maximum(K.diagonal() - K[first] ** 2 / K[first, first], 0.0)
+        expected[first] = K[first, first] / K.trace() * left / left.sum()
+    monkeypatch.setattr("methods.regime.features.SINGLY", 0)
+    found = np.zeros((5, 5))
+    for seed in range(3000):
+        i, j = choose_landmarks("rpcholesky", "precomputed", K, 2, np.random.RandomState(seed))
+        found[i, j] += 1 / 3000
+    np.testing.assert_allclose(found, np.triu(expected + expected.T), atol=0.03)
+
+
+def test_by_blocks_it_stops_at_the_rank_too(rows, rng, monkeypatch):
+    monkeypatch.setattr("methods.regime.features.SINGLY", 0)
+    numbers = choose_landmarks("rpcholesky", Polynomial(1, 1.0, 1.0), rows, 30, rng)
+    assert len(numbers) == len(set(numbers)) == 4
+
+
 def test_landmarks_are_chosen_among_a_bounded_number_of_rows(rows, rng, monkeypatch):
     monkeypatch.setattr("methods.regime.features.CANDIDATES", 25)
     seen = []
