@@ -5,9 +5,9 @@ optimiser state, activations and the loss, on one rank of a group whose collecti
 cannot be had so is DistributedDataParallel; what it holds is put in its place (:func:`_hold_buckets`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.cost.steps import side_of, source_of
 from benchmark.cost.sweep import no_such_form
+from benchmark.data.datasets import SOURCES
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
-from benchmark.probes.base import Precision
+from benchmark.probes.base import Measurement, Precision, Shape
 from benchmark.probes.classifiers import SIMILARITIES
 from benchmark.probes.finetune import FineTune
 from benchmark.probes.training import backward
@@ -37,6 +38,7 @@ NOTE = (
     "activations, loss; without the CUDA context and the workspaces of cuBLAS and cuDNN. As published: with the "
     "gradients kept and copied into the buckets, as in the published code. Measured: the features of all labelled and "
     "test images, a tile of kNN's similarities and the weights, while probes run; without a batch's activations. "
+    "Transfer, Multi-label: the most that these hold on their data, features included. "
     "Fine-tuned: one step of it, the network itself included. FLOP: of one GPU, forward and backward."
 )
 
@@ -51,9 +53,12 @@ class Plan:
     peak_bytes: int
     parameter_bytes: int
     evaluation_bytes: int
+    feature_dim: int
     flop_per_step: int  # of one GPU: matrix products and convolutions, forward and backward
     steps: int
-    finetune_bytes: int | None = None  # where the suite asks for it
+    # Where the suite asks for it; and what probes that say so hold, the most of each.
+    finetune_bytes: int | None = None
+    probe_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def peak_bytes_published(self) -> int:
@@ -116,6 +121,7 @@ def _planned(dumped: str, gpus: int) -> Plan:
         peak_bytes=memory.baseline_bytes + memory.peak_bytes,
         parameter_bytes=parameter_bytes,
         evaluation_bytes=4 * ((bank + source.test_images) * step.encoder.feature_dim + tile) + parameter_bytes,
+        feature_dim=step.encoder.feature_dim,
         flop_per_step=flop.get_total_flops(),
         steps=network.epochs * (min(train_images, limit or train_images) // network.batch_size),
     )
@@ -142,6 +148,20 @@ def finetuning_bytes(network: Trained, gpus: int, batch_size: int, precision: Pr
                 optimizer.step()
                 optimizer.zero_grad()
     return memory.baseline_bytes + memory.peak_bytes
+
+
+def probe_bytes(measurements: Iterable[Measurement], feature_dim: int) -> dict[str, int]:
+    """The most that each probe that says so holds, on named data sets of images."""
+    found: dict[str, int] = {}
+    for own in measurements:
+        source = SOURCES.get(own.data.source)
+        if source is None or not source.image_size:
+            continue
+        learnt = min(source.labelled_images, own.data.limit or source.labelled_images)
+        shape = Shape(learnt, source.tune_images, source.test_images, feature_dim, source.classes)
+        if (held := own.probe.planned_bytes(shape)) is not None:
+            found[own.probe.name] = max(held, found.get(own.probe.name, 0))
+    return found
 
 
 def _hold_buckets(params: Sequence[nn.Parameter]) -> list[Tensor]:
@@ -200,7 +220,7 @@ def predict(suite: Suite, gpus: int, report: Callable[[str], None]) -> list[Plan
     """
     trained = [cell.run.network for cell in suite.cells if isinstance(cell.run.network, Trained)]
     alike = [network.model_copy(update={"seed": 0}) for network in trained]
-    measurements = (measurement for cell in suite.cells for measurement in cell.run.measurements)
+    measurements = [measurement for cell in suite.cells for measurement in cell.run.measurements]
     tuned = {(own.probe.batch_size, own.precision) for own in measurements if isinstance(own.probe, FineTune)}
     plans: list[Plan] = []
     for network in {network.digest: network for network in alike}.values():
@@ -210,8 +230,9 @@ def predict(suite: Suite, gpus: int, report: Callable[[str], None]) -> list[Plan
         published = registry.get(network.method).published_form if network.form == "auto" else None
         asked = [network, *([network.model_copy(update={"form": published})] if published else [])]
         most = max((finetuning_bytes(network, gpus, *how) for how in tuned), default=None)
-        made = (replace(plan(formed, gpus), finetune_bytes=most) for formed in asked)
-        plans += {own.form: own for own in made}.values()
+        made = [replace(plan(formed, gpus), finetune_bytes=most) for formed in asked]
+        held = probe_bytes(measurements, made[0].feature_dim)
+        plans += {own.form: replace(own, probe_bytes=held) for own in made}.values()
     if not plans:
         raise UserError(f"suite {suite.name}: nothing in it trains a network in this form, so there is nothing to plan")
     return plans
@@ -226,6 +247,7 @@ def row(own: Plan, memory: int | None, rate: float | None) -> dict[str, Any]:
     found |= {name: getattr(own, name) for name in predicted}
     if own.finetune_bytes is not None:
         found["finetune_bytes"] = own.finetune_bytes
+    found |= {f"{name}_bytes": held for name, held in own.probe_bytes.items()}
     if rate:  # of each GPU; the hours of all together
         found["gpu_hours"] = own.flop_per_step * own.steps * own.gpus / (rate * TERA) / 3600
     if memory:
@@ -248,6 +270,8 @@ _SHOWN: dict[str, tuple[str, Callable[[Any], str]]] = {
     "peak_bytes_published": ("As published (GB)", _gigabytes),
     "evaluation_bytes": ("Measured (GB)", _gigabytes),
     "finetune_bytes": ("Fine-tuned (GB)", _gigabytes),
+    "transfer_bytes": ("Transfer (GB)", _gigabytes),
+    "multilabel_bytes": ("Multi-label (GB)", _gigabytes),
     "flop_per_step": ("TFLOP a step", lambda flop: f"{flop / TERA:.3g}"),
     "steps": ("Steps", "{:,}".format),
     "gpu_hours": ("GPU-hours", "{:.0f}".format),

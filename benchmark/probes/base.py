@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,21 @@ class Found:
 
     metrics: list[Metric] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+
+
+class Shape(NamedTuple):
+    """Of the float32 features before a probe: images to learn from, to choose by and to measure, features, classes."""
+
+    labelled: int
+    tune: int
+    measured: int
+    features: int
+    classes: int
+
+    @property
+    def bytes(self) -> int:
+        """Of all of them."""
+        return 4 * (self.labelled + self.tune + self.measured) * self.features
 
 
 class Probe(Spec):
@@ -101,6 +116,10 @@ class Probe(Spec):
         Where data decide which of them there are, all that there may be.
         """
         return []
+
+    def planned_bytes(self, shape: Shape) -> int | None:
+        """The most that it holds, features included, as `plan` tells; None where that is little more than these."""
+        return None
 
     @abstractmethod
     def measure(self, subject: Subject) -> Found:

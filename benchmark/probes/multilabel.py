@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from benchmark.data import DataSet
-from benchmark.probes.base import Figures, Found, Probe, Split, register
+from benchmark.probes.base import Figures, Found, Probe, Shape, Split, register
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import one_thread
@@ -53,6 +53,15 @@ class Multilabel(Probe):
 
     def figures(self) -> Figures:
         return [("multilabel_map", {})]
+
+    def planned_bytes(self, shape: Shape) -> int:
+        """Rows normalised in float64; those of all folds but one, of the other one, and LIBLINEAR's 16 bytes a number.
+
+        LIBLINEAR's of all rows take less.
+        """
+        folds, learnt = self.multilabel_folds, shape.labelled + shape.tune
+        fold = (learnt * (folds - 1) * (8 + 16) + learnt * 8) // folds
+        return shape.bytes + (8 * (learnt + shape.measured) + fold) * shape.features
 
     def measure(self, subject: Subject) -> Found:
         data, queries_images = subject.data, subject.queries_images

@@ -256,6 +256,18 @@ def fits(
         yield found[-1]
 
 
+def planned_bytes(rows: int, features: int, classes: int) -> int:
+    """The most that fits to so many rows hold beyond the features: as the axes are found, or in the fits themselves."""
+    axes = min(rows, features)
+    number, variables = 8 if rows * axes <= _DOUBLE else 4, classes * (axes + 1)
+    block = min(_ROWS, _NUMBERS // features, rows)
+    # The Gram matrix, its eigenvectors and what LAPACK works in; of fewer rows than features all rows, and a factor.
+    finding = 8 * 4 * axes**2 + (8 * 3 * rows * features if rows < features else 0)
+    turned = rows * axes if rows < features else 0
+    fitting = number * (features * axes + turned + (3 * _MEMORY + 3) * variables) + 8 * 10 * variables
+    return max(finding, fitting) + 2 * number * block * (features + 2 * classes)
+
+
 def _rows_of(x_NF: Tensor) -> int:
     """How many of such rows are worked on at once."""
     return max(1, min(_ROWS, _NUMBERS // x_NF.shape[1]))

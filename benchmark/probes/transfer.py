@@ -20,9 +20,9 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmark.data import DataSet
-from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
+from benchmark.probes.base import Count, Figures, Found, Probe, Shape, Split, register
 from benchmark.probes.classifiers import few_label_draws
-from benchmark.probes.multinomial import Fitted, Regression, Scaling, fits
+from benchmark.probes.multinomial import Fitted, Regression, Scaling, fits, planned_bytes
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.errors import UserError
 from results.record import DRAWS, Metric, ProtocolValue
@@ -55,6 +55,9 @@ class Transfer(Probe):
     def figures(self) -> Figures:
         shots: list[int | str] = [*self.transfer_shots, *(["all"] if self.transfer_all else [])]
         return [(name, {"shots": count}) for name in (_TOP1, _PER_CLASS) for count in shots]
+
+    def planned_bytes(self, shape: Shape) -> int:
+        return shape.bytes + planned_bytes(shape.labelled + shape.tune, shape.features, shape.classes)
 
     def measure(self, subject: Subject) -> Found:
         self.check(subject.data, subject.split)
