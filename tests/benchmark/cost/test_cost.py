@@ -112,7 +112,7 @@ def test_options_of_a_loss_are_set_and_a_list_is_an_axis() -> None:
     assert len(cells(axes, {"settings": ("loss.kernel=bandlimited",)})[0]) == 2
     with pytest.raises(UserError, match="--set: method 'sigreg' has no option 'slice': it takes weight, slices"):
         cells({**axes, "method": ["sigreg"]}, {"settings": ("loss.slice=8",)})
-    with pytest.raises(UserError, match="--set slices=8: of a loss the loss is set, as in --set loss.slices=256,1024"):
+    with pytest.raises(UserError, match=r"--set slices=8: of a loss the loss is set, as in --set loss.slices=256,1024"):
         cells({**axes, "method": ["sigreg"]}, {"settings": ("slices=8",)})
 
 
