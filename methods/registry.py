@@ -187,32 +187,37 @@ _add(
     weight=(0.5, "published: lambda 0.5, with the published normaliser"),
     normaliser=(None, "published: log |S^(D-1)|, here from D = 32 on, below which it makes no test"),
 )
-_CHARACTERISTIC: dict[str, tuple[Any, str]] = {
-    "slices": (1024, "published: 1,024 directions a step"),
-    "knots": (17, "published: 17 knots"),
-    "t_max": (3.0, "published: knots from 0 to 3"),
-}
-_add(
-    "sigreg",
-    "LeJEPA (SIGReg)",
-    "Balestriero and LeCun, LeJEPA: provable and scalable self-supervised learning without the heuristics, 2025 "
-    "(arXiv 2511.08544)",
-    slices.sigreg,
-    slices.sigreg_textbook,
-    draws=True,
-    weight=(0.05, "published: λ 0.05 (in the minimal recipe 0.02)"),
-    **_CHARACTERISTIC,
-)
-_add(
-    "susreg",
-    "SPHERE-JEPA (SUSReg)",
-    "SPHERE-JEPA, 2026 (arXiv 2605.26900)",
-    slices.susreg,
-    slices.susreg_textbook,
-    draws=True,
-    weight=(0.05, "published: λ 0.05 (Expanding SPHERE-JEPA, arXiv 2606.17603)"),
-    **_CHARACTERISTIC,
-)
+for name, title, source, sliced, its_textbook, origin in (
+    (
+        "sigreg",
+        "LeJEPA (SIGReg)",
+        "Balestriero and LeCun, LeJEPA: provable and scalable self-supervised learning without the heuristics, 2025 "
+        "(arXiv 2511.08544)",
+        slices.sigreg,
+        slices.sigreg_textbook,
+        "published: λ 0.05 (in the minimal recipe 0.02)",
+    ),
+    (
+        "susreg",
+        "SPHERE-JEPA (SUSReg)",
+        "SPHERE-JEPA, 2026 (arXiv 2605.26900)",
+        slices.susreg,
+        slices.susreg_textbook,
+        "published: λ 0.05 (Expanding SPHERE-JEPA, arXiv 2606.17603)",
+    ),
+):
+    _add(
+        name,
+        title,
+        source,
+        sliced,
+        its_textbook,
+        draws=True,
+        weight=(0.05, origin),
+        slices=(1024, "published: 1,024 directions a step"),
+        knots=(17, "published: 17 knots"),
+        t_max=(3.0, "published: knots from 0 to 3"),
+    )
 _add(
     "visreg",
     "VISReg",

@@ -256,7 +256,7 @@ def test_a_step_that_a_suite_leaves_out_is_one_sentence(tmp_path: Path, spherebe
         (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
         (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
-        (["--set", "epochs=1"], "--set epochs=1: a suite's settings are for --scope step and epoch, not loss"),
+        (["--set", "epochs=1"], "--set epochs=1: of a loss the loss is set, as in --set loss.slices=256,1024"),
         (["--scope", "fit", "--precision", "bf16"], "--precision and --form are for losses: a fit has one"),
         (
             ["--scope", "views", "--data", "nowhere"],
