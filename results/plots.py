@@ -51,12 +51,11 @@ def accuracy(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     has no embedding dimension to speak of: it is a horizontal line. A cross at the foot stands for a configuration of
     which no run came to an end. Lines of a single panel have their names at their ends.
     """
-    here = summary[(summary["dataset"] == dataset) & ~summary["metric"].isin(COSTS)]
-    if here[(here["kind"] == "trained") & (here["n"] > 0)].empty:
-        return None
-    chosen = headline(here)
+    chosen = headline(summary[(summary["dataset"] == dataset) & ~summary["metric"].isin(COSTS)])
     trained = chosen[chosen["kind"] == "trained"]
     shown = set(trained[trained["n"] > 0].groupby(["metric", "key"]).groups)
+    if not shown:
+        return None
     panels = [own for place, own in chosen.groupby(["metric", "key"], sort=False) if place in shown]
     looks = style.looks(trained["label"].unique())
     figure, axes = style.grid(len(panels), height=2.0 if len(panels) > 1 else 3.0)

@@ -193,6 +193,14 @@ def test_nothing_to_draw_is_no_figure(make_record: Make, write_runs: Write, tmp_
     assert plots.write(collection, tmp_path / "plots") == []
 
 
+def test_data_that_no_figure_of_accuracy_is_of_have_none(make_record: Make, write_runs: Write) -> None:
+    """Of a data set that networks were only transferred to, say: nothing that figures begin with was measured on it."""
+    collection = collect([write_runs([make_record()])])
+    summary = summarise(collection)
+    other = summary.assign(metric="transfer_top1")
+    assert plots.accuracy(collection, other, str(summary["dataset"].iloc[0])) is None
+
+
 def test_files_are_written_as_png_and_pdf_and_do_not_change(
     make_record: Make, write_runs: Write, tmp_path: Path
 ) -> None:
