@@ -307,7 +307,7 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None, against: st
 
 @main.command()
 @runs_argument
-@click.option("--out", type=TypedPath(), help="Where to write.  [default: plots/ in the first folder]")
+@click.option("--out", type=TypedPath(file_okay=False), help="Where to write.  [default: plots/ in the first folder]")
 @click.option("--against", metavar="METHOD", help="Draw every method's paired difference to METHOD instead.")
 def plots(runs: tuple[Path, ...], out: Path | None, against: str | None) -> None:
     """Draw the figures of the runs folders RUNS, or of a cost sweep's folder, as PNG and PDF."""
@@ -344,7 +344,9 @@ def compare(runs: tuple[Path, ...], format_: str) -> None:
 
 @main.command()
 @runs_argument
-@click.option("--out", type=TypedPath(), help="The HTML file to write.  [default: report.html in the first folder]")
+@click.option(
+    "--out", type=TypedPath(dir_okay=False), help="The HTML file to write.  [default: report.html in the first folder]"
+)
 @click.option("--serve", is_flag=True, help="Show the page over HTTP instead, and follow the runs while they go.")
 @click.option("--host", help="With --serve: the address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="With --serve.  [default: 8321]")

@@ -67,7 +67,7 @@ _DEFAULTS = {
 @click.option("--reference", is_flag=True, help="Measure the textbook forms, and installed peers, beside ours.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--calibrate", is_flag=True, help="Measure the constants that choose the form, for runs on this device.")
-@click.option("--out", type=TypedPath(), help="Keep the cells there, and measure only what is missing.")
+@click.option("--out", type=TypedPath(file_okay=False), help="Keep the cells there, and measure only what is missing.")
 @format_option
 def cost(
     assignments: tuple[str, ...], data: Path | None, out: Path | None, format_: str, calibrate: bool, **asked: Any

@@ -4,6 +4,7 @@ Nothing is left out in silence: what is not taken is told with the data set's nu
 """
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class ClassFolders:
 def class_folders(folder: Path) -> ClassFolders:
     """What lies in ``folder``, links followed, each folder once a class: a link to one above it ends nowhere.
 
+    Classes whose names read alike are one: of an é some systems make two characters, and others leave it one.
     Raises :class:`UserError` where a folder cannot be read.
     """
     found = ClassFolders()
@@ -49,18 +51,22 @@ def class_folders(folder: Path) -> ClassFolders:
     try:
         with os.scandir(folder) as entries:
             folders = {entry.name: entry.is_dir() for entry in entries}
-        for name in sorted(folders):
+        for name in sorted(folders, key=_as_read):
             if is_hidden(name):
                 found.left_out[_HIDDEN_TOLD, folder.name] += 1
             elif not folders[name]:
                 found.left_out["beside the classes", folder.name] += 1
             elif walked := sorted(_walk(folder / name, f"{folder.name}/{name}", above, found.left_out)):
                 paths = (f"{root}/{file}" for root, files in walked for file in sorted(files))
-                found.images[name] = list(paths)
+                found.images.setdefault(_as_read(name), []).extend(paths)
                 found.folders.extend(root for root, _ in walked)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be read: {error.strerror}") from error
     return found
+
+
+def _as_read(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def is_hidden(name: str) -> bool:

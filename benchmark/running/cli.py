@@ -8,7 +8,7 @@ from benchmark.cli import TypedPath, damage_told, download_option, execute_and_r
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import typed
 
-_folder = TypedPath()
+_folder, _file = TypedPath(), TypedPath(dir_okay=False)
 
 
 @click.command()
@@ -53,7 +53,7 @@ def evaluate(
 
 @click.command()
 @click.argument("network", type=_folder)
-@click.option("--to", "to", type=_folder, required=True, help="A .pth or .safetensors file.")
+@click.option("--to", "to", type=_file, required=True, help="A .pth or .safetensors file.")
 def export(network: Path, to: Path) -> None:
     """Write the backbone of the network in the folder NETWORK (RUNS/ID) as torchvision.models reads it."""
     from benchmark.networks.backbones import TIMM
@@ -112,7 +112,7 @@ def clean(runs: Path) -> None:
 
 @click.command()
 @click.argument("runs", type=_folder)
-@click.option("--to", "to", type=_folder, required=True, help="A .jsonl file; every command reads it in place of RUNS.")
+@click.option("--to", "to", type=_file, required=True, help="A .jsonl file; every command reads it in place of RUNS.")
 def pack(runs: Path, to: Path) -> None:
     """Write the records, measurements and curves of RUNS, or the cells of a cost sweep's folder, as one file."""
     from results.cell import cells_in, pack_cells

@@ -53,6 +53,13 @@ def test_what_is_found_and_what_is_left_out_is_said(photos: Path) -> None:
     )
 
 
+def test_classes_whose_names_read_alike_are_one(photos: Path) -> None:
+    composed, decomposed = "bébé", "be\u0301be\u0301"
+    (photos / "train" / "cat").rename(photos / "train" / composed)
+    (photos / "test" / "cat").rename(photos / "test" / decomposed)
+    assert read(photos).found.endswith(f"train 12 ({composed} 6, dog 6), test 4 ({composed} 2, dog 2)")
+
+
 def test_of_many_classes_the_smallest_and_the_largest_are_told(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(20), 3)
     images = np.zeros((60, 8, 8), dtype=np.uint8)

@@ -330,6 +330,26 @@ def test_bad_input_is_one_sentence_exit_2_and_nothing_written(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (("plots", "RUNS", "--out", "FILE"), "'--out': Directory 'FILE' is a file"),
+        (("report", "RUNS", "--out", "RUNS"), "'--out': File 'RUNS' is a directory"),
+        (("pack", "RUNS", "--to", "RUNS"), "'--to': File 'RUNS' is a directory"),
+        (("cost", "--out", "FILE"), "'--out': Directory 'FILE' is a file"),
+    ],
+)
+def test_a_file_for_a_folder_and_a_folder_for_a_file_are_told_of(
+    undisturbed: Path, spherebench, command: tuple[str, ...], told: str
+) -> None:
+    places = {"RUNS": str(undisturbed), "FILE": str(undisturbed / "suite.json")}
+    result = spherebench(*(places.get(part, part) for part in command))
+    assert result.exit_code == 2
+    for name, place in places.items():
+        told = told.replace(name, place)
+    assert told in " ".join(result.output.split())
+
+
 def test_tune_gives_every_method_the_same_budget_and_writes_its_choice(tiny: Path, tmp_path: Path, spherebench) -> None:
     result = spherebench("tune", tiny, "--out", tmp_path / "tune", "--format", "json")
     assert result.exit_code == 0, result.output
