@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.cost.losses import PEER
+from benchmark.cost.losses import PEER, timed
 from benchmark.cost.steps import PlainStep, described
 from benchmark.cost.waiting import Waited, children, cpu_seconds
 from benchmark.data import DataSet, FileImages, ImageSet, load
@@ -112,20 +113,17 @@ class Side:
         before = children()
         for views in islice(self.batches, self.steps):
             self.step(views)
-        self.workers, self._loaded = children() - before, 0.0
+        self.workers = children() - before
         self._loaded = cpu_seconds(self.workers)
 
-    def epoch(self) -> None:
+    def epoch(self, device: torch.device) -> None:
         """One epoch; of its loading processes all counts that they took since the last."""
-        waited = Waited(islice(self.batches, self.steps), self.workers)
-        began, own = time.perf_counter(), time.process_time()
-        for views in waited:
-            self.step(views)
-        found = {"wall": time.perf_counter() - began, "process": time.process_time() - own}
-        loaded, self._loaded = self._loaded, cpu_seconds(self.workers)
-        found["loading"] = self._loaded - loaded
+        waited, own = Waited(islice(self.batches, self.steps), self.workers), time.process_time()
+        wall, _ = timed(lambda: deque(map(self.step, waited), maxlen=0), device)
+        own = time.process_time() - own
+        before, self._loaded = self._loaded, cpu_seconds(self.workers)
         self.waits += waited.seconds
-        for name, seconds in found.items():
+        for name, seconds in (("wall", wall), ("process", own), ("loading", self._loaded - before)):
             self.taken.setdefault(name, []).append(seconds / self.images)
 
     def measured(self, device: torch.device, batch_bytes: int) -> dict[str, Any]:
@@ -211,7 +209,7 @@ def measure(cell: Cell, device: torch.device) -> dict[str, Any]:
         side.warm_up()
     for _ in range(EPOCHS):
         for side in sides.values():
-            side.epoch()
+            side.epoch(device)
     own = sides["ours"]
     pixels = sum(side**2 for side in recipe(network.augmentation).sides(data.image_size))
     batch_bytes = 4 * data.channels * pixels * cell.batch_size
