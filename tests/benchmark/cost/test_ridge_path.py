@@ -47,12 +47,6 @@ def test_a_path_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) -
     assert "Objective" in render([found], "md")
 
 
-def test_ours_holds_no_copy_of_many_rows() -> None:
-    ended = alone(ridge_path.fit, method="ridge_path", n=100_000, features=256, ridges=2)
-    assert ended.status == "done", ended
-    assert 0 < ended.result["measured"]["peak_bytes"] < 4 * 100_000 * 256
-
-
 def test_a_reference_is_ended_when_its_time_is_over() -> None:
     found = ridge_path.fit("sklearn_path", 300, 4, ridges=5, targets=[0.0] * 5, budget=0.0)
     assert len(found["objectives"]) == 1

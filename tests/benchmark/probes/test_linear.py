@@ -183,6 +183,12 @@ def test_separable_features_are_learnt_and_the_same_way_every_time(tmp_path: Pat
     assert top(heads[0], bank, 1) == 1.0
 
 
+def test_a_training_that_diverges_ends_after_that_epoch_in_a_sentence(tmp_path: Path) -> None:
+    subject = before_features(features(), tmp_path)
+    with pytest.raises(UserError, match=r"linear_lr: is 4e\+39, .* diverged: .* after 1 of 20 epochs; must be lower"):
+        Linear(linear_epochs=20, linear_lr=4e39).train(initial_head(6, 3, CPU), Cached(subject, 16), subject)
+
+
 def weights_after(attempt: Callable[[nn.Linear], None]) -> torch.Tensor:
     head = initial_head(6, 3, CPU)
     attempt(head)

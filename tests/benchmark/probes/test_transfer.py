@@ -17,6 +17,7 @@ from benchmark.probes.multinomial import Fitted, Regression, Scaling
 from benchmark.probes.subject import Features, Subject
 from benchmark.probes.transfer import Transfer, accuracy
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from tests.benchmark import ranks
 from tests.benchmark.probes.subjects import ALONE, CLASSES, of_features, striped
@@ -76,6 +77,14 @@ def test_large_problems_in_half_the_memory_end_at_the_same_objective(monkeypatch
     assert (low.basis_FR.dtype, regression.basis_FR.dtype) == (torch.float32, torch.float64)
     for ridge, fitted, other in zip(RIDGES, found, low_found, strict=True):
         assert regression.objective(ridge, other) == pytest.approx(regression.objective(ridge, fitted), rel=1e-4)
+
+
+def test_it_holds_no_copy_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multinomial, "_ROWS", 256)
+    rows = clouds(20_000, 0, 64)
+    with PeakMemory(rows.x, rows.labels) as memory:
+        path(rows)
+    assert memory.peak_bytes < rows.x.nbytes / 2
 
 
 def test_constant_features_say_nothing() -> None:
