@@ -175,7 +175,7 @@ def test_a_training_that_diverges_is_told_of_and_leaves_the_network(tmp_path: Pa
     network = small_network()
     before = copy.deepcopy(network.module.state_dict())
     probe = FineTune(finetune_percent=100, finetune_backbone_lr=1e30)
-    with pytest.raises(UserError, match=r"are 1e\+30 and 1, .* diverged: .* after 1 of 20 epochs"):
+    with pytest.raises(UserError, match=r"are 1e\+30 and 1, .* diverged: .* after [12] of 20 epochs"):
         probe.measure(make_subject(network, striped(), tmp_path))
     torch.testing.assert_close(network.module.state_dict(), before, atol=0, rtol=0)
 
