@@ -41,7 +41,7 @@ class TypedPath(click.Path):
             name = param.opts[0] if param is not None and param.opts[0].startswith("-") else "path"
             value = typed(value, name)
             if is_of_job(value):
-                raise UserError(f"{name} {value}: is one place for all jobs, $$ is for their data")
+                raise UserError(f"{name} {value}: cannot differ from job to job; $$VAR is for data")
         return super().convert(value, param, ctx)
 
 
@@ -217,7 +217,7 @@ def execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False, **o
         except (Interrupted, KeyboardInterrupt):
             finished, requests.suite_must_end = False, True
     if finished is not None and requests.suite_must_end:
-        click.echo("stopped; the same command goes on where this one ended", err=True)
+        click.echo("stopped; run the same command again to resume", err=True)
         raise SystemExit(130)
     return finished
 
@@ -355,7 +355,7 @@ def report(runs: tuple[Path, ...], out: Path | None, serve: bool, host: str | No
     if serve and out:
         raise UserError("--out: with --serve nothing is written")
     if not serve and (host is not None or port is not None):
-        raise UserError(f"--{'host' if host is not None else 'port'}: is for --serve")
+        raise UserError(f"--{'host' if host is not None else 'port'}: only with --serve")
     with damage_told():
         if serve:
             _serve(runs, host or "127.0.0.1", 8321 if port is None else port)

@@ -103,7 +103,7 @@ def _say_sent(arrays: list[Submission], runs: Path) -> None:
         stage = "" if submission.stage == "both" else f" to {submission.stage}"
         click.echo(f"submitted {len(submission.entries)} runs{stage}{jobs}; manifest {submission.path}")
     if arrays:
-        click.echo(f"spherebench status {runs} tells how they are")
+        click.echo(f"spherebench status {runs} shows their state")
 
 
 @click.command()

@@ -105,7 +105,7 @@ def unshared_filesystem(runs: Path) -> str | None:
 
 
 def _data(root: Path) -> Finding:
-    advice = "spherebench datasets tells how to get each; digits needs none"
+    advice = "spherebench datasets says how to get each; digits needs none"
     try:
         found = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     except OSError as error:

@@ -102,7 +102,7 @@ class Profile(Spec):
     # YAML has no tuples: these two take a list.
     shapes: tuple[Shape, ...] = Field(default=(), strict=False)
     jobs_at_once: int | None = Field(default=None, ge=1, description="of one array; None: as many as there are")
-    signal_seconds: int = Field(default=120, ge=5, description="before the time limit, a job is told to save")
+    signal_seconds: int = Field(default=120, ge=5, description="before the time limit, a job is asked to save")
     setup: tuple[str, ...] = Field(
         default=(), strict=False, description="shell lines before python starts: module load, ..."
     )

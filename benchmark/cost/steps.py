@@ -176,7 +176,7 @@ def source_of(network: Trained) -> Source:
     """A network's named data set. Raises :class:`UserError` for one's own data, whose shape only a look can tell."""
     named = [name for name, source in SOURCES.items() if source.image_size]
     if network.data.source not in named:
-        raise UserError(f"data.source: is {network.data.source!r}; costs are told of named images: {', '.join(named)}")
+        raise UserError(f"data.source: is {network.data.source!r}; costs need a named data set: {', '.join(named)}")
     return SOURCES[network.data.source]
 
 

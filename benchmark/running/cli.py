@@ -47,7 +47,7 @@ def evaluate(
         folder = Path(typed(runs[0], "RUNS"))
         loaded = suite_of_folder(folder, source, given)
     else:
-        raise UserError("--out: is for weights:PATH; what is measured on a runs folder stays in it")
+        raise UserError("--out: only for weights:PATH; measurements of a runs folder are written into it")
     execute_and_report(loaded, folder, retry=retry is not None, train=False)
 
 

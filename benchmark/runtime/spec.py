@@ -56,7 +56,7 @@ class Execution(Spec):
     feature_batch_size: int = Field(256, ge=1, description="images that go through a frozen network at once")
     keep: Keep = Field("encoder", description="of a trained network's weights; none: until all is measured")
     tracking: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_known)] = Field(
-        (), description="trackers that are told the curve of a training while it grows; none"
+        (), description="trackers that receive the training curve as it grows; none"
     )
     data_root: str = Field("data", description="where torchvision's data sets lie, and weights/ of the suites' rows")
     download: bool = False

@@ -241,9 +241,9 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
             cells.append(Cell(run, axes))
         else:
             unmeasured.append(run.network.method)
-            skipped.append((axes, f"none of evaluation.probes is for {run.network.method}"))
+            skipped.append((axes, f"none of evaluation.probes applies to {run.network.method}"))
     if unmeasured and not cells:
-        raise UserError(f"{where}: evaluation.probes: none is for {', '.join(dict.fromkeys(unmeasured))}")
+        raise UserError(f"{where}: evaluation.probes: none applies to {', '.join(dict.fromkeys(unmeasured))}")
     for row in file.weights:  # measured as the suite's own networks are, on the suite's data
         path = execution.weights_root / typed(row.file, f"{where}: weights")
         if not path.exists():

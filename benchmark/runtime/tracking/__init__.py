@@ -1,1 +1,1 @@
-"""Trackers, each with a store of its own, that are told the curve of a training while it grows."""
+"""Trackers, each with a store of its own, that receive the training curve as it grows."""

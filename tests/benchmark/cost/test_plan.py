@@ -209,7 +209,7 @@ def test_the_command_tells_programs_and_readers(spherebench: Command) -> None:
             ["digits", "--set", "data.source=npz:absent.npz"],
             "absent.npz: there is no such file",
         ),
-        (["digits", "--set", "data.source=spirals"], "data.source: is 'spirals'; costs are told of named images"),
+        (["digits", "--set", "data.source=spirals"], "data.source: is 'spirals'; costs need a named data set"),
         (["digits", "--gpus", "256"], "batch_size is 256, must be at least two images for each of 256 GPUs"),
         (["digits", "--set", "method=simclr", "--set", "form=primal"], "nothing in it trains a network in this form"),
         (["nosuch"], "suite 'nosuch' is not known"),
@@ -225,7 +225,7 @@ def test_ones_own_data_have_no_plan(spherebench: Command, tmp_path: Path) -> Non
     source = f"npz:{layouts.write_npz(tmp_path / 'own.npz', colour=False)}"
     result = spherebench("plan", "digits", "--set", f"data.source={source}")
     assert result.exit_code == 2
-    assert "costs are told of named images: digits, mnist" in " ".join(result.output.split())
+    assert "costs need a named data set: digits, mnist" in " ".join(result.output.split())
 
 
 def test_seeds_share_a_plan(spherebench: Command) -> None:

@@ -100,7 +100,7 @@ def test_evaluate_on_other_data(runs: Path, tmp_path: Path, spherebench) -> None
         (["--set", "evaluation.knn_temperature=0"], "--set evaluation.knn_temperature: is 0, should be greater"),
         (["--data", "digits", "--set", "data.content=abc"], "--set data.content: is filled in from the data"),
         (["--data", "nothing"], "must be one of"),
-        (["--out", "elsewhere"], "--out: is for weights:PATH"),
+        (["--out", "elsewhere"], "--out: only for weights:PATH"),
     ],
 )
 def test_what_is_no_measurement_is_refused_and_nothing_is_written(

@@ -151,7 +151,7 @@ def test_paths_are_expanded_where_they_are_typed(
         (("--set", "data.source=folder:$NOPE/x"), "the environment variable NOPE is not set"),
         (("--set", "data_root=$NOPE"), "data_root: $NOPE: the environment variable NOPE is not set"),
         (("--out", "$NOPE/x"), "--out: $NOPE/x: the environment variable NOPE is not set"),
-        (("--out", "$$TMPDIR/x"), "--out $$TMPDIR/x: is one place for all jobs"),
+        (("--out", "$$TMPDIR/x"), "--out $$TMPDIR/x: cannot differ from job to job"),
     ):
         result = spherebench("run", suite, *arguments)
         assert (result.exit_code, told in result.output.replace("\n", " ")) == (2, True), result.output

@@ -165,8 +165,8 @@ def test_probes_are_for_the_networks_that_they_concern(tiny: Path) -> None:
 def test_what_no_probe_is_for_is_left_out_with_a_reason_and_refused_where_nothing_is_left(tiny: Path) -> None:
     suite = load_suite(str(tiny), ["evaluation.probes=linear"])
     assert {cell.run.network.method for cell in suite.cells} == {"sfrik_l2", "vicreg", "untrained"}
-    assert suite.skipped[-1] == ({"method": "raw_pixels"}, "none of evaluation.probes is for raw_pixels")
-    with pytest.raises(UserError, match=r"evaluation\.probes: none is for sfrik_l2, vicreg, raw_pixels"):
+    assert suite.skipped[-1] == ({"method": "raw_pixels"}, "none of evaluation.probes applies to raw_pixels")
+    with pytest.raises(UserError, match=r"evaluation\.probes: none applies to sfrik_l2, vicreg, raw_pixels"):
         load_suite(str(tiny), ["evaluation.probes=spectrum"])
 
 

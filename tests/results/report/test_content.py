@@ -208,7 +208,7 @@ def test_the_command_writes_the_page_beside_the_runs(digits: Path, tmp_path: Pat
         (["nowhere"], "runs folder nowhere: there is no such folder"),
         (["nowhere", "--serve"], "nowhere: there is no such folder"),
         ([".", "--serve", "--out", "page.html"], "--out: with --serve nothing is written"),
-        ([".", "--port", "80"], "--port: is for --serve"),
+        ([".", "--port", "80"], "--port: only with --serve"),
         ([".", "--serve", "--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8321: cannot be"),
     ],
 )
