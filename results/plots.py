@@ -9,8 +9,10 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from results import expectations, ground_truth, regime, regime_width, style
@@ -140,9 +142,18 @@ def _references(axis: Axes, others: pd.DataFrame, scale: float) -> None:
         if bottom < level < top:
             axis.axhline(level, color=style.GREY, linestyle=":", linewidth=0.9, zorder=1)
             place = axis.get_yaxis_transform()  # x in parts of the panel, y in data
-            axis.annotate(label, (0.99, level), (0, 1.5), place, "offset points", **style.REMARK, va="bottom")
+            x, side = (0.99, "right") if _nearest(axis, level, -1) > _nearest(axis, level, 1) else (0.01, "left")
+            remark = {**style.REMARK, "ha": side, "va": "bottom"}
+            axis.annotate(label, (x, level), (0, 1.5), place, "offset points", **remark)
     axis.annotate("\n".join(below), (0.99, 0.01), xycoords="axes fraction", **style.REMARK, va="bottom")
     axis.annotate("\n".join(above), (0.99, 0.99), xycoords="axes fraction", **style.REMARK, va="top")
+
+
+def _nearest(axis: Axes, level: float, half: int) -> float:
+    """How far the nearest point of the right half of a panel, or of the left (1), lies from a level, in data."""
+    middle = math.sqrt(math.prod(axis.get_xlim()))
+    points = np.concatenate([found.get_offsets() for found in axis.collections if isinstance(found, PathCollection)])
+    return float(min((abs(y - level) for x, y in points if half * (middle - x) >= 0), default=math.inf))
 
 
 def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
