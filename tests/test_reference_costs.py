@@ -22,8 +22,10 @@ from results.cell_plots import slope
 ROOT = Path(__file__).parents[1]
 PAGE, REFERENCE = ROOT / "methods" / "README.md", ROOT / "results" / "reference"
 EPOCHS = cells_in(REFERENCE / "cost-epoch")
-SWEEPS = ("cost-cpu", "cost-epoch", "cost-fit", "cost-forms", "cost-peers", "cost-step", "cost-views")
-SWEEPS += ("precision", "precision-large")
+SWEEPS = (
+    *("cost-cpu", "cost-epoch", "cost-fit", "cost-forms", "cost-peers", "cost-probe", "cost-step", "cost-views"),
+    *("precision", "precision-large"),
+)
 
 
 def _cell(sweep: str, method: str, form: str, dim: int, count: int) -> CostCell:
@@ -70,6 +72,19 @@ def test_an_epoch_is_told_beside_lightlys() -> None:
 def test_no_step_waits_longer_than_another_by_more_than_a_batch_takes(cell: CostCell) -> None:
     row = cell.row()
     assert row["longest_wait_seconds"] - row["shortest_wait_seconds"] <= row["batch_seconds"]
+
+
+def test_transfers_fits_are_faster_than_scikit_learns_and_end_no_higher() -> None:
+    page = (ROOT / "benchmark" / "README.md").read_text(encoding="utf-8")
+    for row in (cell.row() for cell in cells_in(REFERENCE / "cost-probe")):
+        assert f"{row['batch_size']:,} x {row['embedding_dim']:,} features" in page
+        assert f"{row['seconds']:.0f} s" in page
+        assert f"{row['peak_bytes'] / 1e6:.0f} MB" in page
+        if row.get("reference_seconds"):
+            assert row["time_ratio"] > 1.5
+            assert row["objective_ratio"] > 0.999
+            assert f"{row['reference_seconds']:.0f} s" in page
+            assert f"{row['reference_peak_bytes'] / 1e6:.0f} MB" in page
 
 
 def test_sweeps_and_runs_are_shown_apart() -> None:
