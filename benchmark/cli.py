@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Commands that lie in other modules, which are imported when they are called.
 _ELSEWHERE = {
-    "benchmark.cost.cli": ("cost", "plan"),
+    "benchmark.cost.cli": ("cost", "plan", "family"),
     "benchmark.running.cli": ("evaluate", "export", "clean", "pack"),
     "slurm.cli": ("submit", "status", "cancel", "retry", "logs", "doctor"),
 }

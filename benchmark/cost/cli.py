@@ -123,6 +123,23 @@ def _calibrate(name: str, format_: str) -> None:
 
 
 @click.command()
+@click.option("--out", type=TypedPath(), required=True, help="The folder of two tables and two figures.")
+def family(out: Path) -> None:
+    """Tell kernels apart by the degrees that they weigh, and random slices from their exact limit: tables, figures."""
+    from benchmark.cost.family import degree_weights, slices_beside_their_limit
+    from results import family as drawn
+    from results.formats import format_table
+    from results.record import write_atomically
+
+    with damage_told():
+        out.mkdir(parents=True, exist_ok=True)
+        for name, rows in ((drawn.WEIGHTS, [*degree_weights()]), (drawn.SLICES, slices_beside_their_limit())):
+            write_atomically(out / name, format_table(rows, "csv").encode())
+            click.echo(format_table(rows, "plain"), nl=False)
+        echo_written(drawn.write(out), err=True)
+
+
+@click.command()
 @click.argument("suite")
 @set_option
 @click.option("--gpus", type=click.IntRange(min=1), help="GPUs of each run.  [default: the suite's]")

@@ -62,7 +62,7 @@ def sigreg_textbook(
     trapezoid rule on −t_max … t_max.
     """
     pairing = Pairing.or_centre(pairing, len(views))
-    t_K, w_K = _knots(knots, t_max, views[0])
+    t_K, w_K = knots_and_weights(knots, t_max, views[0])
     a_DS = _directions(views, slices, directions, seed).whole(views[0])
     tests = [_characteristic_textbook(views[view], a_DS, t_K, w_K, normal_target(t_K)) for view in pairing.regularised]
     invariance = alignment_textbook(views, pairing) / views[0].shape[1]
@@ -82,7 +82,7 @@ def susreg_textbook(
 ) -> Tensor:
     """SUSReg (SPHERE-JEPA): T of SIGReg for z = x/‖x‖ and the projected uniform distribution, ₀F₁(; D/2; −t²/4)."""
     pairing, z = Pairing.or_centre(pairing, len(views)), [F.normalize(view) for view in views]
-    t_K, w_K = _knots(knots, t_max, views[0])
+    t_K, w_K = knots_and_weights(knots, t_max, views[0])
     target_K, a_DS = uniform_target(t_K, z[0].shape[1]), _directions(z, slices, directions, seed).whole(z[0])
     tests = [_characteristic_textbook(z[view], a_DS, t_K, w_K, target_K) for view in pairing.regularised]
     return (1 - weight) * alignment_textbook(z, pairing) + weight * torch.stack(tests).mean()
@@ -156,7 +156,7 @@ def sigreg(
     share = weight / (len(regularised) * chosen.count)  # what a direction of a view weighs
     with closed_form(views[0]):
         gradients = [torch.zeros_like(view, dtype=working_dtype(view)) for view in views] if wanted else None
-        t_K, w_K = _knots(knots, t_max, views[0])
+        t_K, w_K = knots_and_weights(knots, t_max, views[0])
         step, factor = t_max / (knots - 1), share * processes.world_size
         statistic = CharacteristicDistance(step, w_K, normal_target(t_K), processes, factor=factor)
         sums_V = slice_sums(
@@ -191,7 +191,7 @@ def susreg(
 
     def measure(points: Points, wanted: bool) -> Measured:
         by_points, which = PointGradient.zeros(points), pairing.regularised
-        t_K, w_K = _knots(knots, t_max, views[0])
+        t_K, w_K = knots_and_weights(knots, t_max, views[0])
         scales_Vn = torch.stack([points.local_scales[view] for view in which])
         target_K = uniform_target(t_K, views[0].shape[1])
         sums_V = slice_sums(
@@ -294,7 +294,7 @@ def uniform_target(t_K: Tensor, dim: int) -> Tensor:
     return value_K
 
 
-def _knots(knots: int, t_max: float, view: Tensor) -> tuple[Tensor, Tensor]:
+def knots_and_weights(knots: int, t_max: float, view: Tensor) -> tuple[Tensor, Tensor]:
     """t_K and w_K, float64."""
     t_K = torch.linspace(0, t_max, knots, dtype=torch.float64, device=view.device)
     w_K = 2 * t_max / (knots - 1) * normal_target(t_K)
