@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[1]
 PAGE, REFERENCE = ROOT / "methods" / "README.md", ROOT / "results" / "reference"
 EPOCHS = cells_in(REFERENCE / "cost-epoch")
 SWEEPS = (
-    *("cost-cpu", "cost-epoch", "cost-fit", "cost-forms", "cost-peers", "cost-probe", "cost-step", "cost-views"),
-    *("precision", "precision-large"),
+    *("cost-cpu", "cost-epoch", "cost-family", "cost-fit", "cost-forms", "cost-peers", "cost-probe", "cost-step"),
+    *("cost-views", "precision", "precision-large"),
 )
 
 
@@ -170,6 +170,20 @@ def test_no_peer_is_as_fast_or_as_small() -> None:
         assert row["lightly_peak_bytes"] > row["peak_bytes"]
         if row["embedding_dim"] == 8192:
             assert f"{row['lightly_seconds'] / row['seconds']:.1f}" in PAGE.read_text(encoding="utf-8")
+
+
+def test_no_test_of_the_family_is_slower_than_as_published_or_in_lightly() -> None:
+    rows = {cell.method: cell.row() for cell in cells_in(REFERENCE / "cost-family") if cell.reference}
+    assert {*rows} >= {"sigreg", "susreg", "dcl", "frossl", "wasserstein", "vne", "mmcr", "zonal_mmd", "zonal_kl"}
+    for row in rows.values():
+        assert (row["batch_size"], row["clock"], row["threads"]) == (1024, "cpu", 1)
+        assert row["time_ratio"] > 1
+        assert row.get("lightly_seconds", row["seconds"]) >= row["seconds"]
+    assert rows["sigreg"]["time_ratio"] > 5
+    assert (
+        min(rows["sigreg"][f"{other}_peak_bytes"] for other in ("reference", "lightly"))
+        > 5 * rows["sigreg"]["peak_bytes"]
+    )
 
 
 def test_a_streamed_fit_takes_time_in_proportion_to_the_rows_and_no_more_memory() -> None:
