@@ -355,7 +355,7 @@ def test_what_is_filled_in_from_the_data_cannot_be_given(tiny: Path) -> None:
 
 
 def test_an_unknown_suite_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match="'digitz' is not known; there are cifar10, digits"):
+    with pytest.raises(UserError, match="'digitz' is not known; there are cifar10, cifar10_small, digits"):
         load_suite("digitz")
     with pytest.raises(UserError, match="no such file"):
         load_suite("nowhere/suite.yaml")

@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 from results.report import serve
 from results.report.content import content
 from results.report.serve import Server
+from tests.patience import PATIENCE
 
 Make = Callable[..., Any]
 Write = Callable[..., Path]
@@ -125,8 +127,9 @@ def test_the_command_serves_until_it_is_interrupted_and_says_what_another_host_e
         try:
             assert child.stdout is not None
             assert child.stdout.readline().startswith(f"http://{host}:")
+            child.send_signal(signal.SIGINT)
+            _, error = child.communicate(timeout=PATIENCE)
         finally:
-            child.send_signal(2)
-            _, error = child.communicate(timeout=60)
+            child.kill()
     assert child.returncode == 0
     assert ("reads all of these runs" in error) == warned
