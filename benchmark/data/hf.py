@@ -215,7 +215,7 @@ def _image_column(table: Any, name: str | None, source: str) -> Any:
     images = [column for column, kind in kinds.items() if kind == "Image"]
     chosen = name or (images[0] if len(images) == 1 else None)
     if chosen is None:
-        raise UserError(f"{source}: has {len(images)} columns of images ({', '.join(kinds)}); image=COLUMN names one")
+        raise UserError(f"{source}: has {len(images)} columns of Image; image=COLUMN names one of {', '.join(kinds)}")
     if chosen not in (*images, *bytes_):
         raise UserError(f"{source}: column {chosen} holds {kinds[chosen]}, allowed are Image and bytes")
     return table.select_columns([chosen]).with_format("arrow")

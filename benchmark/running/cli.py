@@ -74,7 +74,7 @@ def export(network: Path, to: Path) -> None:
     write = write_state if made.backbone.name.startswith(TIMM) else write_backbone
     write(part_of(state, "backbone."), to)
     use = _how_to_load(made.backbone.name, made.backbone.stem, input.channels)
-    click.echo(f"wrote {to}: {use}; scale images by mean {input.mean}, std {input.std}")
+    click.echo(f"wrote {to}: {use}; normalise images by mean {input.mean}, std {input.std}")
 
 
 def _how_to_load(backbone: str, stem: str, channels: int) -> str:
@@ -88,7 +88,7 @@ def _how_to_load(backbone: str, stem: str, channels: int) -> str:
         first = f" with conv1 = Conv2d({channels}, 64, 3, padding=1, bias=False), maxpool = Identity()"
     elif channels != 3:
         first = f" with conv1 = Conv2d({channels}, 64, 7, 2, 3, bias=False)"
-    return f"torchvision.models.{backbone}(){first} takes it with load_state_dict, all but the classifier fc"
+    return f"torchvision.models.{backbone}(){first} takes it with load_state_dict(..., strict=False); it has no fc"
 
 
 @click.command()
@@ -112,7 +112,7 @@ def clean(runs: Path) -> None:
 
 @click.command()
 @click.argument("runs", type=_folder)
-@click.option("--to", "to", type=_file, required=True, help="A .jsonl file; every command reads it in place of RUNS.")
+@click.option("--to", "to", type=_file, required=True, help="A .jsonl file: tables, plots and report take it for RUNS.")
 def pack(runs: Path, to: Path) -> None:
     """Write the records, measurements and curves of RUNS, or the cells of a cost sweep's folder, as one file."""
     from results.cell import cells_in, pack_cells

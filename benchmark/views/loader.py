@@ -4,6 +4,7 @@ Every draw is keyed by what it is for, (seed, epoch, image, view), so that neith
 of ranks, nor a restart in mid-epoch changes a view.
 """
 
+import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -218,6 +219,7 @@ class Workers:
             num_workers=workers,
             prefetch_factor=AHEAD if workers else None,  # shares a process
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_inherited,
             # A fork has the images' paths without a copy, and the handlers of signals that its parent has.
             multiprocessing_context="fork" if workers else None,
             pin_memory=device.type == "cuda",
@@ -262,6 +264,11 @@ class Workers:
                 place[start : start + len(some)].copy_(some, non_blocking=True)
             start += len(made[0])
         return whole
+
+
+def _leave_inherited(worker: int) -> None:
+    """A fork inherits what its parent has let go and not collected, as an earlier loader: that is not its to end."""
+    gc.freeze()
 
 
 class _Todo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmark.data import DataSet, DataSpec, ImageSet, PixelImages, load
 from benchmark.runtime.errors import UserError
 from benchmark.views import PROBE_CROPS, Recipe, View, recipe
 from benchmark.views.batched import central_crop
-from benchmark.views.loader import AHEAD, ViewLoader, plain_batches, share
+from benchmark.views.loader import AHEAD, ViewLoader, Workers, plain_batches, share
 from benchmark.views.recipes import CentralCrop
 from tests.benchmark import layouts
 
@@ -299,6 +300,34 @@ def test_loading_goes_on_over_epochs_and_is_a_bounded_number_of_batches_ahead(in
             assert taken < steps or begun.count(0) == steps, "begun once"
     assert begun == sorted(begun)
     assert begun[-1] == 3, "the next epoch has begun"
+
+
+@forks
+def test_a_loading_process_ends_nothing_that_its_parent_let_go() -> None:
+    ended: list[int] = []
+
+    class Loader:
+        """In a cycle, as torch's are: only a collection ends it."""
+
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            ended.append(1)
+
+    def work(share: list[int]) -> list[Tensor]:
+        gc.collect()
+        return [torch.full((len(share), 1, 1, 1), len(ended), dtype=torch.uint8)]
+
+    gc.disable()  # not before the fork
+    try:
+        Loader()
+        ((inherited,),) = Workers(work, 1, torch.device("cpu")).batches([[0]])
+    finally:
+        gc.enable()
+    assert inherited.item() == 0
+    gc.collect()
+    assert ended == [1], "it was there to be ended"
 
 
 def test_a_share_is_as_even_as_can_be() -> None:
