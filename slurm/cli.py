@@ -160,7 +160,7 @@ def retry(runs: Path, names: tuple[str, ...], resources: tuple[str, ...], force:
     arrays = submit_again(runs, names, resources, force=force)
     _say_sent(arrays, runs)
     if not arrays:
-        click.echo("nothing to bring back")
+        click.echo("nothing to submit again")
 
 
 @click.command()

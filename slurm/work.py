@@ -52,7 +52,8 @@ def work(manifest: Path, indices: tuple[int, ...], requests: Requests) -> int:
         data = data_loader(suite.execution, runs, this, requests, partial(print, flush=True))
         for index in indices:
             requests.next_run()
-            print(f"{submission.entries[index].id}  as job {job_id()} on {platform.node()}", flush=True)
+            number = f"as job {job_id()} " if job_id() else ""
+            print(f"{submission.entries[index].id}  {number}on {platform.node()}", flush=True)
             job = Job(submission.run_folder(index), this, requests, suite.execution)
             codes.append(_guarded(submission, index, suite.cells[index], data, job))
             if this.all_reduce_max(requests.suite_must_end):

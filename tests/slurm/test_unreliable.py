@@ -142,7 +142,7 @@ def test_a_job_of_a_cluster_that_cannot_be_asked_is_unknown_and_not_sent_twice(
     again = call("submit", suite, "--cluster", "slurm", "--out", sent.runs)
     assert "left out 2: unknown: cluster far cannot be asked" in again.output
     assert "nothing to submit" in again.output
-    assert call("retry", sent.runs).output == "nothing to bring back\n"
+    assert call("retry", sent.runs).output == "nothing to submit again\n"
     assert "submitted 2 runs" in call("retry", sent.runs, "--force").output
     assert len(commands.calls("sbatch")) == 2
 

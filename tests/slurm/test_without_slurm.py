@@ -155,7 +155,7 @@ def test_in_this_process_and_again(suite: Path, tmp_path: Path) -> None:
     assert {standing.state for standing in survey(out).values()} == {"done"}
     assert "left out 2: done\nnothing to submit" in call("submit", suite, "--cluster", "debug", "--out", out).output
     assert call("status", out).exit_code == 0
-    assert call("retry", out).output == "nothing to bring back\n"
+    assert call("retry", out).output == "nothing to submit again\n"
 
 
 def test_in_the_background_of_this_machine(suite: Path, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_a_record_of_a_newer_version_is_left_alone(
     assert done.exit_code == 1
     assert "of another version" in done.output
     assert "is of a newer version of spherebench" in " ".join(done.output.split())
-    assert call("retry", brief.runs).output == "nothing to bring back\n"
+    assert call("retry", brief.runs).output == "nothing to submit again\n"
     submitted = call("submit", suite, "--cluster", "debug", "--out", brief.runs)
     assert "1 of another version" in " ".join(submitted.output.split()).replace(": ", " ")
     requests = Requests()
