@@ -175,7 +175,7 @@ async function follow() {
     document.body.classList.add("lost-server");
     byId("status").textContent = "The server does not answer: what is shown may be old.";
   }
-  setTimeout(follow, 500);
+  setTimeout(follow, 250);
 }
 
 byId("drawer").addEventListener("cancel", (event) => {
