@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.cost.losses import PEER, timed
+from benchmark.cost.losses import PEER, peer_loss, timed
 from benchmark.cost.steps import PlainStep, described
 from benchmark.cost.waiting import Waited, children, cpu_seconds
 from benchmark.data import DataSet, FileImages, ImageSet, load
@@ -34,7 +34,6 @@ from benchmark.runtime.paths import in_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.progress import quartiles
 from benchmark.views import recipe
-from benchmark.views.loader import ViewLoader
 from methods.losses.base import Loss
 
 if TYPE_CHECKING:  # which builds on this module
@@ -51,11 +50,7 @@ TRANSFORMS: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
     "vicreg": ((_BYOL, "BYOLView1Transform", {}), (_BYOL, "BYOLView2Transform", {})),
 }
 
-LOSSES: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
-    "simclr": lambda loss: ("NTXentLoss", {"temperature": loss["temperature"]}),
-    "vicreg": lambda loss: ("VICRegLoss", {}),
-    "barlow_twins": lambda loss: ("BarlowTwinsLoss", {}),
-}
+LOSSES = ("simclr", "vicreg", "barlow_twins")
 Views = tuple[Tensor, ...]
 Transform = Callable[[PIL.Image.Image], Tensor]
 
@@ -84,8 +79,7 @@ class PeerStep(PlainStep):
 
     def __init__(self, network: Trained, channels: int, device: torch.device) -> None:
         super().__init__(network, channels, device)
-        name, options = LOSSES[network.method](network.loss)
-        self._loss = getattr(importlib.import_module(f"{PEER}.loss"), name)(**options)
+        self._loss = peer_loss(network.method, network.loss)
 
     def forward(self, views: Views, step: int = 0) -> Loss:
         """The loss of the views."""
@@ -136,20 +130,10 @@ class Side:
 
 def ours(network: Trained, data: DataSet, workers: int, device: torch.device) -> Side:
     """As a network is trained here."""
-    input = network.input(data)
-    loader = ViewLoader(
-        data.train,
-        recipe(network.augmentation),
-        batch_size=network.batch_size,
-        image_size=input.image_size,
-        mean=input.mean,
-        std=input.std,
-        seed=network.seed,
-        workers=workers,
-        device=device,
-    )
+    process = Process(device)
+    loader = network.loader(data, process, workers)
     batches = (batch.views for batch in chain.from_iterable(map(loader.epoch, count())))
-    step, steps = TrainingStep(network, data.channels, Process(device)), loader.steps_per_epoch
+    step, steps = TrainingStep(network, data.channels, process), loader.steps_per_epoch
     return Side(batches, step, steps * network.batch_size, steps)
 
 

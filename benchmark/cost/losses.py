@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,16 +41,21 @@ LOSS_SCALE = 2.0**16  # where torch's GradScaler begins
 # A peer where it is installed: its losses as they come, by our names, with the defaults of their own.
 PEER = "lightly"
 PeerLoss = Callable[[Tensor, Tensor], Tensor]
-_PEER_LOSSES: dict[str, Callable[[Any], PeerLoss]] = {
-    "auh": lambda peer: importlib.import_module(f"{peer.__name__}.hypersphere_loss").HypersphereLoss(),
-    "simclr": lambda peer: peer.NTXentLoss(temperature=0.1),
-    "vicreg": lambda peer: peer.VICRegLoss(),
-    "barlow_twins": lambda peer: peer.BarlowTwinsLoss(),
-    "dcl": lambda peer: peer.DCLLoss(),
-    "frossl": lambda peer: _as_a_list(peer.FroSSLLoss()),
-    "sigreg": lambda peer: _as_sizes(peer.LeJEPALoss()),
-    "visreg": lambda peer: _as_sizes(peer.VISRegLoss()),
+_PEER_LOSSES: dict[str, Callable[[Any, Mapping[str, Any]], PeerLoss]] = {
+    "auh": lambda peer, _: importlib.import_module(f"{peer.__name__}.hypersphere_loss").HypersphereLoss(),
+    "simclr": lambda peer, options: peer.NTXentLoss(temperature=options["temperature"]),
+    "vicreg": lambda peer, _: peer.VICRegLoss(),
+    "barlow_twins": lambda peer, _: peer.BarlowTwinsLoss(),
+    "dcl": lambda peer, _: peer.DCLLoss(),
+    "frossl": lambda peer, _: _as_a_list(peer.FroSSLLoss()),
+    "sigreg": lambda peer, _: _as_sizes(peer.LeJEPALoss()),
+    "visreg": lambda peer, _: _as_sizes(peer.VISRegLoss()),
 }
+
+
+def peer_loss(method: str, options: Mapping[str, Any]) -> PeerLoss:
+    """The peer's of this method; of our options it takes the temperature."""
+    return _PEER_LOSSES[method](importlib.import_module(f"{PEER}.loss"), options)
 
 
 def _as_a_list(loss: Callable[..., Tensor]) -> PeerLoss:
@@ -149,7 +154,7 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], LossCal
         compared["reference"] = lambda views: textbook(method, options, views, dtype)
         # Beside options of ours that are not the defaults a peer's defaults would be of another loss.
         if method in _PEER_LOSSES and not cell.settings and importlib.util.find_spec(PEER) is not None:
-            peer = _PEER_LOSSES[method](importlib.import_module(f"{PEER}.loss"))
+            peer = peer_loss(method, options)
             compared[PEER] = lambda views: Loss(peer(*views), {}, PEER)
     return {name: partial(LossCall, loss, views) for name, loss in compared.items()}
 

@@ -31,8 +31,8 @@ from results.cell import CELLS_FOLDER, CostCell, Measurement, Scope
 
 Found = dict[str, Any]  # fields of a CostCell
 Subject = losses.LossCall | steps.TimedStep
-# Scopes of no loss: their methods, with their titles.
 OF_LOSSES, OF_SUITES, _OPTION = ("loss", "errors"), ("step", "epoch"), "loss."
+# Scopes of no loss: their methods, with their titles.
 OTHERS: dict[str, Mapping[str, Any]] = {"fit": fits.TITLES, "probe": ridge_path.TITLES, "views": RECIPES}
 
 

@@ -160,10 +160,15 @@ OWN_SOURCES = {
 }
 
 
+def _spelt(prefix: str) -> str:
+    """How data of one's own are named: ``npz:PATH``."""
+    return prefix + OWN_SOURCES[prefix].partition(" ")[0]
+
+
 def check_source(source: str, key: str = "data.source") -> None:
     """Raise :class:`UserError` where ``source`` names no data set; whether the data is there, :func:`load` will see."""
     if not _is_source(source):
-        allowed = ", ".join([*SOURCES, *(prefix + what.partition(" ")[0] for prefix, what in OWN_SOURCES.items())])
+        allowed = ", ".join([*SOURCES, *map(_spelt, OWN_SOURCES)])
         raise UserError(f"{key}: is {source!r}, must be one of {allowed}")
 
 
@@ -189,7 +194,7 @@ def datasets_table() -> list[dict[str, str]]:
         (source.name, source.images, str(source.classes), str(source.image_size), source.size, source.how)
         for source in SOURCES.values()
     ]
-    rows += [(prefix + what.partition(" ")[0], "your own", "", "", "", what) for prefix, what in OWN_SOURCES.items()]
+    rows += [(_spelt(prefix), "your own", "", "", "", what) for prefix, what in OWN_SOURCES.items()]
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 

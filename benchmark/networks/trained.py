@@ -107,6 +107,23 @@ class Trained(Network):
         """What its images are made into."""
         return Input.of(data, scale_of(self.backbone))
 
+    def loader(self, data: DataSet, process: Process, workers: int) -> ViewLoader:
+        """The views that it is trained on, this process's part of every batch."""
+        input = self.input(data)
+        return ViewLoader(
+            data.train,
+            recipe(self.augmentation),
+            batch_size=self.batch_size,
+            image_size=input.image_size,
+            mean=input.mean,
+            std=input.std,
+            seed=self.seed,
+            workers=workers,
+            device=process.device,
+            rank=process.rank,
+            world_size=process.world_size,
+        )
+
     def check(self, data: DataSet, process: Process) -> None:
         """Images, and enough of them for a batch that divides over the processes."""
         super().check(data, process)
@@ -176,20 +193,7 @@ class Pretraining:
     def __init__(self, network: Trained, data: DataSet, job: Job) -> None:
         self.network, self.job, self.folder = network, job, job.folder
         self.process = process = job.process
-        input = network.input(data)
-        self.loader = ViewLoader(
-            data.train,
-            recipe(network.augmentation),
-            batch_size=network.batch_size,
-            image_size=input.image_size,
-            mean=input.mean,
-            std=input.std,
-            seed=network.seed,
-            workers=job.execution.workers,
-            device=process.device,
-            rank=process.rank,
-            world_size=process.world_size,
-        )
+        self.loader = network.loader(data, process, job.execution.workers)
         self.steps_per_epoch = self.loader.steps_per_epoch
         self.total_steps = network.epochs * self.steps_per_epoch
         self.step = TrainingStep(network, data.channels, process)
