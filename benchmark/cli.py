@@ -16,6 +16,7 @@ import click
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.output import outlive_readers, spell_out
 from benchmark.runtime.paths import is_of_job, typed
+from results import __version__
 
 if TYPE_CHECKING:
     from benchmark.suite.expand import Suite
@@ -110,7 +111,7 @@ def _check_own_packages() -> None:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="spherebench")
+@click.version_option(__version__, prog_name="spherebench")
 def main() -> None:
     """Benchmark of self-supervised learning with kernel regularisers: from a suite file to comparison tables."""
     # Figures are files: a notebook's shell names a backend that may not be there, and matplotlib would not start.

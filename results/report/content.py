@@ -8,10 +8,10 @@ import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from results import __version__
 from results.cell import CostCell, cells_in
 from results.collect import tabulate
 from results.record import NETWORK_NAME, PACKED_NAME
@@ -49,7 +49,7 @@ def content(places: Iterable[Path]) -> dict[str, Any]:
         chapters = [_suite(name, without_repeats(found), wanted[name], points) for name, found in ordered]
     chapters += [sweep.chapter(name, cells) for name, cells in sweeps.items()]
     left_out = [str(warning.message) for warning in caught]
-    return {"version": version("spherebench"), "chapters": chapters, "left_out": list(dict.fromkeys(left_out))}
+    return {"version": __version__, "chapters": chapters, "left_out": list(dict.fromkeys(left_out))}
 
 
 def encode(tree: Any) -> str:
