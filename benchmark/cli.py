@@ -169,7 +169,7 @@ def echo_written(paths: Iterable[Path], *, err: bool = False) -> None:
 def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: tuple[str, ...], format_: str) -> None:
     """Choose each method's hyper-parameters on the tune split, with the same budget for every method."""
     from benchmark.suite.expand import parse_overrides, read_suite, suite_path
-    from benchmark.suite.tune import choose, scores, tuning_suite, write_choice
+    from benchmark.suite.tune import MISSING, choose, scores, tuning_suite, write_choice
     from results.formats import format_table
 
     path = suite_path(suite)
@@ -194,6 +194,9 @@ def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: t
         for score in found
     ]
     click.echo(format_table(rows, format_))
+    if any(score.note == MISSING for score in found):
+        click.echo("nothing is chosen: candidates are missing, and the same command tries them", err=True)
+        raise SystemExit(1)
     written = write_choice(choose(found), folder)
     if format_ == "plain":
         click.echo(f"wrote {written}")

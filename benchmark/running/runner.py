@@ -89,7 +89,7 @@ def execute_suite(
     """Run what is missing of ``suite``, one run after the other, and tell ``report`` of each.
 
     ``train`` false: measure what is there, and leave out networks that are not. ``after_each`` is called by the main
-    process once a run is done: what it raises ends the suite before the hours of the others.
+    process once it is through with a run: what it raises ends the suite before the hours of the others.
 
     Returns whether everything is done; None on the processes that do not write. Raises :class:`UserError` before
     anything is written where data are missing, a batch does not fit them, or the folder is another suite's.
@@ -125,7 +125,7 @@ def execute_suite(
             else:
                 left.add(cell.run.id)
         report(f"[{place}/{len(cells)}] {told}")
-        if process.is_main:
+        if process.is_main and cell.run.id not in left:
             after_each()
     if not process.is_main:
         return None

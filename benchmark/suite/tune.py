@@ -15,7 +15,7 @@ import yaml
 from benchmark.runtime.errors import UserError
 from benchmark.suite.config import nest, repeated
 from benchmark.suite.expand import Cell, Suite, SuiteFile, Tuning, expand, product
-from results.record import is_as_asked, matches, request_of, write_atomically
+from results.record import NETWORK_NAME, is_as_asked, matches, request_of, write_atomically
 from results.runs import Records, read_runs
 
 
@@ -71,6 +71,9 @@ def _check_metric(request: str, cell: Cell, where: str) -> None:
         raise UserError(f"{fault}, which {len(may_be)} metrics are: {', '.join(shown)}")
 
 
+MISSING = "missing"  # of a candidate that was not tried
+
+
 @dataclass(frozen=True)
 class Score:
     """One candidate: the metric's mean over seeds, or what became of it."""
@@ -84,7 +87,8 @@ class Score:
 
 def scores(suite: Suite, tuning: Tuning, folder: Path) -> list[Score]:
     """Every candidate's score, best first within its method; a candidate with anything that is not done has none."""
-    networks = {network.network.id: network for network in read_runs([folder])}
+    there = any(folder.glob(f"*/{NETWORK_NAME}"))  # there is none where another program began with them all
+    networks = {network.network.id: network for network in (read_runs([folder]) if there else ())}
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in suite.cells:
         groups[cell.axes["method"], str(_candidate(cell, tuning))].append(cell)
@@ -103,7 +107,7 @@ def _score(cells: Sequence[Cell], tuning: Tuning, networks: Mapping[str, Records
     for cell in cells:
         network = networks.get(cell.run.id)
         if network is None or network.network.status != "done":
-            return Score(method, candidate, None, len(values), network.network.status if network else "missing")
+            return Score(method, candidate, None, len(values), network.network.status if network else MISSING)
         figures = [metric for record in network.measurements for metric in record.metrics]
         matching = [metric for metric in figures if matches(metric, tuning.metric)]
         if len(matching) == 1:

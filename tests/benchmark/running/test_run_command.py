@@ -13,6 +13,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from benchmark.cli import main
 from benchmark.networks.trained import Pretraining
 from benchmark.running.folder import alone
 from benchmark.runtime.process import Process
-from benchmark.suite.expand import load_suite
+from benchmark.suite.expand import load_suite, read_suite
+from benchmark.suite.tune import tuning_suite
 from results.record import MeasurementRecord, NetworkRecord
 from tests.patience import PATIENCE
 
@@ -384,6 +386,21 @@ def test_tuning_takes_some_of_the_methods(tiny: Path, tmp_path: Path, spherebenc
     result = spherebench("tune", tiny, "--out", tmp_path / "tune", "--set", "method=vicreg", "--format", "json")
     assert result.exit_code == 0, result.output
     assert [row["method"] for row in json.loads(result.stdout)] == ["vicreg", "vicreg"]
+
+
+def test_tuning_chooses_nothing_while_candidates_are_with_another_program(
+    tiny: Path, tmp_path: Path, spherebench
+) -> None:
+    candidates = tuning_suite(read_suite(tiny), {"method": ["vicreg"]}, name="tiny", where="tiny.yaml")
+    process = Process(torch.device("cpu"))
+    with ExitStack() as held:
+        for cell in candidates.cells:
+            assert held.enter_context(alone(tmp_path / cell.run.id, process, lock=True))
+        result = spherebench("tune", tiny, "--out", tmp_path, "--set", "method=vicreg")
+    assert result.exit_code == 1, result.output
+    assert "2 left to another program" in result.output
+    assert "nothing is chosen: candidates are missing" in result.output
+    assert not (tmp_path / "chosen.yaml").exists()
 
 
 def test_unequal_budgets_are_refused(tiny: Path, tmp_path: Path, spherebench) -> None:
