@@ -9,6 +9,7 @@ from torch import Tensor
 from .tiles import slices
 
 PANELS = 4  # of a symmetric tile: each against the rows from its own on
+LEAST_PANEL = {"cpu": 64, "cuda": 2048}  # rows: a smaller one costs a GPU more to launch than it saves
 
 
 def matmul_dtype(view: Tensor) -> torch.dtype:
@@ -40,27 +41,28 @@ def gram_(out: Tensor, a_ND: Tensor, b_MD: Tensor) -> Tensor:
 
 def symmetric_gram_(out: Tensor, a_ND: Tensor) -> Tensor:
     """out = a aᵀ, computing (1 + 1/PANELS)/2 of it and mirroring the rest."""
-    for rows in _panels(len(a_ND)):
+    for rows in _panels(a_ND):
         gram_(out[rows, rows.start :], a_ND[rows], a_ND[rows.start :])
     return mirror_(out)
 
 
 def add_upper_gram_(out: Tensor, weights_ND: Tensor, a_ND: Tensor) -> Tensor:
     """out += weights aᵀ, where that is symmetric, on the upper panels only: `mirror_` completes it."""
-    for rows in _panels(len(a_ND)):
+    for rows in _panels(a_ND):
         add_product_(out[rows, rows.start :], weights_ND[rows], a_ND[rows.start :].T)
     return out
 
 
 def mirror_(out: Tensor) -> Tensor:
     """Copy the upper panels of a symmetric matrix onto the lower ones."""
-    for rows in _panels(len(out)):
+    for rows in _panels(out):
         out[rows.stop :, rows] = out[rows, rows.stop :].T
     return out
 
 
-def _panels(count: int) -> Iterator[slice]:
-    return slices(count, max(64, -(-count // PANELS)))
+def _panels(rows: Tensor) -> Iterator[slice]:
+    least = LEAST_PANEL["cpu" if rows.device.type == "cpu" else "cuda"]
+    return slices(len(rows), max(least, -(-len(rows) // PANELS)))
 
 
 def product_(out: Tensor, weights_NM: Tensor, b_MD: Tensor, scale: Tensor | float = 1.0) -> Tensor:

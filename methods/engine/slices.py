@@ -30,9 +30,13 @@ from .tiles import slices
 
 DRAWN = 64  # directions that are drawn at once, whatever the size of a block: a draw depends on the seed alone
 LEAST_DIRECTIONS, MOST_DIRECTIONS = 64, 256  # of a block, multiples of DRAWN; one in sixteen of D between
+LEAST_PROJECTIONS = 2**19  # of a view in a block on a GPU
 # Projections on which a statistic works at once: what it makes of them stays in a cache, and threads have enough to do.
 ENTRIES = {"cpu": 2**16, "cuda": 2**20}
-LEAST_ENTRIES = 2**12  # where a quarter of all is less
+LEAST_ENTRIES = {
+    "cpu": 2**12,
+    "cuda": 2**18,
+}  # where a quarter of all is less; a GPU's smaller parts cost launches only
 MOST_ROWS = 4096  # of these
 
 
@@ -46,9 +50,12 @@ class Directions:
 
     def blocks(self, view: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
         """All of them, (A, D) at a time, for embeddings like this view (n, D): at its device, in this type."""
-        dim = view.shape[1]
+        count, dim = view.shape
         generator = torch.Generator(view.device).manual_seed(self.seed) if self.given is None else None
-        for block in slices(self.count, min(MOST_DIRECTIONS, max(LEAST_DIRECTIONS, dim // 16 // DRAWN * DRAWN))):
+        size = min(MOST_DIRECTIONS, max(LEAST_DIRECTIONS, dim // 16 // DRAWN * DRAWN))
+        if view.device.type != "cpu":  # small blocks cost the launches of their kernels, and save little
+            size = max(size, LEAST_PROJECTIONS // max(1, count) // DRAWN * DRAWN)
+        for block in slices(self.count, size):
             if self.given is None:  # in float32 for every type of embeddings, so that all see the same
                 a_AD = torch.empty((block.stop - block.start, dim), device=view.device)
                 for part in a_AD.split(DRAWN):
@@ -274,7 +281,8 @@ class QuantileDistance:
 
 def _parts(p_Mn: Tensor) -> Iterator[tuple[slice, slice]]:
     """Directions and rows of parts of the projections, a quarter of them at most where they are many."""
-    entries = min(ENTRIES.get(p_Mn.device.type, ENTRIES["cuda"]), max(LEAST_ENTRIES, p_Mn.numel() // 4))
+    device = "cpu" if p_Mn.device.type == "cpu" else "cuda"
+    entries = min(ENTRIES[device], max(LEAST_ENTRIES[device], p_Mn.numel() // 4))
     rows_step = min(p_Mn.shape[1], MOST_ROWS)
     for dirs in slices(p_Mn.shape[0], max(1, entries // rows_step)):
         for rows in slices(p_Mn.shape[1], rows_step):

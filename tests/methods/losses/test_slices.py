@@ -106,7 +106,11 @@ def test_given_directions_count_by_their_direction(loss, make_views, assert_same
 def test_parts_of_any_size_give_the_same(loss, parts, make_views, monkeypatch, assert_same_derivative):
     views = make_views(50, 9)
     whole = loss(views, slices=100).value
-    for name, value in (("ENTRIES", {"cpu": parts, "cuda": parts}), ("LEAST_ENTRIES", parts), ("MOST_ROWS", 13)):
+    for name, value in (
+        ("ENTRIES", {"cpu": parts, "cuda": parts}),
+        ("LEAST_ENTRIES", {"cpu": parts}),
+        ("MOST_ROWS", 13),
+    ):
         monkeypatch.setattr(f"methods.engine.slices.{name}", value)
     assert_same_derivative(views, loss(views, slices=100).value, whole)
 
