@@ -28,8 +28,9 @@ from methods import registry
 from methods.engine.forms import Constants
 
 # The largest relative error of a gradient, in the Frobenius norm, against float64 on the CPU. There, where half
-# precision is emulated, MMCR's are the largest: 1.5e-5 in fp32, 1.0 % in bf16, 0.13 % in fp16.
-ALLOWED: dict[Precision, float] = {"fp32": 1e-4, "tf32": 2e-2, "bf16": 3e-2, "fp16": 5e-3}
+# precision is emulated, MMCR's are the largest: 1.5e-5 in fp32, 1.0 % in bf16, 0.13 % in fp16. On an H200, whose
+# eigenvectors are less exact, VNE's dual form has 1.5e-4 in fp32.
+ALLOWED: dict[Precision, float] = {"fp32": 5e-4, "tf32": 2e-2, "bf16": 3e-2, "fp16": 5e-3}
 SHAPES = {"cpu": (48, 64), "cuda": (512, 1024)}  # N, D
 FORMS = ("dual", "primal")
 _KERNEL_SHAPES = {"cpu": ((128, 128),), "cuda": calibrate.SHAPES["cuda"]}
@@ -119,20 +120,24 @@ def overflow(device: str) -> dict[str, Any]:
         for group in step.optimizer.param_groups:
             group["lr"] = 0.1
         step.scaler = torch.amp.GradScaler(own.type, init_scale=2.0**40)  # no gradient fits into fp16 below that
-        before, skipped = [param.detach().clone() for param in step.encoder.parameters()], 0
-        while _equal(step, before) and skipped < 60:
+        before, sound = [param.detach().clone() for param in step.encoder.parameters()], True
+        skipped, taken, moved = 0, 0, [False]
+        # Of a residual branch that begins as nothing a first step moves the last scale alone, a second one the rest.
+        while not all(moved) and skipped < 60 and taken < 3:
             scale = step.scaler.get_scale()
             step(views)
-            skipped += int(step.scaler.get_scale() < scale)
-        moved = [not torch.equal(old, new) for old, new in zip(before, step.encoder.parameters(), strict=True)]
+            overflowed, moved = step.scaler.get_scale() < scale, _moved(step, before)
+            skipped, taken = skipped + overflowed, taken + (not overflowed)
+            sound &= any(moved) == (taken > 0)
     finite = all(bool(param.isfinite().all()) for param in step.encoder.parameters())
-    fine = finite and all(moved) and skipped > 0 and step.scaler.get_scale() == 2.0 ** (40 - skipped)
-    found = f"{skipped} steps skipped, then all of {len(moved)} parameters moved"
+    fine = sound and finite and all(moved) and skipped > 0 and step.scaler.get_scale() == 2.0 ** (40 - skipped)
+    found = f"{skipped} steps skipped, then {taken} moved {sum(moved)} of {len(moved)} parameters"
+    found += "" if sound and finite else "; a skipped one moved some" if finite else "; some are not finite"
     return _json([Result("scaler", "fp16 from a scale of 2^40", found, "skips, halves, goes on", fine)])
 
 
-def _equal(step: TrainingStep, before: list[Tensor]) -> bool:
-    return all(torch.equal(old, new) for old, new in zip(before, step.encoder.parameters(), strict=True))
+def _moved(step: TrainingStep, before: list[Tensor]) -> list[bool]:
+    return [not torch.equal(old, new) for old, new in zip(before, step.encoder.parameters(), strict=True)]
 
 
 def memory(device: str) -> dict[str, Any]:

@@ -33,10 +33,7 @@ LEAST_DIRECTIONS, MOST_DIRECTIONS = 64, 256  # of a block, multiples of DRAWN; o
 LEAST_PROJECTIONS = 2**19  # of a view in a block on a GPU
 # Projections on which a statistic works at once: what it makes of them stays in a cache, and threads have enough to do.
 ENTRIES = {"cpu": 2**16, "cuda": 2**20}
-LEAST_ENTRIES = {
-    "cpu": 2**12,
-    "cuda": 2**18,
-}  # where a quarter of all is less; a GPU's smaller parts cost launches only
+LEAST_ENTRIES = {"cpu": 2**12, "cuda": 2**18}  # where a quarter of all is less
 MOST_ROWS = 4096  # of these
 
 
