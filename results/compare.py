@@ -121,7 +121,8 @@ def _pairs(networks: pd.DataFrame) -> list[Pair]:
     if K in both:
         away = (both[K].astype(float) - both["published_k"].fillna(HEADLINE_K)).abs().fillna(0)
         both = both[away == away.groupby([both["configuration"], both["published_row"]]).transform("min")]
-    figures = both[_FIGURE].mul(both["metric"].map(lambda metric: METRICS[metric][1]), axis=0)
+    units = both["metric"].map(lambda metric: METRICS[metric][1]).astype(float)  # of no rows, pandas 3 keeps text
+    figures = both[_FIGURE].mul(units, axis=0)
     rows = both.assign(**figures).to_dict("records")
     pairs = [{str(name): value for name, value in row.items() if pd.notna(value)} for row in rows]
     return [pair | {"differences": _differences(pair), "unstated": _unstated(pair)} for pair in pairs]
