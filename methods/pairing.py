@@ -9,7 +9,7 @@ positives and no distances (InfoNCE, Barlow Twins) take the pairs of a hub's vie
 
 | | hub | spokes | weight | regularised |
 |---|---|---|---|---|
-| `all_pairs` | all V | all V | 2/(V − 1) | all |
+| `all_pairs` | all V; of two the first | all V; the second | 2/(V − 1); 1 | all |
 | `obow` [1] | the original | the crops | 1/crops | all, or the original |
 | `swav` [1] | each large view in turn | all others | 1/(large (V − 1)) | the large ones, or all |
 | `centre` [2] | the large ones | all V | 1/V | all |
@@ -171,14 +171,21 @@ def common_weight(weights: Mapping[Key, float]) -> tuple[float, dict[Key, float]
     Σ_p w_p x_p = common · Σ_p x_p + Σ_others (w_p − common) x_p: a sum over all, and a few terms, with no weights to be
     brought to a device.
     """
-    common = Counter(weights.values()).most_common(1)[0][0]
+    common = _commonest(tuple(weights.values()))
     return common, {key: weight - common for key, weight in weights.items() if weight != common}
+
+
+@lru_cache(maxsize=64)
+def _commonest(weights: tuple[float, ...]) -> float:
+    return Counter(weights).most_common(1)[0][0]
 
 
 @lru_cache(maxsize=16)
 def _all_pairs(views: int) -> Pairing:
     _check(views >= 2, f"a pairing needs at least 2 views, not {views}")
     every = _range(0, views)
+    if views == 2:  # the same alignment, in fewer steps
+        return Pairing(views, (Star((0,), (1,), Fraction(1)),), every)
     return Pairing(views, (Star(every, every, Fraction(2, views - 1)),), every)
 
 

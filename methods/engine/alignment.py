@@ -6,6 +6,7 @@ On the sphere `sphere` does it, for there the same distances serve other terms.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -36,20 +37,17 @@ def add_alignment_(
         if scales_VD is not None:
             blocks = [block * scale_D for block, scale_D in zip(blocks, scales_VD, strict=True)]
         for star in pairing.stars:
-            hub = [blocks[view] for view in star.hub]
-            middle = torch.stack(hub).mean(0) if len(hub) != 2 else (hub[0] + hub[1]).div_(2)
+            middle = blocks[star.hub[0]] if len(star.hub) == 1 else torch.stack([blocks[v] for v in star.hub]).mean(0)
             share = float(star.weight)
             scale = 2 * share * weight / count * group.world_size
-            # On the hub's views all spokes pull; where they are the hub itself, that sums to nothing.
-            pull = torch.zeros_like(middle) if set(star.hub) != set(star.spokes) else None
-            for view in star.spokes:
-                deviation = blocks[view] - middle
+            deviations = [blocks[view] - middle for view in star.spokes]
+            for view, deviation in zip(star.spokes, deviations, strict=True):
                 total.add_(inner(deviation, deviation), alpha=share)
                 if gradients is not None:
                     gradients[view][rows].add_(deviation, alpha=scale)
-                    if pull is not None:
-                        pull += deviation
-            if gradients is not None and pull is not None:
+            # On the hub's views all spokes pull; where they are the hub itself, that sums to nothing.
+            if gradients is not None and set(star.hub) != set(star.spokes):
+                pull = reduce(torch.add, deviations)
                 for view in star.hub:
-                    gradients[view][rows].sub_(pull, alpha=scale / len(hub))
+                    gradients[view][rows].sub_(pull, alpha=scale / len(star.hub))
     return group.all_reduce_(total) * (weight / count)

@@ -10,17 +10,15 @@ Any number of views: sums run over views, and over pairs a < b with weights. `fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from ..pairing import Pair
 from .matmul import add_product_, as_operand, inner, product_
-from .rows import Batch, CentredBatch
-
-STANDARD_EPSILON = 1e-5  # inside the square root of the batch standardisation, as in BatchNorm
+from .rows import Batch, StandardisedBatch
+from .tiles import row_blocks
 
 # Σ_{dd'} Cov² (float64), and write_(out_nD, α, β_D): out = X (α Cov + diag β) on this rank's rows.
 SquareSum = tuple[Tensor, Callable[[Tensor, float | Tensor, Tensor], None]]
@@ -57,58 +55,39 @@ def primal_covariance(batch: Batch, view: int) -> SquareSum:
     return square_sum, write_
 
 
-# Σ_p w_p Σ_{dd'} R² (float64), R_dd of every pair, and write_(out, α, β_PD): ∂/∂x of α Σ w R² + Σ_p β_p·diag R_p.
-Correlation = tuple[Tensor, Tensor, Callable[[list[Tensor], float, Tensor], None]]
+# Σ_p w_p Σ_{dd'} R² (float64), R_dd of every pair (P, D), and gradients(α, β_PD): V of (n, D), where the standardised
+# rows lay, ∂/∂x of Σ_p w_p (α Σ R² + β_p·diag R).
+Correlation = tuple[Tensor, Tensor, Callable[[float, Tensor], list[Tensor]]]
 
 
-@dataclass(frozen=True)
-class StandardisedBatch:
-    """Views standardised over the batch: A = (x − mean)/√(Var + 1e-5), Var dividing by N; and the pairs that meet."""
-
-    centred: CentredBatch
-    weights: Mapping[Pair, float]  # w of the pairs of views a < b
-
-    @cached_property
-    def inverse_deviations(self) -> Tensor:
-        return (self.centred.square_deviations / self.centred.count + STANDARD_EPSILON).rsqrt()
-
-    def columns(self, view: int, cols: slice) -> Tensor:
-        """Some columns of the rows of all ranks, (N, C)."""
-        return self.centred.columns(view, cols).mul_(self.inverse_deviations[view, cols])
-
-    def rows(self, rows: slice) -> list[Tensor]:
-        """Some of this rank's rows, V of (R, D)."""
-        return [self.centred.rows(view, rows).mul_(self.inverse_deviations[view]) for view in self.centred.indices]
-
-    def diagonals(self, blocks: list[Tensor]) -> Tensor:
-        """What these rows add to N R_dd of every pair, (P, D)."""
-        return torch.stack([torch.linalg.vecdot(blocks[a], blocks[b], dim=0) for a, b in self.weights])
-
-
-def dual_correlation(standardised: StandardisedBatch) -> Correlation:
-    batch, weights = standardised.centred, standardised.weights
-    diagonals_PD = reduce(torch.add, (standardised.diagonals(standardised.rows(rows)) for rows in batch.row_tiles()))
-    grams = [batch.gram(standardised.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
+def dual_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) -> Correlation:
+    diagonals_PD = torch.stack([_column_products(batch.standardised[a], batch.standardised[b]) for a, b in weights])
+    grams = [batch.gram(batch.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
     square_sums = [weight * batch.inner(grams[a], grams[b]) for (a, b), weight in weights.items()]
     square_sum = torch.stack(square_sums).sum() / batch.count**2
 
-    def write_(out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
-        """dL/dA_a = 2α/N² Σ_b w_ab K_b A_a + 1/N Σ_b A_b diag β_ab, K_b = A_b A_bᵀ, over pairs a, b."""
+    def gradients(alpha: float, beta_PD: Tensor) -> list[Tensor]:
+        """dL/dA_a = 2α/N² Σ_b w_ab K_b A_a + 1/N Σ_b w_ab A_b diag β_ab, K_b = A_b A_bᵀ, over pairs a, b."""
         partners = [_partner(grams, weights, view, 2 * alpha / batch.count**2) for view in batch.indices]
         for cols in batch.column_tiles():
-            blocks = [standardised.columns(view, cols) for view in batch.indices]
-            gradients = [gradient[:, cols] for gradient in out]
-            for gradient_nC, partner_nN, block_NC in zip(gradients, partners, blocks, strict=True):
-                product_(gradient_nC, partner_nN, block_NC.to(batch.matmul_dtype))
-            own = [block_NC[batch.own] for block_NC in blocks]
-            for (a, b), beta_C in zip(weights, beta_PD[:, cols], strict=True):
-                gradients[a].addcmul_(own[b], beta_C, value=1 / batch.count)
-                gradients[b].addcmul_(own[a], beta_C, value=1 / batch.count)
-            along_VC = torch.stack([torch.linalg.vecdot(*pair, dim=0) for pair in zip(gradients, own, strict=True)])
+            own = [standardised[:, cols] for standardised in batch.standardised]
+            slopes = [torch.empty_like(block) for block in own]
+            for view, slope_nC in enumerate(slopes):
+                product_(slope_nC, partners[view], batch.columns(view, cols).to(batch.matmul_dtype))
+            for ((a, b), weight), beta_C in zip(weights.items(), beta_PD[:, cols], strict=True):
+                slopes[a].addcmul_(own[b], beta_C, value=weight / batch.count)
+                slopes[b].addcmul_(own[a], beta_C, value=weight / batch.count)
+            along_VC = torch.stack([torch.linalg.vecdot(*pair, dim=0) for pair in zip(slopes, own, strict=True)])
             along_VC = batch.group.all_reduce_(along_VC) / batch.count
-            _destandardise_(gradients, own, along_VC, standardised.inverse_deviations[:, cols])
+            _destandardise_(own, slopes, along_VC, batch.inverse_deviations[:, cols])
+        return batch.standardised
 
-    return square_sum, batch.group.all_reduce_(diagonals_PD) / batch.count, write_
+    return square_sum, batch.group.all_reduce_(diagonals_PD) / batch.count, gradients
+
+
+def _column_products(a_nD: Tensor, b_nD: Tensor) -> Tensor:
+    """Σ_i a_id b_id, in blocks of rows."""
+    return reduce(torch.add, (torch.linalg.vecdot(a_nD[rows], b_nD[rows], dim=0) for rows in row_blocks(a_nD)))
 
 
 def _partner(grams: list[Tensor], weights: Mapping[Pair, float], view: int, factor: float) -> Tensor:
@@ -122,47 +101,48 @@ def _partner(grams: list[Tensor], weights: Mapping[Pair, float], view: int, fact
     return partner
 
 
-def primal_correlation(standardised: StandardisedBatch) -> Correlation:
-    batch, weights = standardised.centred, standardised.weights
-    correlations = {pair: batch.means.new_zeros((batch.width, batch.width)) for pair in weights}
-    diagonals_PD = batch.means.new_zeros((len(weights), batch.width))
-    tiles = list(batch.row_tiles())
-    for rows in tiles:
-        blocks = standardised.rows(rows)
-        diagonals_PD += standardised.diagonals(blocks)
-        for (a, b), correlation_DD in correlations.items():
-            add_product_(correlation_DD, blocks[a].T, blocks[b].to(batch.matmul_dtype))
-    for correlation_DD in correlations.values():
-        batch.group.all_reduce_(correlation_DD).div_(batch.count)
-    square_sum = torch.stack([weights[pair] * inner(r_DD, r_DD) for pair, r_DD in correlations.items()]).sum()
-    diagonals_PD = batch.group.all_reduce_(diagonals_PD) / batch.count
-    kept = [blocks]  # of the last tile, with which the gradient begins
+def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) -> Correlation:
+    correlations = {pair: batch.zeros(batch.width, batch.width) for pair in weights}
+    for rows in batch.row_tiles():
+        blocks = [standardised[rows] for standardised in batch.standardised]
+        for (a, b), r_DD in correlations.items():
+            add_product_(r_DD, blocks[a].T, blocks[b].to(batch.matmul_dtype))
+    squares = {}
+    for pair, r_DD in correlations.items():
+        square_DD = batch.group.all_reduce_(r_DD).div_(batch.count).square()
+        # By row and by column: on these the standardisation's own gradient rests, too.
+        squares[pair] = square_DD.sum(1), square_DD.sum(0)
+    square_sum = torch.stack([w * squares[pair][0].sum(dtype=torch.float64) for pair, w in weights.items()]).sum()
+    diagonals_PD = torch.stack([r_DD.diagonal() for r_DD in correlations.values()])
 
-    def write_(out: list[Tensor], alpha: float, beta_PD: Tensor) -> None:
-        """dL/dA = B Gᵀ and dL/dB = A G with G = (2α w R + diag β)/N."""
-        along_VD = torch.zeros_like(batch.means)  # Σ_i A_id dL/dA_id / N a view: row or column sums of R ∘ G
-        operands = {}
-        for (a, b), beta_D in zip(weights, beta_PD / batch.count, strict=True):
-            correlation_DD = correlations[a, b]
-            g_DD = correlation_DD * (2 * alpha * weights[a, b] / batch.count)
-            g_DD.diagonal().add_(beta_D)
-            correlation_DD.mul_(g_DD)
-            along_VD[a] += correlation_DD.sum(1)
-            along_VD[b] += correlation_DD.sum(0)
-            operands[a, b] = as_operand(g_DD, batch.matmul_dtype)
-            del correlations[a, b]
-        for rows in reversed(tiles):
-            blocks = kept.pop() if kept else standardised.rows(rows)
-            gradients = [gradient[rows].zero_() for gradient in out]
-            for (a, b), (g_DD, scale) in operands.items():
-                add_product_(gradients[a], blocks[b], g_DD.T, scale)
-                add_product_(gradients[b], blocks[a], g_DD, scale)
-            _destandardise_(gradients, blocks, along_VD, standardised.inverse_deviations)
+    def gradients(alpha: float, beta_PD: Tensor) -> list[Tensor]:
+        """dL/dA_a = Σ_b A_b Gᵀ_ab and dL/dA_b = Σ_a A_a G_ab with G = w (2α R + diag β)/N."""
+        along_VD, operands = torch.zeros_like(batch.means), {}  # Σ_i A_id dL/dA_id / N a view: sums of R ∘ G
+        along, by_pair = along_VD.unbind(), zip(weights.items(), beta_PD.unbind(), diagonals_PD.unbind(), strict=True)
+        for (pair, weight), beta_D, diagonal_D in by_pair:
+            scale = weight / batch.count
+            for view, square_D in zip(pair, squares[pair], strict=True):
+                along[view].add_(square_D, alpha=2 * alpha * scale).addcmul_(diagonal_D, beta_D, value=scale)
+            g_DD = correlations[pair].mul_(2 * alpha * scale)
+            g_DD.diagonal().add_(beta_D, alpha=scale)
+            operands[pair] = as_operand(g_DD, batch.matmul_dtype)
+        for rows in batch.row_tiles():
+            blocks = [standardised[rows] for standardised in batch.standardised]
+            slopes: dict[int, Tensor] = {}
+            for (a, b), (g_DD, unit) in operands.items():
+                for view, other, factor_DD in ((a, b, g_DD.T), (b, a, g_DD)):
+                    if view in slopes:
+                        add_product_(slopes[view], blocks[other], factor_DD, unit)
+                    else:
+                        slopes[view] = product_(torch.empty_like(blocks[view]), blocks[other], factor_DD, unit)
+            whole = [slopes[view] if view in slopes else torch.zeros_like(blocks[view]) for view in batch.indices]
+            _destandardise_(blocks, whole, along_VD, batch.inverse_deviations)
+        return batch.standardised
 
-    return square_sum, diagonals_PD, write_
+    return square_sum, diagonals_PD, gradients
 
 
-def _destandardise_(gradients: list[Tensor], blocks: list[Tensor], along_VD: Tensor, inverse_VD: Tensor) -> None:
-    """dL/dx = (dL/dA − A · mean(A ∘ dL/dA))/√(Var + ε); the column means of dL/dA vanish."""
-    for gradient, block, along_D, inverse_D in zip(gradients, blocks, along_VD, inverse_VD, strict=True):
-        gradient.addcmul_(block, along_D, value=-1).mul_(inverse_D)
+def _destandardise_(blocks: list[Tensor], slopes: list[Tensor], along_VD: Tensor, inverse_VD: Tensor) -> None:
+    """From A, in its place, to dL/dx = (dL/dA − A · mean(A ∘ dL/dA))/√(Var + ε); the column means of dL/dA vanish."""
+    for block, slope, along_D, inverse_D in zip(blocks, slopes, along_VD, inverse_VD, strict=True):
+        torch.addcmul(slope, block, along_D, value=-1, out=block).mul_(inverse_D)

@@ -1,5 +1,5 @@
-"""Views read in blocks of columns or rows: centred over the batch, as VICReg and Barlow Twins work on them, or with
-columns of unit length, as FroSSL does."""
+"""Views as the batch's statistics change them: centred, for VICReg; standardised, for Barlow Twins; or with columns of
+unit length, for FroSSL."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .matmul import add_product_, add_upper_gram_, inner, matmul_dtype, mirror_
 from .ranks import Group, ShardedViews
 from .tiles import column_tiles, row_blocks, row_tiles
 
+STANDARD_EPSILON = 1e-5  # inside the square root of the batch standardisation, as in BatchNorm
 SMALLEST_LENGTH = 1e-12  # as torch.nn.functional.normalize
 
 
@@ -78,10 +79,6 @@ class Batch(ShardedViews):
                 add_product_(gram_nN, block_NC[self.own], operand_NC.T)
         return mirror_(gram_nN) if alone else gram_nN
 
-    def buffers(self) -> list[Tensor]:
-        """Room for a gradient a view, in the working type, not yet written."""
-        return [torch.empty_like(view, dtype=self.dtype) for view in self.views]
-
     def inner(self, a: Tensor, b: Tensor) -> Tensor:
         """⟨a, b⟩ of two matrices that the ranks hold by rows, float64."""
         return self.group.all_reduce_(inner(a, b))
@@ -100,9 +97,9 @@ class CentredBatch(Batch):
     def square_deviations(self) -> Tensor:
         """Σ_i (x_id − mean_d)²."""
         total_VD = torch.zeros_like(self.means)
-        for view in self.indices:
+        for view, total_D in enumerate(total_VD.unbind()):
             for rows in row_blocks(self.views[0]):
-                total_VD[view] += self.rows(view, rows).square_().sum(0)
+                total_D += self.rows(view, rows).square_().sum(0)
         return self.group.all_reduce_(total_VD)
 
     def rows(self, view: int, rows: slice) -> Tensor:
@@ -110,6 +107,35 @@ class CentredBatch(Batch):
 
     def columns(self, view: int, cols: slice) -> Tensor:
         return self.gathered[view][:, cols].to(self.dtype) - self.means[view, cols]
+
+
+@dataclass(frozen=True)
+class StandardisedBatch(CentredBatch):
+    """Views standardised over the batch: A = (x − mean)/√(Var + 1e-5), Var dividing by N.
+
+    They are kept as a whole, in memory that their gradient may take.
+    """
+
+    @cached_property
+    def inverse_deviations(self) -> Tensor:
+        return (self.square_deviations / self.count).add_(STANDARD_EPSILON).rsqrt_()
+
+    @cached_property
+    def standardised(self) -> list[Tensor]:
+        """This rank's rows, V of (n, D), in the working type."""
+        inverse_VD = self.inverse_deviations
+        scaled = zip(self.views, -self.means * inverse_VD, inverse_VD, strict=True)
+        return [torch.addcmul(shift_D, view.to(self.dtype), inverse_D) for view, shift_D, inverse_D in scaled]
+
+    @cached_property
+    def gathered(self) -> tuple[Tensor, ...]:
+        """The rows of all ranks, V of (N, D), in the type of matrix products; of one process in their own."""
+        if self.group.world_size == 1:
+            return tuple(self.standardised)
+        return tuple(self.group.all_gather(view.to(self.matmul_dtype)) for view in self.standardised)
+
+    def columns(self, view: int, cols: slice) -> Tensor:
+        return self.gathered[view][:, cols]
 
 
 @dataclass(frozen=True)

@@ -79,12 +79,11 @@ def terms_and_gradients(
 
 def assemble(views: Sequence[Tensor], terms: dict[str, Tensor], gradients: Sequence[Tensor] | None, form: str) -> Loss:
     """The Loss of these terms whose derivative with respect to the views is `gradients` (handed over, not copied)."""
-    dtype = working_dtype(views[0])
-    terms = {name: term.detach().to(dtype) for name, term in terms.items()}
-    value = torch.stack(list(terms.values())).sum()
+    values = torch.stack(list(terms.values())).detach().to(working_dtype(views[0]))
+    value = values.sum()
     if gradients is not None:
         value = _WithGradient.apply(value, *gradients, *views)
-    return Loss(value, terms, form)
+    return Loss(value, dict(zip(terms, values.unbind(), strict=True)), form)
 
 
 class _WithGradient(torch.autograd.Function):

@@ -16,7 +16,7 @@ from ..engine import covariance
 from ..engine.alignment import add_alignment_
 from ..engine.forms import choose_form, correlation_costs, covariance_costs
 from ..engine.matmul import closed_form
-from ..engine.rows import CentredBatch
+from ..engine.rows import CentredBatch, StandardisedBatch
 from ..pairing import Pairing
 from .base import (
     Loss,
@@ -24,7 +24,6 @@ from .base import (
     assemble,
     check_views,
     sum_textbook,
-    terms_and_gradients,
     wants_gradient,
     weighted_sum,
 )
@@ -105,16 +104,18 @@ def vicreg(
     square_sum_of = covariance.dual_covariance if form == "dual" else covariance.primal_covariance
     share = 2 * covariance_weight / (len(batch.views) * batch.width)  # what a view's Σ Cov² weighs
 
-    def of_variances(variances_VD: Tensor) -> dict[str, Tensor]:
-        hinge = torch.relu(1 - (variances_VD + VARIANCE_EPSILON).sqrt()).mean()
-        # The diagonal, which is to be taken out of Σ_{dd'} Cov².
-        return {"variance": variance_weight * hinge, "covariance": -share * variances_VD.square().sum()}
-
     with closed_form(views[0]):
         gradients = [torch.empty_like(view, dtype=batch.dtype) for view in views] if wanted else None
-        variances_VD = batch.square_deviations / (batch.count - 1)
-        terms, (by_variances_VD,) = terms_and_gradients(of_variances, variances_VD)
-        by_variances_VD = by_variances_VD.to(batch.dtype)
+        variances_VD = batch.square_deviations.double() / (batch.count - 1)
+        deviations_VD = (variances_VD + VARIANCE_EPSILON).sqrt()
+        hinges_VD = torch.relu(1 - deviations_VD)
+        # The diagonal is taken out of Σ_{dd'} Cov².
+        terms = {
+            "variance": variance_weight * hinges_VD.mean(),
+            "covariance": -share * variances_VD.square().sum(),
+        }
+        by_hinge_VD = torch.where(hinges_VD > 0, variance_weight / (2 * hinges_VD.numel()) / deviations_VD, 0.0)
+        by_variances_VD = (-2 * share * variances_VD - by_hinge_VD).to(batch.dtype)
         for index, view in enumerate(pairing.regularised):
             square_sum, write_gradient_ = square_sum_of(batch, index)
             terms["covariance"] = terms["covariance"] + share * square_sum
@@ -142,25 +143,18 @@ def barlow_twins(
     """
     check_views(views)
     weights = Pairing.of(pairing, len(views)).aligned
-    wanted, batch = wants_gradient(views), CentredBatch.of(views, group)
+    wanted, batch = wants_gradient(views), StandardisedBatch.of(views, group)
     form = choose_form(form, correlation_costs(batch.count, batch.width, batch.group.world_size))
     correlate = covariance.dual_correlation if form == "dual" else covariance.primal_correlation
-
-    def of_diagonals(diagonals_PD: Tensor) -> dict[str, Tensor]:
-        # The diagonal of R is to be taken out of Σ_{dd'} R².
-        off_diagonal = -off_diagonal_weight * weighted_sum(diagonals_PD.square(), weights.values())
-        return {
-            "on_diagonal": weighted_sum((1 - diagonals_PD).square(), weights.values()),
-            "off_diagonal": off_diagonal,
-        }
-
     with closed_form(views[0]):
-        square_sum, diagonals_PD, write_gradient_ = correlate(covariance.StandardisedBatch(batch, weights))
-        terms, (by_diagonals_PD,) = terms_and_gradients(of_diagonals, diagonals_PD)
-        by_diagonals_PD = by_diagonals_PD.to(batch.dtype)
-        terms["off_diagonal"] = terms["off_diagonal"] + off_diagonal_weight * square_sum
-        gradients = batch.buffers() if wanted else None
-        if gradients is not None:
-            world = batch.group.world_size
-            write_gradient_(gradients, off_diagonal_weight * world, by_diagonals_PD * world)
+        square_sum, diagonals_PD, gradients_of = correlate(batch, weights)
+        r_PD, world = diagonals_PD.double(), batch.group.world_size
+        off_diagonal = square_sum - weighted_sum(r_PD.square(), weights.values())
+        terms = {
+            "on_diagonal": weighted_sum((1 - r_PD).square(), weights.values()),
+            "off_diagonal": off_diagonal_weight * off_diagonal,
+        }
+        # By R_dd alone; that of Σ R² is the engine's.
+        by_diagonals_PD = diagonals_PD * (2 * world * (1 - off_diagonal_weight)) - 2 * world
+        gradients = gradients_of(off_diagonal_weight * world, by_diagonals_PD) if wanted else None
     return assemble(views, terms, gradients, form)
