@@ -68,6 +68,21 @@ def test_features_and_embeddings_have_their_shapes(
     assert bool((features >= 0).all())
 
 
+@pytest.mark.parametrize(("stem", "side", "narrow"), [("imagenet", 64, 2), ("small", 32, 1)])
+def test_only_the_layout_of_a_network_depends_on_how_narrow_its_maps_are(stem: str, side: int, narrow: int) -> None:
+    spec, images = BackboneSpec(name="resnet18", stem=stem), torch.rand(4, 3, side, side)
+    (network, _), (wide, _) = (build_backbone(spec, 3, 0, size) for size in (side, None))
+    assert same(network, wide)
+    last = [not stage[0].conv1.weight.is_contiguous() for stage in list(network.children())[4:8]]
+    assert last == [True] * (4 - narrow) + [False] * narrow
+    outputs = [module(images) for module in (network, wide)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().mean().backward()
+    for one, other in zip(network.parameters(), wide.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-6)
+
+
 def test_the_small_stem_keeps_the_resolution_and_the_large_one_quarters_it() -> None:
     def side_of_first_stage(stem: str) -> int:
         backbone = encoder(3, backbone={"name": "resnet18", "stem": stem}).backbone
