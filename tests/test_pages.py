@@ -41,9 +41,10 @@ import torch
 import numpy as np
 from benchmark.views import batched, recipe
 pixels = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
-todo = [batched.steps(view, np.arange(3), 28, (0,), (16, 16)) for view in recipe("gentle").views]
-made = [batched.views(steps, pixels)[0].shape for steps in todo]
-print(made == [(3, 3, 28, 28), (3, 3, 12, 12)])
+made = [torch.full((3, 3, side, side), -1.0) for side in recipe("gentle").sides(28)]
+for view, out in zip(recipe("gentle").views, made, strict=True):
+    batched.views(batched.steps(view, np.arange(3), 28, (0,), (16, 16)), pixels, [out])
+print([(out.shape[-1], out.min() >= 0) for out in made] == [(28, True), (12, True)])
 """,
     "A backbone": """
 import torch

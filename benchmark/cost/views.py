@@ -92,9 +92,9 @@ def _cpu(call: Callable[[], Any]) -> tuple[float, Any]:
 def _finish(recipe_: recipes.Recipe, raw: Sequence[Tensor], side: int, epoch: int, numbers: list[int]) -> None:
     images_n = np.array(numbers)
     for number, (view, x_NCHW) in enumerate(zip(recipe_.views, raw, strict=True)):
-        todo = batched.steps(view, images_n, side, view_key(0, epoch, number))
-        for part in batched.parts(len(numbers), x_NCHW):
-            batched.views(todo, x_NCHW[part], part)
+        todo, own = batched.steps(view, images_n, side, view_key(0, epoch, number)), view.side(side)
+        room = [torch.empty(len(numbers), 3, own, own, device=x_NCHW.device) for _ in range(view.count)]
+        batched.views(todo, x_NCHW, room)
 
 
 def _waits(images: FileImages, cell: Cell, device: torch.device) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """A whole batch at once, with a draw of its own for every image, wherever its pixels lie; float in [0, 1].
 
 Whatever is drawn is drawn on the host and sent in one piece; how many images an operation falls on is known there. So
-nothing waits for the device. Operations on few images take these out and put them back; those on most are done to all,
-with parameters that leave the others as they are.
+nothing waits for the device. Images that the same is done to are worked on side by side: an operation on some then
+changes neighbours where they lie, and takes out and puts back only those that are scattered.
 
 Formulas and constants of colour are torchvision's (``torchvision.transforms.v2.functional``). Images of one channel are
 their own grey: saturation and hue leave them as they are. Cropping with resize and blurring are separable and linear: a
@@ -12,7 +12,7 @@ torchvision's operations up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import ceil
@@ -28,31 +28,46 @@ from benchmark.views import recipes
 from benchmark.views.draws import Draws, crop_boxes, patch_corners, square_corners
 
 # On the CPU images are worked on by so many bytes at once: what fits into a core's cache is not fetched anew by every
-# operation. Half of this, or twice, is a few per cent slower on a core with 2 MiB.
-PART_BYTES = 2**19
+# operation. On a core with 2 MiB half of this is a tenth slower; twice is as fast.
+PART_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Step:
-    """``change(images, *numbers)`` of all images, or of the chosen ones; the numbers (N, ...) are on the host."""
+    """``change(images, *numbers)`` of all images, or of the chosen ones; the numbers (N, ...) are on the host.
+
+    It may change the images that it is given, and gives them or new ones.
+    """
 
     change: Callable[..., Tensor]
     numbers: tuple[NDArray[Any], ...] = ()
     chosen: NDArray[np.bool_] | None = None  # (N,)
 
-    def of(self, part: slice) -> Step | None:
+    def of(self, rows: NDArray[np.int64]) -> Step | None:
         """The same of some of the images; None where none of them is chosen."""
-        numbers = tuple(number[part] for number in self.numbers)
-        if self.chosen is None or self.chosen[part].all():
-            return Step(self.change, numbers)
-        rows = self.chosen[part].nonzero()[0]
-        if len(rows) == 0:
+        chosen = np.full(len(rows), True) if self.chosen is None else self.chosen[rows]
+        (places,) = chosen.nonzero()
+        if len(places) == 0:
             return None
-        return Step(partial(_overwrite, self.change), (rows, *(number[rows] for number in numbers)))
+        numbers = tuple(number[rows[places]] for number in self.numbers)
+        if len(places) == len(rows):
+            return Step(self.change, numbers)
+        run = slice(int(places[0]), int(places[-1]) + 1)
+        if run.stop - run.start == len(places):
+            return Step(partial(_neighbours, self.change, run), numbers)
+        return Step(partial(_scattered, self.change), (places, *numbers))
 
 
-def _overwrite(change: Callable[..., Tensor], x_NCHW: Tensor, rows: Tensor, *numbers: Tensor) -> Tensor:
-    return x_NCHW.index_copy_(0, rows, change(x_NCHW[rows], *numbers))
+def _neighbours(change: Callable[..., Tensor], run: slice, x_NCHW: Tensor, *numbers: Tensor) -> Tensor:
+    own = x_NCHW[run]
+    changed = change(own, *numbers)
+    if changed is not own:
+        own.copy_(changed)
+    return x_NCHW
+
+
+def _scattered(change: Callable[..., Tensor], x_NCHW: Tensor, places: Tensor, *numbers: Tensor) -> Tensor:
+    return x_NCHW.index_copy_(0, places, change(x_NCHW.index_select(0, places), *numbers))
 
 
 def steps(
@@ -76,19 +91,33 @@ def steps(
     return made
 
 
-def views(todo: Sequence[Step], x_NCHW: Tensor, part: slice = slice(None)) -> tuple[Tensor, ...]:
-    """Images, ``part`` of those that :func:`steps` are for, to views (N, C, side, side) in [0, 1]: one, or patches."""
-    own = [step for step in (step.of(part) for step in todo) if step]
-    numbers = iter(sent([number for step in own for number in step.numbers], x_NCHW.device))
-    for step in own:
-        x_NCHW = step.change(x_NCHW, *(next(numbers) for _ in step.numbers))
-    return x_NCHW.unbind(1) if x_NCHW.ndim == 5 else (x_NCHW,)
+def views(todo: Sequence[Step], x_NCHW: Tensor, out: Sequence[Tensor]) -> None:
+    """Images, those that the steps are for, to views, in [0, 1] after :func:`steps`, written into ``out``.
+
+    ``out`` holds (N, C, side, side), one, or as many as there are patches.
+    """
+    for rows in _parts(todo, len(x_NCHW), out):
+        own = [step for step in (step.of(rows) for step in todo) if step]
+        places, *rest = sent([rows, *(number for step in own for number in step.numbers)], x_NCHW.device)
+        numbers, made_NCHW = iter(rest), x_NCHW.index_select(0, places)
+        for step in own:
+            made_NCHW = step.change(made_NCHW, *(next(numbers) for _ in step.numbers))
+        made = made_NCHW.unbind(1) if made_NCHW.ndim == 5 else (made_NCHW,)
+        for view_NCHW, room_NCHW in zip(made, out, strict=True):
+            room_NCHW.index_copy_(0, places, view_NCHW)
 
 
-def parts(count: int, view_NCHW: Tensor) -> list[slice]:
-    """Of so many images those that are worked on at once, to views, or of crops, of this shape."""
-    at_once = max(1, PART_BYTES // (4 * view_NCHW[0].numel())) if view_NCHW.device.type == "cpu" else count
-    return [slice(start, min(start + at_once, count)) for start in range(0, count, at_once)]
+def _parts(todo: Sequence[Step], count: int, out: Sequence[Tensor]) -> Iterator[NDArray[np.int64]]:
+    """The numbers of images that are worked on at once.
+
+    Sorted by which steps they are chosen for, the first step first: of the rounds of a jitter, each of which goes on
+    where the last has been, all are then of neighbours.
+    """
+    chosen = [step.chosen for step in todo if step.chosen is not None]
+    order_N = np.lexsort([np.arange(count), *reversed(chosen)])
+    image_bytes = 4 * sum(view_NCHW[0].numel() for view_NCHW in out)
+    at_once = max(1, PART_BYTES // image_bytes) if out[0].device.type == "cpu" else count
+    return (order_N[start : start + at_once] for start in range(0, count, at_once))
 
 
 def sent(arrays: Sequence[NDArray[Any]], device: torch.device) -> list[Tensor]:
@@ -227,8 +256,8 @@ def _toned(x_NCHW: Tensor, factors_N3: Tensor) -> Tensor:
     """clamp(a x + b Y + c mean(Y)), Y the luma."""
     a, b, c = factors_N3.view(-1, 3, 1, 1, 1).unbind(1)
     luma = grey(x_NCHW)
-    base = torch.addcmul(luma.mean(dim=(2, 3), keepdim=True).mul_(c), luma, b)
-    return torch.addcmul(base, x_NCHW, a).clamp_(0, 1)
+    base = (luma * b).add_(luma.mean(dim=(2, 3), keepdim=True).mul_(c))
+    return torch.addcmul(base, x_NCHW, a, out=x_NCHW).clamp_(0, 1)
 
 
 def grey(x_NCHW: Tensor) -> Tensor:
@@ -241,11 +270,11 @@ def grey(x_NCHW: Tensor) -> Tensor:
 
 def _solarized(x_NCHW: Tensor) -> Tensor:
     """min(x, 1 - x)."""
-    return 0.5 - (x_NCHW - 0.5).abs_()
+    return x_NCHW.sub_(0.5).abs_().neg_().add_(0.5)
 
 
 def _greyed(x_NCHW: Tensor) -> Tensor:
-    return grey(x_NCHW).expand_as(x_NCHW).clone()
+    return x_NCHW.copy_(grey(x_NCHW))
 
 
 def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
@@ -270,7 +299,7 @@ def adjust_hue(x_NCHW: Tensor, shift_N: Tensor) -> Tensor:
     # k / 6, of numbers above -1; min(k, 4 - k) = 2 - |k - 2|.
     offsets = torch.linspace(11 / 6, 7 / 6, 3, device=x_NCHW.device).view(1, 3, 1, 1)
     weights = (turns + offsets).frac_().sub_(1 / 3).abs_().mul_(-6).add_(2).clamp_(0, 1)
-    return torch.addcmul(value, weights, chroma, value=-1)
+    return torch.addcmul(value, weights, chroma, value=-1, out=x_NCHW)
 
 
 def separable(x_NCHW: Tensor, rows_NOH: Tensor, columns_NOW: Tensor) -> Tensor:

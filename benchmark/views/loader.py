@@ -8,7 +8,7 @@ import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -134,15 +134,10 @@ class ViewLoader:
     ) -> tuple[Tensor, ...]:
         """Of the bytes (n, C, H, W) for each of the recipe's views; with their ``shape`` where they are not cropped."""
         views, images_n = self._room(len(own_n)), own_n.numpy()
-        todo = [
-            batched.steps(view, images_n, self._image_size, view_key(self._seed, epoch, number), shape)
-            for number, view in enumerate(self._recipe.views)
-        ]
-        for part in batched.parts(len(images_n), views[0]):
-            places = iter(views)
-            for steps, x_NCHW in zip(todo, raw, strict=True):
-                for made in batched.views(steps, x_NCHW[part], part):
-                    self._normalise(made, next(places)[part])
+        places = iter(views)
+        for number, (view, x_NCHW) in enumerate(zip(self._recipe.views, raw, strict=True)):
+            todo = batched.steps(view, images_n, self._image_size, view_key(self._seed, epoch, number), shape)
+            batched.views([*todo, batched.Step(self._normalise)], x_NCHW, list(islice(places, view.count)))
         return views
 
 
@@ -189,18 +184,18 @@ def plain_batches(
 
 
 class _Normalise:
-    """(x - mean) / std by channel, into ``out`` where it is given. Grey becomes colour before a network for that."""
+    """(x - mean) / std by channel. Grey becomes colour before a network for that."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.channels, self.device = len(mean), device
         self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
         self._std = torch.tensor(std, device=device).view(-1, 1, 1)
 
-    def __call__(self, x_NCHW: Tensor, out: Tensor | None = None) -> Tensor:
-        channels = x_NCHW.shape[1]
+    def __call__(self, x_NCHW: Tensor) -> Tensor:
+        channels = x_NCHW.shape[-3]
         if channels not in (1, self.channels):
             raise UserError(f"the images have {channels} channels, the network takes images of {self.channels}")
-        return torch.sub(x_NCHW, self._mean, out=out).div_(self._std)
+        return (x_NCHW - self._mean).div_(self._std)
 
 
 class Workers:
