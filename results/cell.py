@@ -158,7 +158,7 @@ _SCOPES = {
         "Loader and step of whole epochs, in turns. Images/s a core: of the CPU time of all processes, or on a GPU by "
         "the clock; by the clock: on the machine as it then was. Waits: the least and the most that the processes "
         "worked on a batch while a step waited for it, over five epochs; beside what a batch takes, loader and step. "
-        "Ratio over the same recipe in lightly's transforms, a torch DataLoader and lightly's loss, around "
+        "Ratios over the same recipe in lightly's transforms, a torch DataLoader and lightly's loss, around "
         "torchvision's network and an optimiser that goes parameter by parameter.",
     ),
     "views": (
@@ -304,6 +304,7 @@ def _epoch_row(cell: CostCell, own: Measurement) -> dict[str, str]:
     row["Waits (s)"] = _waits(phases)
     if cell.reference:
         row["Time, lightly"] = f"{cell.reference.over(own)[0]:.2f}x"
+        row["By the clock, lightly"] = f"{cell.reference.phases['wall'] / phases['wall']:.2f}x"
     return row
 
 
