@@ -137,6 +137,7 @@ class Provenance(Frozen):
     flags: dict[str, bool | str] = Field(default={}, description="how the device computes: TF32, cuDNN's choices")
     cost_model: dict[str, float] = Field(default={}, description="its constants on this device, which choose the form")
     world_size: int = 1
+    jobs: int = Field(default=1, description="processes side by side on the machine, each on a run of its own")
     slurm_job: str | None = None
     attempts: int = 1
     lost_seconds: float = Field(default=0.0, description="work that earlier attempts did and could not keep")

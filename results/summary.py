@@ -65,6 +65,7 @@ COSTS = {
     "evaluation_seconds": ("cost.evaluation_seconds", "s"),
 }
 _MACHINE = {"device": "provenance.device", "threads": "provenance.threads", "processes": "provenance.world_size"}
+_BESIDE = {"jobs": "provenance.jobs"}  # runs at a time: said where there were several
 
 _OF_A_RUN = {"id", "configuration", "seed", "status", "message"}
 _PLACE = ["dataset", "title", "embedding_dim"]
@@ -177,7 +178,8 @@ def _measured(collection: Collection) -> pd.DataFrame:
 def _costs(collection: Collection) -> pd.DataFrame:
     """The costs as metrics whose key is the machine: figures of two machines are never averaged."""
     runs = collection.runs
-    machine = runs[[*_MACHINE.values()]].set_axis([*_MACHINE], axis=1)
+    of = _MACHINE | (_BESIDE if (runs[_BESIDE["jobs"]] > 1).any() else {})
+    machine = runs[[*of.values()]].set_axis([*of], axis=1)
     texts = [protocol_text(row) for row in machine.to_dict("records")]
     wide = runs[["id", "configuration", "dataset", "data.source"]].assign(key=texts, lost=None)
     wide = wide.join(machine.add_prefix(PROTOCOL))

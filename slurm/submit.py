@@ -72,6 +72,8 @@ def plan(
             left_out[reason] += 1
         else:
             groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
+    if suite.execution.jobs not in (None, 1):
+        raise UserError(f"jobs: is {suite.execution.jobs}; a job of a cluster does one run at a time, leave it out")
     check_trackers(suite.execution.tracking)
     _check_data([cell for cells in groups.values() for cell in cells], suite.execution)
     # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.

@@ -124,7 +124,7 @@ def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
             check([cell.run], data, this)
         trains, measures = stage != "measure", stage != "train"
         state = carry_out(cell, submission.suite, data, job, retry=retry, train=trains, measure=measures)
-        print(summary(state), flush=True)
+        print(f"{cell.run.id}  {summary(state)}", flush=True)
         if state.network_missing() or (measures and state.measurements_missing()):
             return ASKED
         is_made = state.network is not None and state.network.status == "done"

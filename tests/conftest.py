@@ -1,7 +1,7 @@
 """Settings of every test.
 
-One thread a process, the same examples of every property in every run, a cache of their own, which tests share a
-process, and that no process outlives them.
+One thread a process and one run at a time, the same examples of every property in every run, a cache of their own,
+which tests share a process, and that no process outlives them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ LONG = ("test_cost", "test_end_to_end", "test_ranks", "test_regime_cost", "test_
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # what joblib goes by
 # A hundred processes load torch, in half the time where its bytecode is kept: that of these tests' environment is.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

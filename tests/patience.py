@@ -33,7 +33,10 @@ def is_alive(pid: int) -> bool:
 
 
 def marked(value: str) -> dict[int, str]:
-    """The command lines of the living processes that have ``MARK=value`` in their environment, by their number."""
+    """The command lines of the living processes that have ``MARK=value`` in their environment, by their number.
+
+    Not Python's own tracker of resources, which ends with the process that it serves.
+    """
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended, or is somebody else's
@@ -41,7 +44,7 @@ def marked(value: str) -> dict[int, str]:
                 int(folder.name)
             ):
                 found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    return found
+    return {pid: line for pid, line in found.items() if "resource_tracker" not in line}
 
 
 def end_marked(value: str, seconds: float) -> dict[int, str]:

@@ -218,7 +218,8 @@ class Pretraining:
         """
         title, state = self.network.id.rpartition("-")[0], self.state
         sizes = self.network.epochs, self.steps_per_epoch
-        progress = Progress(title, *sizes, first_step=state.step, shown=self.process.is_main)
+        shown, alone = self.process.is_main, self.process.jobs == 1
+        progress = Progress(title, *sizes, first_step=state.step, shown=shown, alone=alone)
         with self.tracking, closing(progress):
             while state.step < self.total_steps:
                 self._train_epoch(state.step // self.steps_per_epoch, progress)

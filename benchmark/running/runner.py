@@ -1,10 +1,13 @@
-"""Carry a suite out: what is missing of it, one run after the other: its network, then probe by probe."""
+"""Carry a suite out, run by run, one after the other or side by side: what is missing of each."""
 
+import atexit
+import gc
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache, partial
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -15,6 +18,7 @@ from benchmark.networks.trained import Trained, doubt
 from benchmark.probes.base import NO_MORE, Probe
 from benchmark.running import attempts, stages
 from benchmark.running.folder import RETRIED, RunState, alone, check_owner, claim_folder, state_of
+from benchmark.running.jobs import how_many, side_by_side
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.numerics import check_precision, computing_in
 from benchmark.runtime.paths import in_job, is_of_job
@@ -29,9 +33,12 @@ from results.record import MeasurementRecord
 LISTINGS_NAME = ".listings"
 # Weights that take more are told of before the first is written.
 TOLD_BYTES = 10e9
+LEFT = "is another program's; left to it"
 
 Say = Callable[[str], None]
 Data = Callable[[DataSpec], DataSet]
+Carry = Callable[[Cell], str | None]  # what became of a run, in words; None where another program is at it
+Answer = tuple[Cell, str | None]
 
 
 def data_loader(execution: Execution, folder: Path, process: Process, requests: Requests, report: Say) -> Data:
@@ -86,7 +93,7 @@ def execute_suite(
     train: bool = True,
     after_each: Callable[[], object] = lambda: None,
 ) -> bool | None:
-    """Run what is missing of ``suite``, one run after the other, and tell ``report`` of each.
+    """Run what is missing of ``suite``, one run after the other or side by side, and tell ``report`` of each.
 
     ``train`` false: measure what is there, and leave out networks that are not. ``after_each`` is called by the main
     process once it is through with a run: what it raises ends the suite before the hours of the others.
@@ -98,35 +105,26 @@ def execute_suite(
     check_owner(suite, folder)
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]
-    report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}")
+    jobs = how_many(suite, process) if cells else 1
+    several = f", {jobs} at a time" if jobs > 1 else ""
+    report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}{several}")
     data = data_loader(suite.execution, folder, process, requests, report)
-    most = check([cell.run for cell in cells], data, process)
-    for cell in cells:
-        if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
-            report(f"warning: {doubtful}")
-    if len(cells) == len(suite.cells):  # of a part of a suite, other data sets may suffice
-        _check_most([measurement.probe for cell in cells for measurement in cell.run.measurements], most)
-    if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
-        less = "(--set keep=backbone or keep=none: less)"
-        report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
+    _check_cells(cells, suite, data, process, report)
     process.barrier()  # nothing is written unless the data of all processes are fine
     if process.is_main:
         claim_folder(suite, folder)
-    left: set[str] = set()
-    for place, cell in enumerate(cells, 1):
-        requests.next_run()
-        if process.all_reduce_max(requests.suite_must_end):
-            break
-        job = Job(folder / cell.run.id, process, requests, suite.execution)
-        told = f"{cell.run.id}  is another program's; left to it"
-        with alone(job.folder, process, lock=suite.execution.lock) as mine:
-            if mine:
-                told = summary(carry_out(cell, suite.name, data, job, retry=retry, train=train))
-            else:
+    work, left = _Work(suite.name, folder, suite.execution, retry, train), set[str]()
+    if jobs == 1:
+        answers = _in_turn(cells, work.on(data, process, requests), process, requests)
+    else:
+        answers = side_by_side(cells, work.begin, suite.execution.device, jobs, requests)
+    with closing(answers):
+        for place, (cell, answer) in enumerate(answers, 1):
+            if answer is None:
                 left.add(cell.run.id)
-        report(f"[{place}/{len(cells)}] {told}")
-        if process.is_main and cell.run.id not in left:
-            after_each()
+            report(f"[{place}/{len(cells)}] {cell.run.id}  {answer or LEFT}")
+            if process.is_main and answer is not None:
+                after_each()
     if not process.is_main:
         return None
     states = [state_of(cell.run, folder / cell.run.id) for cell in suite.cells]
@@ -135,6 +133,51 @@ def execute_suite(
         reasons = ", ".join(f"{count} {why}" for why, count in undone.items())
         report(f"not done, of {len(states)} runs: {reasons}")
     return not undone
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done to every run of a suite; jobs are sent it."""
+
+    suite: str
+    folder: Path
+    execution: Execution
+    retry: bool
+    train: bool
+
+    def begin(self, process: Process, requests: Requests) -> Carry:
+        """In a job, which tells no more of the data: the first process has."""
+        return self.on(data_loader(self.execution, self.folder, process, requests, lambda _: None), process, requests)
+
+    def on(self, data: Data, process: Process, requests: Requests) -> Carry:
+        """What carries a run out, and says in words what became of it; None where another program is at it."""
+
+        def carry(cell: Cell) -> str | None:
+            job = Job(self.folder / cell.run.id, process, requests, self.execution)
+            with alone(job.folder, process, lock=self.execution.lock) as mine:
+                if not mine:
+                    return None
+                state = carry_out(cell, self.suite, data, job, retry=self.retry, train=self.train)
+            _forget_what_stays()
+            return summary(state)
+
+        return carry
+
+
+def _in_turn(cells: Sequence[Cell], carry: Carry, process: Process, requests: Requests) -> Generator[Answer]:
+    for cell in cells:
+        requests.next_run()
+        if process.all_reduce_max(requests.suite_must_end):
+            return
+        yield cell, carry(cell)
+
+
+@cache
+def _forget_what_stays() -> None:
+    """Once: else a collection goes through half a million objects of libraries after every run, a third of a second."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
 
 
 def _why(state: RunState, left: Collection[str]) -> str:
@@ -156,6 +199,19 @@ def _missing(suite: Suite, folder: Path, retry: bool, train: bool, report: Say) 
         elif state.is_missing(retry):
             found.add(run.id)
     return found
+
+
+def _check_cells(cells: Sequence[Cell], suite: Suite, data: Data, process: Process, report: Say) -> None:
+    """Of what is missing of a suite: raise as :func:`check`, and tell what is doubtful or large."""
+    most = check([cell.run for cell in cells], data, process)
+    for cell in cells:
+        if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
+            report(f"warning: {doubtful}")
+    if len(cells) == len(suite.cells):  # of a part of a suite, other data sets may suffice
+        _check_most([measurement.probe for cell in cells for measurement in cell.run.measurements], most)
+    if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
+        less = "(--set keep=backbone or keep=none: less)"
+        report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
 
 
 def check(runs: Sequence[Run], data: Data, process: Process) -> dict[str, int]:
@@ -229,7 +285,7 @@ def carry_out(
 
 
 def summary(state: RunState) -> str:
-    """One run in one line: what became of it, how long it took, and its first accuracy."""
+    """What became of a run, how long it took, and its first accuracy."""
     told, network = "done", state.network
     fault = next((record for record in state.records if record is not None and record.status != "done"), None)
     if fault is not None:
@@ -240,7 +296,7 @@ def summary(state: RunState) -> str:
     metrics = (metric for record in measured for metric in record.metrics if metric.unit == "fraction")
     accuracy = next(metrics, None)
     figure = f"  {accuracy.metric} {100 * accuracy.value:.1f} %" if accuracy else ""
-    return f"{state.run.id}  {told}  {seconds:.1f} s{figure}"
+    return f"{told}  {seconds:.1f} s{figure}"
 
 
 def _weights_bytes(runs: Sequence[Run], execution: Execution, data: Data) -> int:

@@ -40,7 +40,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Process:
-    """This process. Where it is alone ``group``, which computes together, and ``talk``, which waits, are None."""
+    """This process. Where it is alone ``group``, which computes together, and ``talk``, which waits, are None.
+
+    ``jobs``: processes that work side by side on this machine, each on a run of its own; this is one of them.
+    """
 
     device: torch.device
     rank: int = 0
@@ -48,6 +51,7 @@ class Process:
     group: dist.ProcessGroup | None = None
     talk: dist.ProcessGroup | None = None
     failures: Failures = field(default_factory=Failures)
+    jobs: int = 1
 
     @property
     def is_main(self) -> bool:

@@ -1,7 +1,8 @@
-"""How far a run is, a bar on a terminal or plain lines in a log; and its steps' times, without waiting in the loop."""
+"""How far a run is, and its steps' times, without waiting in the loop."""
 
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from itertools import pairwise
@@ -14,13 +15,16 @@ from results.record import Quartiles
 
 # A log gets a line a tenth of the way, not a line a step.
 _LINES = 10
+tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a kill leaves behind
 
 
 class Progress(tqdm):
-    """A bar over the steps of one training run; on no terminal, lines in its place."""
+    """A bar over the steps of one training run; lines in its place on no terminal, and where it does not run alone."""
 
-    def __init__(self, title: str, epochs: int, steps_per_epoch: int, *, first_step: int, shown: bool) -> None:
-        on_terminal = shown and sys.stderr.isatty()
+    def __init__(
+        self, title: str, epochs: int, steps_per_epoch: int, *, first_step: int, shown: bool, alone: bool
+    ) -> None:
+        on_terminal = shown and alone and sys.stderr.isatty()
         self.title, self.epochs, self.in_log = title, epochs, shown and not on_terminal
         super().__init__(
             total=epochs * steps_per_epoch,
@@ -43,7 +47,8 @@ class Progress(tqdm):
         if self.in_log and ((epoch + 1) % every == 0 or epoch + 1 == self.epochs):
             loss = "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
             speed = f"{images_per_second:.0f} images/s  {seconds_left:.0f} s left"
-            print(f"  {self.title}  epoch {epoch + 1}/{self.epochs}  {loss}  {speed}", file=sys.stderr, flush=True)
+            line = f"  {self.title}  epoch {epoch + 1}/{self.epochs}  {loss}  {speed}\n"
+            print(line, end="", file=sys.stderr, flush=True)  # in one piece: others may write beside it
 
 
 class StepClock:

@@ -50,6 +50,7 @@ def provenance(process: Process, started: str, attempts: int, lost_seconds: floa
         flags=flags(process.device),
         cost_model=asdict(constants()),
         world_size=process.world_size,
+        jobs=process.jobs,
         slurm_job=job_id() if "SLURM_JOB_ID" in os.environ else None,
         attempts=attempts,
         lost_seconds=lost_seconds,

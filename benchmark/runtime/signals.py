@@ -60,8 +60,11 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 @contextmanager
-def stop_requests() -> Iterator[Requests]:
-    """Turn ``STOP_SIGNALS`` into :class:`Requests` while the body runs; the second SIGINT is KeyboardInterrupt."""
+def stop_requests(*, quiet: bool = False) -> Iterator[Requests]:
+    """Turn ``STOP_SIGNALS`` into :class:`Requests` while the body runs; the second SIGINT is KeyboardInterrupt.
+
+    ``quiet``: the process that passes a signal on has said what it does.
+    """
     requests, own = Requests(), os.getpid()
     # The first one may be answered, and another run begun, before a finger is up again: it counts all the same.
     interrupted = False
@@ -76,7 +79,8 @@ def stop_requests() -> Iterator[Requests]:
         if number == signal.SIGINT:
             interrupted = True
             with suppress(RuntimeError):  # the signal came while something was being printed
-                print("\ninterrupted: this run ends and is kept; Ctrl-C again ends the command", flush=True)
+                if not quiet:
+                    print("\ninterrupted: what runs now ends and is kept; Ctrl-C again ends the command", flush=True)
         requests.ask(suite=number != signal.SIGINT)
 
     before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}

@@ -47,6 +47,9 @@ class Execution(Spec):
     """Device, workers, folders, and what is kept: nothing here changes a number, so nothing here is in a digest."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    jobs: int | None = Field(
+        None, ge=1, description="runs side by side; else one a core of a CPU where all networks are small, or one"
+    )
     workers: int = Field(0, ge=0, description="data loading processes; 0 loads in the training process")
     online_probe: bool = Field(False, description="a linear probe trained beside each network, logged with its loss")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")

@@ -71,7 +71,7 @@ def _check_metric(request: str, cell: Cell, where: str) -> None:
         raise UserError(f"{fault}, which {len(may_be)} metrics are: {', '.join(shown)}")
 
 
-MISSING = "missing"  # of a candidate that was not tried
+MISSING = "missing"  # of a candidate that was not tried, or not to its end
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,8 @@ def _score(cells: Sequence[Cell], tuning: Tuning, networks: Mapping[str, Records
         elif matching:
             several = ", ".join(metric.name for metric in matching[:3])
             raise UserError(f"tune.metric: is {tuning.metric!r}, which {len(matching)} metrics are: {several}")
+        elif any(one.id not in {record.id for record in network.measurements} for one in cell.run.measurements):
+            return Score(method, candidate, None, len(values), MISSING)
         elif fault := next((record for record in network.measurements if record.status != "done"), None):
             return Score(method, candidate, None, len(values), f"{fault.probe} {fault.status}")
         else:

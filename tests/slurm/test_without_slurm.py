@@ -133,6 +133,7 @@ def test_no_slurm_says_so_and_leaves_nothing(suite: Path, tmp_path: Path) -> Non
         (("--cluster", "slurm", "--resource", "minutes=2", "--set", "checkpoint_seconds=30"), "minutes is 2"),
         (("--cluster", "slurm", "--out", "/proc/runs"), "--out /proc/runs: cannot be written"),
         (("--cluster", "local", "--print-sbatch"), "is no Slurm cluster but local"),
+        (("--cluster", "local", "--set", "jobs=2"), "jobs: is 2; a job of a cluster does one run at a time"),
     ],
 )
 def test_bad_input_is_one_sentence(suite: Path, arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:

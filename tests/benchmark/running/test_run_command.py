@@ -28,7 +28,7 @@ from benchmark.networks.trained import Pretraining
 from benchmark.running.folder import alone
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite, read_suite
-from benchmark.suite.tune import tuning_suite
+from benchmark.suite.tune import MISSING, scores, tuning_suite
 from results.record import MeasurementRecord, NetworkRecord
 from tests.patience import PATIENCE
 
@@ -363,6 +363,13 @@ def test_tune_gives_every_method_the_same_budget_and_writes_its_choice(tiny: Pat
     assert f"align_weight: {rows[0]['loss.align_weight']}" in chosen
     found = [record for records in _measurements(tmp_path / "tune").values() for record in records]
     assert {metric.protocol["split"] for record in found for metric in record.metrics} == {"tune"}
+    next((tmp_path / "tune").glob("vicreg-*/measurements/knn-*.json")).unlink()  # as where another job is at it
+    file = read_suite(tiny)
+    assert file.tune is not None
+    notes = [
+        score.note for score in scores(tuning_suite(file, {}, name="tiny", where=""), file.tune, tmp_path / "tune")
+    ]
+    assert sorted(notes) == ["", "", "", MISSING]
 
 
 @pytest.mark.parametrize(
