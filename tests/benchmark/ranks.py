@@ -1,26 +1,20 @@
 """Several processes on this host that do one work together, as torchrun or Slurm would start them.
 
-``together`` forks them from a process that has imported torch, which is what takes the time.
-``python tests/benchmark/ranks.py SUITE OUT WORLD...`` does a suite once with each number of processes, into
-``OUT/WORLD``, and leaves there what they find of batch normalisation. ``--fail RANK`` does it with two processes, of
-which that one breaks in the third step, into ``OUT/failing-RANK``. Ends with 1 where a process did not end as it
-should.
+They are forked from this one, which has imported torch: that is what takes the time.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import multiprocessing
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import pytest
 import torch
 
 from benchmark.networks import trained
@@ -32,8 +26,10 @@ from benchmark.views.loader import Batch, ViewLoader
 from tests.benchmark import batch_norm
 from tests.patience import PATIENCE
 
-ROOT = Path(__file__).parents[2]
 BREAKS = "the third batch is not to be had"
+# A mark for where small grey images are trained: the first convolution has its gradient in another layout than its
+# weights, of which DistributedDataParallel warns: 9 numbers a channel.
+GREY = pytest.mark.filterwarnings("ignore:Grad strides do not match")
 
 
 class BreakingLoader(ViewLoader):
@@ -46,20 +42,12 @@ class BreakingLoader(ViewLoader):
             yield batch
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """This module as a program."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    # The first convolution of grey images has its gradient in another layout than its weights: 9 numbers a channel.
-    tolerated = "ignore:Grad strides do not match"
-    command = [sys.executable, "-W", "error", "-W", tolerated, __file__, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
-
-
 def together(world: int, work: Callable[[Process], object], failing: int | None = None) -> list[int | None]:
     """Let so many processes ``work``; returns their exit codes. The one named ``failing`` gets broken loaders.
 
     None is left behind: those that have not ended after ``PATIENCE`` are killed, and have the code -9.
     """
+    importlib.import_module("torch._dynamo")  # optimisers do on first use, in two seconds: once for all forks
     fork = multiprocessing.get_context("fork")
     port = _free_port()
     ranks = [fork.Process(target=_join, args=(work, rank, world, port, rank == failing)) for rank in range(world)]
@@ -94,27 +82,19 @@ def _free_port() -> int:
         return port
 
 
-def main(arguments: Sequence[str]) -> bool:
-    """Whether all ended as they should."""
-    # DistributedDataParallel imports it on first use: once for all forks.
-    importlib.import_module("torch._dynamo")
-    parser = argparse.ArgumentParser()
-    parser.add_argument("suite")
-    parser.add_argument("out", type=Path)
-    parser.add_argument("worlds", type=int, nargs="+")
-    parser.add_argument("--set", action="append", default=[])
-    parser.add_argument("--fail", type=int, action="append", default=[])
-    given = parser.parse_args(arguments)
-    suite = load_suite(given.suite, given.set)
+def run(
+    path: Path, out: Path, worlds: Sequence[int], *, failing: Sequence[int] = (), settings: Sequence[str] = ()
+) -> None:
+    """Do a suite once with each number of processes, into ``out/WORLD``; they leave what they find of batch
+    normalisation in ``out``. And for each of ``failing`` with two, of which that one breaks in the third step, into
+    ``out/failing-RANK``."""
+    suite = load_suite(str(path), settings)
 
     def work(this: Process, name: str) -> None:
-        execute_suite(suite, given.out / name, this, Requests(), retry=False, report=print)
-        batch_norm.leave(this, given.out)
+        execute_suite(suite, out / name, this, Requests(), retry=False, report=print)
+        batch_norm.leave(this, out)
 
-    well = [together(world, partial(work, name=str(world))) == [0] * world for world in given.worlds]
-    ill = [together(2, partial(work, name=f"failing-{rank}"), rank) == [1, 1] for rank in given.fail]
-    return all(well) and all(ill)
-
-
-if __name__ == "__main__":
-    sys.exit(0 if main(sys.argv[1:]) else 1)
+    for world in worlds:
+        assert together(world, partial(work, name=str(world))) == [0] * world
+    for rank in failing:
+        assert together(2, partial(work, name=f"failing-{rank}"), rank) == [1, 1]

@@ -11,7 +11,7 @@ from tests.patience import wait_for
 from tests.slurm.stage import LOG_EVERY, PATIENCE, Stage, Watched, figures, losses
 from tests.slurm.theatre import LONG_EPOCHS, MEASURED, Theatre, check_kept, check_whole, finished
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600), ranks.GREY]
 
 # In its first step, which comes again after a requeue, DistributedDataParallel adds the ranks' gradients in another
 # order than later. Seen after 27 more steps: 2e-7 in the loss, 3e-5 in a figure, no image in an accuracy.
@@ -61,9 +61,7 @@ def test_two_ranks_disturbed_as_they_measure(theatre: Theatre, stage: Stage) -> 
 
 def _on_ranks(stage: Stage, name: str, world: int, settings: tuple[str, ...]) -> Watched:
     """The run that is not disturbed, on so many ranks of this machine."""
-    options = [part for assignment in settings for part in ("--set", assignment)]
-    done = ranks.run(stage.suite, stage.folder / name, str(world), *options)
-    assert done.returncode == 0, done.stdout + done.stderr
+    ranks.run(stage.suite, stage.folder / name, (world,), settings=settings)
     return stage.only(stage.folder / name / str(world))
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TextIO
 
 import pytest
 import torch
@@ -17,10 +22,46 @@ from methods import registry
 from methods.losses.base import Loss
 from slurm import first_hour
 from slurm.first_hour import REPORT_NAME, Report
+from tests.benchmark import ranks
+
+pytestmark = ranks.GREY
 
 
 def spherebench(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+class Forked:
+    """What ``Popen`` starts, forked from this process, which has loaded what takes each of them seconds."""
+
+    def __init__(self, command: list[str], *, env: dict[str, str], stdout: TextIO, **_: object) -> None:
+        *_, out, device = command
+
+        def work() -> None:
+            os.environ.update(env)
+            sys.stdout = sys.stderr = stdout
+            first_hour.main(Path(out), device)
+
+        self._process = multiprocessing.get_context("fork").Process(target=work)
+        self._process.start()
+        self.kill = self._process.kill
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("fork", timeout or 0.0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self._process.pid or 0, number)
+
+
+def _start(command: list[str], **asked: Any) -> subprocess.Popen[bytes] | Forked:
+    """The program itself where it trains alone."""
+    return (subprocess.Popen if asked["env"]["WORLD_SIZE"] == "1" else Forked)(command, **asked)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("doctor")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(first_hour, "alone", lambda check, **asked: Ended("done", result=check(**asked)))
+        patch.setattr(first_hour, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": _start}))
         result = spherebench("doctor", "--gpu", "--device", "cpu", "--out", folder)
     assert result.exit_code == 0, result.output
     return Report.read(folder / REPORT_NAME)

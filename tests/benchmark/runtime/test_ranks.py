@@ -21,6 +21,7 @@ from tests.benchmark import ranks
 from tests.benchmark.conftest import TINY
 from tests.benchmark.probes.subjects import AskedAfter
 
+pytestmark = ranks.GREY
 # Seen: 4e-7 on 2 and on 4 ranks, three units in the last place of float32; it grows as training goes on, to 1e-4 in 24
 # steps. Draws that depend on the number of ranks show as per cents, from the first step on.
 FLOAT_ERROR = 2e-6
@@ -34,8 +35,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     text = TINY.replace("limit: 256", "limit: 320").replace("checkpoint_seconds: 0", "checkpoint_seconds: 60")
     (folder / "ranks.yaml").write_text(text)
-    done = ranks.run(folder / "ranks.yaml", folder, "1", "2", "4", "--fail", "0", "--fail", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
+    ranks.run(folder / "ranks.yaml", folder, (1, 2, 4), failing=(0, 1))
     return folder
 
 
@@ -71,7 +71,6 @@ def _train(this: Process, network: Trained, folder: Path, until: int | None) -> 
         network.make(load(network.data, folder), job)
 
 
-@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # of grey images' first convolution: ranks.run says why
 def test_a_run_goes_on_with_another_number_of_ranks(out: Path, tmp_path: Path) -> None:
     networks = [cell.run.network for cell in load_suite(str(out / "ranks.yaml")).cells]
     (network,) = (one for one in networks if isinstance(one, Trained) and one.method == "vicreg")
@@ -86,7 +85,6 @@ def test_a_run_goes_on_with_another_number_of_ranks(out: Path, tmp_path: Path) -
     assert (folder / WEIGHTS_NAME).exists()
 
 
-@pytest.mark.filterwarnings("ignore:Grad strides do not match")
 def test_several_crops_have_one_loss_curve_on_one_and_two_ranks(tiny: Path, tmp_path: Path) -> None:
     """Three sizes, each in a pass of its own, whose batch normalisation mixes the crops of all ranks."""
     few = ("data.image_size=16", "data.limit=64", "batch_size=16", "method=sfrik_l2")

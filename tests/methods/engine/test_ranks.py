@@ -1,28 +1,14 @@
 """Real gloo processes: a sharded loss under DDP is the loss of one process on the whole batch, gradient included."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from methods import registry
-from tests.patience import PATIENCE
-
-WORKER = Path(__file__).with_name("sharded_worker.py")
+from tests.methods.engine import sharded
 
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory):
-    """What each of the processes found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[3])}
-    command = [sys.executable, "-W", "error", str(WORKER), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(4)]
+    return sharded.findings_in(tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("world", [2, 3, 4])

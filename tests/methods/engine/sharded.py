@@ -1,14 +1,12 @@
 """Four gloo processes: every method on a share of the batch under DDP against one process on the whole batch.
 
-Groups of 2, 3 and 4 of the processes share a batch in turn. They are forked from one that has imported torch, which is
-what takes the time. Argument: a folder, in which each rank leaves its findings as JSON.
+Groups of 2, 3 and 4 of the processes share a batch in turn. They are forked from this one, which has imported torch:
+that is what takes the time.
 """
 
 import json
 import multiprocessing
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 import torch._dynamo  # DistributedDataParallel imports it on first use
@@ -17,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from methods import Pairing, modules, registry
 from tests.methods.small import small
+from tests.patience import PATIENCE
 
 PROCESSES, ROWS, INPUTS, WIDTH = 4, 5, 4, 7  # rows a rank
 # (ranks of the group, views, how they are paired)
@@ -110,15 +109,14 @@ def work(rank, folder):
     dist.destroy_process_group()
 
 
-def main(folder):
+def findings_in(folder):
+    """What each of the processes found; it leaves that in the folder as JSON."""
     fork = multiprocessing.get_context("fork")
     ranks = [fork.Process(target=work, args=(rank, folder)) for rank in range(PROCESSES)]
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join()
-    sys.exit(any(rank.exitcode for rank in ranks))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        rank.join(PATIENCE)
+        rank.kill()
+    assert not any(rank.exitcode for rank in ranks)
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(PROCESSES)]
