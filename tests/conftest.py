@@ -6,6 +6,8 @@ which tests share a process, and that no process outlives them.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # what joblib goes by
 # A hundred processes load torch, in half the time where its bytecode is kept: that of these tests' environment is.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+gc.disable()  # until all is collected: libraries and thousands of tests, which stay
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,6 +58,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+def pytest_collection_finish() -> None:
+    """No garbage collection looks through libraries and tests again; the product asks for one after every training."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # or what is left at the end is told of, as leaks of triton
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import roots_legendre
 
 from methods.engine.slices import Directions, Multiples, Waves
 from methods.losses.slices import LARGEST_KNOT, uniform_target
@@ -34,7 +35,7 @@ def test_seventeen_knots_need_ten_arrays():
     assert 2 * (multiples.small + multiples.large) == 10
 
 
-ANGLES, WEIGHTS = np.polynomial.legendre.leggauss(3000)
+ANGLES, WEIGHTS = roots_legendre(3000)
 
 
 @given(st.integers(2, 20_000), st.floats(0, LARGEST_KNOT))
