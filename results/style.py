@@ -210,7 +210,7 @@ def name_ends(axis: Axes, ends: pd.Series, looks: Mapping[str, Look]) -> None:
     levels = {str(name): to_panel.transform((axis.get_xlim()[1], end))[1] for name, end in ends.items()}
     for name, (level, place) in apart(pd.Series(levels).sort_values(), 0.0, 1.0).items():
         color, panel = looks[name].color, axis.transAxes
-        line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkB": 0}
+        line = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkB": 0, "relpos": (0, 0.5)}
         named: dict[str, Any] = {"color": color, "fontsize": 7.5, "va": "center", "arrowprops": line}
         axis.annotate(name, (1.0, level), (1.04, place), panel, panel, **named)
 

@@ -31,11 +31,13 @@ def test_the_kernel_regime_in_six_lines() -> None:
     assert names["z"].shape == (300, 16)
 
 
-def test_the_table_is_made_from_the_committed_records() -> None:
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_the_table_is_made_from_the_committed_records(page: str) -> None:
     from results.collect import collect
     from results.tables import render
 
-    shown = re.search(r"<!-- table: (\S+) (\S+) -->\n(.*?)<!-- end -->", README, flags=re.DOTALL)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = re.search(r"<!-- table: (\S+) (\S+) -->\n(.*?)<!-- end -->", text, flags=re.DOTALL)
     assert shown is not None
     folder, metric, table = shown.groups()
     accuracy = render(collect([ROOT / folder]), "md", metric)
@@ -109,6 +111,26 @@ def test_what_is_said_of_digits_is_what_the_paired_tests_find() -> None:
     for base, other, dim in found:
         if other in ("sfrik_l2", "sfrik_l3") or (other == "vicreg" and dim < 1024):
             assert found[base, other, dim].p_holm > 0.05
+
+
+def test_what_is_said_of_photographs_is_what_the_paired_tests_find() -> None:
+    from results.collect import collect
+    from results.paired import against
+    from results.summary import summarise
+
+    (said,) = re.findall(r"<!-- end -->\n(.*?)\nOn digits", README, flags=re.DOTALL)
+    rows = summarise(collect([ROOT / "results" / "reference" / "cifar10_small"]))
+    (table,) = against(rows[rows["metric"] == "linear_top1"], "sfrik_l3")
+    lost: dict[str, list[str]] = {}
+    for each in table.found:
+        if each.paired.p_holm < 0.05:
+            lost.setdefault(each.row.method, []).append(f"{-100 * each.paired.difference:.1f}")
+    by_size = {method: sorted(values, key=float) for method, values in lost.items() if method != "untrained"}
+    assert by_size.keys() == {"barlow_twins", "sfrik_l1", "vicreg"}
+    for method in ("barlow_twins", "sfrik_l1"):
+        assert f"{by_size[method][0]} to {by_size[method][-1]}" in said
+    at_64, at_256, at_1024 = lost["vicreg"]
+    assert f"{at_64} and {at_256} at D = 64 and 256 and {at_1024} at D = 1024" in " ".join(said.split())
 
 
 def test_what_is_said_of_ridge_and_time_is_in_the_committed_table() -> None:

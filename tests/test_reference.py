@@ -42,7 +42,7 @@ def _metrics(records: Sequence[Records]) -> Iterator[tuple[Records, Metric]]:
                 yield record, metric
 
 
-@pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
+@pytest.mark.parametrize("name", ["cifar10_small", "digits", *KERNEL_SUITES])
 def test_every_run_is_done_each_row_at_one_clean_commit(name: str) -> None:
     records = _records(load_suite(name), REFERENCE / name)
     everything = [*(own.network for own in records), *(found for own in records for found in own.measurements)]
@@ -60,8 +60,9 @@ def _chosen(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return file.methods, choose(scores(_candidates(name), file.tune, REFERENCE / f"{name}-tune"))
 
 
-def test_the_hyperparameters_of_digits_are_what_tuning_chose() -> None:
-    methods, chosen = _chosen("digits")
+@pytest.mark.parametrize("name", ["cifar10_small", "digits"])
+def test_the_hyperparameters_are_what_tuning_chose(name: str) -> None:
+    methods, chosen = _chosen(name)
     assert methods == chosen
 
 
@@ -72,7 +73,7 @@ def test_the_kernel_regimes_hyperparameters_are_what_tuning_chose(name: str, cou
     assert merge(methods, chosen) == methods
 
 
-@pytest.mark.parametrize("name", ["digits", "regime_digits", "regime_mnist"])
+@pytest.mark.parametrize("name", ["cifar10_small", "digits", "regime_digits", "regime_mnist"])
 def test_tuning_looked_at_the_tune_split_only(name: str) -> None:
     records = _records(_candidates(name), REFERENCE / f"{name}-tune")
     assert {metric.protocol["split"] for _, metric in _metrics(records)} == {"tune"}
@@ -231,7 +232,7 @@ def test_what_views_agree_on_in_fewer_dimensions_has_the_higher_accuracy() -> No
     assert join(table(summary), "md") == (folder / "tables" / "expectations.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["digits", *KERNEL_SUITES])
+@pytest.mark.parametrize("name", ["cifar10_small", "digits", *KERNEL_SUITES])
 def test_the_committed_tables_are_made_from_the_committed_records(name: str) -> None:
     from results.collect import collect
     from results.formats import join

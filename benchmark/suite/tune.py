@@ -15,7 +15,7 @@ import yaml
 from benchmark.runtime.errors import UserError
 from benchmark.suite.config import nest, repeated
 from benchmark.suite.expand import Cell, Suite, SuiteFile, Tuning, expand, product
-from results.record import NETWORK_NAME, is_as_asked, matches, request_of, write_atomically
+from results.record import NETWORK_NAME, PACKED_NAME, is_as_asked, matches, request_of, write_atomically
 from results.runs import Records, read_runs
 
 
@@ -87,7 +87,8 @@ class Score:
 
 def scores(suite: Suite, tuning: Tuning, folder: Path) -> list[Score]:
     """Every candidate's score, best first within its method; a candidate with anything that is not done has none."""
-    there = any(folder.glob(f"*/{NETWORK_NAME}"))  # there is none where another program began with them all
+    # There is none where another program began with them all.
+    there = any(found for name in (f"*/{NETWORK_NAME}", PACKED_NAME) for found in folder.glob(name))
     networks = {network.network.id: network for network in (read_runs([folder]) if there else ())}
     groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in suite.cells:
