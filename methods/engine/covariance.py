@@ -9,7 +9,7 @@ Any number of views: sums run over views, and over pairs a < b with weights. `fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 import torch
@@ -57,30 +57,30 @@ def primal_covariance(batch: Batch, view: int) -> SquareSum:
 
 # Σ_p w_p Σ_{dd'} R² (float64), R_dd of every pair (P, D), and gradients(α, β_PD): V of (n, D), where the standardised
 # rows lay, ∂/∂x of Σ_p w_p (α Σ R² + β_p·diag R).
-Correlation = tuple[Tensor, Tensor, Callable[[float, Tensor], list[Tensor]]]
+Correlation = tuple[Tensor, Tensor, Callable[[float, Tensor], Sequence[Tensor]]]
 
 
 def dual_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) -> Correlation:
-    diagonals_PD = torch.stack([_column_products(batch.standardised[a], batch.standardised[b]) for a, b in weights])
+    x_VnD = batch.standardised
+    diagonals_PD = torch.stack([_column_products(x_VnD[a], x_VnD[b]) for a, b in weights])
     grams = [batch.gram(batch.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
     square_sums = [weight * batch.inner(grams[a], grams[b]) for (a, b), weight in weights.items()]
     square_sum = torch.stack(square_sums).sum() / batch.count**2
 
-    def gradients(alpha: float, beta_PD: Tensor) -> list[Tensor]:
+    def gradients(alpha: float, beta_PD: Tensor) -> Sequence[Tensor]:
         """dL/dA_a = 2α/N² Σ_b w_ab K_b A_a + 1/N Σ_b w_ab A_b diag β_ab, K_b = A_b A_bᵀ, over pairs a, b."""
         partners = [_partner(grams, weights, view, 2 * alpha / batch.count**2) for view in batch.indices]
         for cols in batch.column_tiles():
-            own = [standardised[:, cols] for standardised in batch.standardised]
-            slopes = [torch.empty_like(block) for block in own]
-            for view, slope_nC in enumerate(slopes):
+            x_VnC = x_VnD[..., cols]
+            slope_VnC = torch.empty_like(x_VnC)
+            for view, slope_nC in enumerate(slope_VnC):
                 product_(slope_nC, partners[view], batch.columns(view, cols).to(batch.matmul_dtype))
             for ((a, b), weight), beta_C in zip(weights.items(), beta_PD[:, cols], strict=True):
-                slopes[a].addcmul_(own[b], beta_C, value=weight / batch.count)
-                slopes[b].addcmul_(own[a], beta_C, value=weight / batch.count)
-            along_VC = torch.stack([torch.linalg.vecdot(*pair, dim=0) for pair in zip(slopes, own, strict=True)])
-            along_VC = batch.group.all_reduce_(along_VC) / batch.count
-            _destandardise_(own, slopes, along_VC, batch.inverse_deviations[:, cols])
-        return batch.standardised
+                slope_VnC[a].addcmul_(x_VnC[b], beta_C, value=weight / batch.count)
+                slope_VnC[b].addcmul_(x_VnC[a], beta_C, value=weight / batch.count)
+            along_VC = batch.group.all_reduce_(torch.linalg.vecdot(slope_VnC, x_VnC, dim=1)) / batch.count
+            _destandardise_(x_VnC, slope_VnC, along_VC, batch.inverse_deviations[..., cols])
+        return x_VnD.unbind()
 
     return square_sum, batch.group.all_reduce_(diagonals_PD) / batch.count, gradients
 
@@ -102,9 +102,9 @@ def _partner(grams: list[Tensor], weights: Mapping[Pair, float], view: int, fact
 
 
 def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) -> Correlation:
-    correlations = {pair: batch.zeros(batch.width, batch.width) for pair in weights}
+    x_VnD, correlations = batch.standardised, {pair: batch.zeros(batch.width, batch.width) for pair in weights}
     for rows in batch.row_tiles():
-        blocks = [standardised[rows] for standardised in batch.standardised]
+        blocks = x_VnD[:, rows].unbind()
         for (a, b), r_DD in correlations.items():
             add_product_(r_DD, blocks[a].T, blocks[b].to(batch.matmul_dtype))
     squares = {}
@@ -115,34 +115,33 @@ def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) 
     square_sum = torch.stack([w * squares[pair][0].sum(dtype=torch.float64) for pair, w in weights.items()]).sum()
     diagonals_PD = torch.stack([r_DD.diagonal() for r_DD in correlations.values()])
 
-    def gradients(alpha: float, beta_PD: Tensor) -> list[Tensor]:
+    def gradients(alpha: float, beta_PD: Tensor) -> Sequence[Tensor]:
         """dL/dA_a = Σ_b A_b Gᵀ_ab and dL/dA_b = Σ_a A_a G_ab with G = w (2α R + diag β)/N."""
-        along_VD, operands = torch.zeros_like(batch.means), {}  # Σ_i A_id dL/dA_id / N a view: sums of R ∘ G
-        along, by_pair = along_VD.unbind(), zip(weights.items(), beta_PD.unbind(), diagonals_PD.unbind(), strict=True)
-        for (pair, weight), beta_D, diagonal_D in by_pair:
+        along_VD, operands = batch.zeros(*x_VnD[:, 0].shape), {}  # Σ_i A_id dL/dA_id / N a view: sums of R ∘ G
+        along, of_pairs = along_VD.unbind(), ((beta_PD * diagonals_PD).unbind(), beta_PD.unbind())
+        for (pair, weight), own_D, beta_D in zip(weights.items(), *of_pairs, strict=True):
             scale = weight / batch.count
             for view, square_D in zip(pair, squares[pair], strict=True):
-                along[view].add_(square_D, alpha=2 * alpha * scale).addcmul_(diagonal_D, beta_D, value=scale)
+                along[view].add_(torch.add(own_D, square_D, alpha=2 * alpha), alpha=scale)
             g_DD = correlations[pair].mul_(2 * alpha * scale)
             g_DD.diagonal().add_(beta_D, alpha=scale)
             operands[pair] = as_operand(g_DD, batch.matmul_dtype)
         for rows in batch.row_tiles():
-            blocks = [standardised[rows] for standardised in batch.standardised]
-            slopes: dict[int, Tensor] = {}
+            x_VRD = x_VnD[:, rows]
+            slope_VRD, blocks, written = torch.empty_like(x_VRD), x_VRD.unbind(), set()
             for (a, b), (g_DD, unit) in operands.items():
                 for view, other, factor_DD in ((a, b, g_DD.T), (b, a, g_DD)):
-                    if view in slopes:
-                        add_product_(slopes[view], blocks[other], factor_DD, unit)
-                    else:
-                        slopes[view] = product_(torch.empty_like(blocks[view]), blocks[other], factor_DD, unit)
-            whole = [slopes[view] if view in slopes else torch.zeros_like(blocks[view]) for view in batch.indices]
-            _destandardise_(blocks, whole, along_VD, batch.inverse_deviations)
-        return batch.standardised
+                    write_ = add_product_ if view in written else product_
+                    write_(slope_VRD[view], blocks[other], factor_DD, unit)
+                    written.add(view)
+            for view in set(batch.indices) - written:
+                slope_VRD[view].zero_()
+            _destandardise_(x_VRD, slope_VRD, along_VD, batch.inverse_deviations)
+        return x_VnD.unbind()
 
     return square_sum, diagonals_PD, gradients
 
 
-def _destandardise_(blocks: list[Tensor], slopes: list[Tensor], along_VD: Tensor, inverse_VD: Tensor) -> None:
+def _destandardise_(x_VRD: Tensor, slope_VRD: Tensor, along_VD: Tensor, inverse_V1D: Tensor) -> None:
     """From A, in its place, to dL/dx = (dL/dA − A · mean(A ∘ dL/dA))/√(Var + ε); the column means of dL/dA vanish."""
-    for block, slope, along_D, inverse_D in zip(blocks, slopes, along_VD, inverse_VD, strict=True):
-        torch.addcmul(slope, block, along_D, value=-1, out=block).mul_(inverse_D)
+    torch.addcmul(slope_VRD, x_VRD, along_VD[:, None], value=-1, out=x_VRD).mul_(inverse_V1D)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Self
 
 import torch
@@ -110,28 +110,36 @@ class CentredBatch(Batch):
 
 
 @dataclass(frozen=True)
-class StandardisedBatch(CentredBatch):
+class StandardisedBatch(Batch):
     """Views standardised over the batch: A = (x − mean)/√(Var + 1e-5), Var dividing by N.
 
     They are kept as a whole, in memory that their gradient may take.
     """
 
-    @cached_property
+    @property
+    def standardised(self) -> Tensor:
+        """This rank's rows, (V, n, D), in the working type."""
+        return self._rows_and_scales[0]
+
+    @property
     def inverse_deviations(self) -> Tensor:
-        return (self.square_deviations / self.count).add_(STANDARD_EPSILON).rsqrt_()
+        """1/√(Var + 1e-5), (V, 1, D)."""
+        return self._rows_and_scales[1]
 
     @cached_property
-    def standardised(self) -> list[Tensor]:
-        """This rank's rows, V of (n, D), in the working type."""
-        inverse_VD = self.inverse_deviations
-        scaled = zip(self.views, -self.means * inverse_VD, inverse_VD, strict=True)
-        return [torch.addcmul(shift_D, view.to(self.dtype), inverse_D) for view, shift_D, inverse_D in scaled]
+    def _rows_and_scales(self) -> tuple[Tensor, Tensor]:
+        x_VnD = torch.stack(self.views).to(self.dtype)
+        x_VnD -= self.group.all_reduce_(x_VnD.sum(1, keepdim=True)).div_(self.count)
+        squares = (x_VnD[:, rows].square().sum(1, keepdim=True) for rows in row_blocks(self.views[0]))
+        variance_V1D = self.group.all_reduce_(reduce(torch.add, squares)).div_(self.count)
+        inverse_V1D = variance_V1D.add_(STANDARD_EPSILON).rsqrt_()
+        return x_VnD.mul_(inverse_V1D), inverse_V1D
 
     @cached_property
     def gathered(self) -> tuple[Tensor, ...]:
         """The rows of all ranks, V of (N, D), in the type of matrix products; of one process in their own."""
         if self.group.world_size == 1:
-            return tuple(self.standardised)
+            return self.standardised.unbind()
         return tuple(self.group.all_gather(view.to(self.matmul_dtype)) for view in self.standardised)
 
     def columns(self, view: int, cols: slice) -> Tensor:
