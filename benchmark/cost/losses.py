@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # which builds on this module
 T = TypeVar("T")
 Views = tuple[Tensor, Tensor]
 # Calls are repeated for about BUDGET seconds, within these limits; where one takes longer than PATIENCE, thrice in all.
-BUDGET = 3.0
+BUDGET = 5.0
 LEAST, MOST = 5, 31
 PATIENCE, SLOW = 10.0, 2
 LOSS_SCALE = 2.0**16  # where torch's GradScaler begins
