@@ -44,7 +44,7 @@ defaults:
   batch_size: 12
   optimizer: {{name: adamw, base_lr: 4e-3, warmup_epochs: 0}}
   evaluation:
-    probes: [knn, logistic, fewshot, fewshot_svm, fewshot_ridge, linear, fewshot_embedding, embedding]
+    probes: [knn, logistic, fewshot, linear, embedding]
     knn_k: [5]
     labels_per_class: [1, 2]
     draws: 2
@@ -56,7 +56,9 @@ grid:
   embedding_dim: [16]
   seed: [0]
 """
-PROBES = ("knn", "logistic", "fewshot", "fewshot_svm", "fewshot_ridge", "linear", "fewshot_embedding", "embedding")
+# Of each kind of work one: features, a fit, draws, a training, embeddings. What becomes of any probe that is stopped is
+# asked in tests/benchmark/probes/test_contract.py.
+PROBES = ("knn", "logistic", "fewshot", "linear", "embedding")
 BREAKS = "it broke in its middle"
 # Two processes add gradients in another order than one: float32, over a few steps.
 FLOAT_ERROR = 1e-4
@@ -281,9 +283,9 @@ def test_one_of_two_killed_ends_the_other_and_is_no_failure_of_the_probe(
 @pytest.mark.parametrize(
     ("probe", "act", "size"),
     [
-        *((probe, _terminate, 1) for probe in ("knn", "logistic", "linear", "embedding")),
-        *((probe, _interrupt, 2) for probe in ("knn", "fewshot", "linear", "embedding")),
-        ("linear", _interrupt, 1),
+        *((probe, _terminate, 1) for probe in ("knn", "linear", "embedding")),
+        *((probe, _interrupt, 2) for probe in ("knn", "linear", "embedding")),
+        ("logistic", _interrupt, 1),
         ("linear", _terminate, 2),
     ],
 )
@@ -307,8 +309,7 @@ def test_asked_to_stop_in_the_middle(
 @pytest.mark.parametrize(
     ("probe", "act", "size", "rank"),
     [
-        *((probe, _raise, 1, 0) for probe in ("knn", "logistic", "embedding")),
-        ("knn", _run_out_of_memory, 1, 0),
+        *((probe, _raise, 1, 0) for probe in ("knn", "embedding")),
         ("linear", _run_out_of_memory, 1, 0),
         ("knn", _run_out_of_memory, 2, 1),
         ("linear", _raise, 2, 1),

@@ -22,7 +22,14 @@ defaults:
   epochs: 2
   batch_size: 8
   optimizer: {name: lars, base_lr: 0.2, warmup_epochs: 1}
-  evaluation: {probes: [PROBES], knn_k: [1, 5], labels_per_class: [1, 2], draws: 2, linear_epochs: 2, batch_size: 8}
+  evaluation:
+    probes: [PROBES]
+    knn_k: [1, 5]
+    labels_per_class: [1, 2]
+    draws: 2
+    linear_epochs: 2
+    finetune_epochs: 2
+    batch_size: 8
 execution: {data_root: ROOT}
 grid: {method: [sfrik_l3], embedding_dim: [8], seed: [0]}
 baselines: [raw_pixels, untrained]
