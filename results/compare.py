@@ -51,8 +51,9 @@ Pair = dict[str, Any]
 def read_published() -> pd.DataFrame:
     """Every published figure, in columns ``published_*``; what its source does not say is missing."""
     whole = dict.fromkeys(["epochs", "batch_size", "kernel_order", "embedding_dim"], "Int64")
-    missing = dict.fromkeys(whole, "")
-    table = pd.read_csv(PUBLISHED, dtype=whole, keep_default_na=False, na_values=missing, float_precision="round_trip")
+    types, missing = {**whole, "value": "str"}, dict.fromkeys(whole, "")
+    # Values are read as text first: what pandas makes of them by itself is not the nearest number in every version.
+    table = pd.read_csv(PUBLISHED, dtype=types, keep_default_na=False, na_values=missing).astype({"value": "float"})
     stated = {name: table["protocol"].str.extract(own, expand=False).astype(float) for name, own in _STATED.items()}
     # What a metric says by its name: the data set that it was measured on, where that is another, and which labels.
     on = table["metric"].str.extract(r"^(places205|inat18|voc07)_", expand=False).fillna(table["dataset"])
