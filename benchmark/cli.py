@@ -127,7 +127,10 @@ def main() -> None:
 def run(
     suite: str, out: Path | None, assignments: tuple[str, ...], download: tuple[str, ...], retry: str | None
 ) -> None:
-    """Train every network of SUITE (a name or a YAML file) that is not there, measure what is missing; write tables."""
+    """Train every network of SUITE (a name or a YAML file) that is not there, measure what is missing; write tables.
+
+    On a CPU small networks are trained side by side, one on each core; --set jobs=N says how many at a time.
+    """
     from benchmark.suite.expand import load_suite
 
     loaded = load_suite(suite, [*assignments, *download])

@@ -59,7 +59,8 @@ def how_many(suite: Suite, process: Process) -> int:
         raise UserError(f"jobs: is {asked}, must be 1 where {process.world_size} processes do each run together")
     if asked is not None or process.world_size > 1 or process.device.type != "cpu":
         return asked or 1
-    cores = cpu_count() // (int(os.environ.get(_THREADS, 1)) * (1 + workers))
+    threads = torch.get_num_threads() if _THREADS in os.environ else 1
+    cores = cpu_count() // (threads * (1 + workers))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     most = min(cores, len(suite.cells), int(memory / JOB_BYTES))
     return most if most > 1 and _are_small(suite) else 1
@@ -223,12 +224,12 @@ class _Job(Generic[T]):
 def _surroundings(jobs: int) -> Iterator[None]:
     """What a job begins with: its share of the cores, and deaf to what a terminal sends before it can answer."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
-    given = os.environ.get(_THREADS)
-    os.environ[_THREADS] = given or str(max(1, cpu_count() // jobs))
+    given = _THREADS in os.environ
+    os.environ.setdefault(_THREADS, str(max(1, cpu_count() // jobs)))
     try:
         yield
     finally:
-        if given is None:
+        if not given:
             del os.environ[_THREADS]
         for number, handler in before.items():
             signal.signal(number, handler)

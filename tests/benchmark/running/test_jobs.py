@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from benchmark.running import jobs
-from benchmark.running.jobs import Lost, how_many, side_by_side
+from benchmark.running.jobs import how_many, side_by_side
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests, stop_requests
 from benchmark.suite.expand import load_suite
-from results.record import NetworkRecord
+from results.record import NetworkRecord, write_atomically
 from tests.patience import PATIENCE, is_alive, wait_for
 
 CPU = torch.device("cpu")
@@ -54,21 +54,22 @@ ONE = "method=sfrik_l2", "embedding_dim=1024", "seed=0"
     ("name", "assignments", "threads", "expected"),
     [
         ("digits", (), None, 4),
-        ("digits", (), "2", 2),
+        ("digits", (), 2, 2),
         ("digits", ("workers=1",), None, 2),
-        ("digits", ("jobs=9",), "2", 9),
+        ("digits", ("jobs=9",), 2, 9),
         ("digits", (*ONE, "backbone.width=512"), None, 1),  # no small one
         ("digits", ONE, None, 3),  # of it and two baselines
         ("regime_spirals", (), None, 1),  # fits, of which nobody knows
     ],
 )
 def test_jobs_are_as_many_as_the_cores_where_all_networks_are_small(
-    monkeypatch: pytest.MonkeyPatch, name: str, assignments: tuple[str, ...], threads: str | None, expected: int
+    monkeypatch: pytest.MonkeyPatch, name: str, assignments: tuple[str, ...], threads: int | None, expected: int
 ) -> None:
     monkeypatch.setattr(jobs, "cpu_count", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS")
     if threads is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))  # read as torch is loaded
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert how_many(load_suite(name, assignments), Process(CPU)) == expected
 
 
@@ -98,59 +99,49 @@ def _do(requests: Requests, item: Path) -> str:
         wait_for((item.parent / "waits").exists)
         raise UserError("its record is of a newer version")
     if item.name.startswith("waits"):
-        item.write_text(str(os.getpid()))
+        write_atomically(item, str(os.getpid()).encode())
         while not requests.run_must_end:
             time.sleep(0.01)
         return "ended with its suite" if requests.suite_must_end else "ended"
     return "done"
 
 
-def test_a_job_that_dies_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
-    items = [tmp_path / name for name in ("dies", "a", "b", "c")]
-    found = {item.name: answer for item, answer in side_by_side(items, _begin, "cpu", 2, Requests())}
-    assert found == {"dies": "its job ended by SIGKILL", "a": "done", "b": "done", "c": "done"}
-    assert isinstance(found["dies"], Lost)
-
-
-def test_bad_input_that_one_meets_is_told_once_the_others_have_stopped(tmp_path: Path) -> None:
-    answers = side_by_side([tmp_path / name for name in ("refuses", "waits", "never")], _begin, "cpu", 2, Requests())
+def test_a_job_that_dies_is_told_and_bad_input_once_the_others_have_stopped(tmp_path: Path) -> None:
+    items = [tmp_path / name for name in ("dies", "a", "refuses", "waits", "never")]
     found: dict[str, str] = {}
     with pytest.raises(UserError, match="its record is of a newer version"):
-        found.update((item.name, answer) for item, answer in answers)
-    assert found == {"waits": "ended with its suite"}
+        found.update((item.name, told) for item, told in side_by_side(items, _begin, "cpu", 2, Requests()))
+    assert found == {"dies": "its job ended by SIGKILL", "a": "done", "waits": "ended with its suite"}
 
 
-def _first(folder: Path) -> None:
-    """Three items with two jobs, in a session of its own, as of a terminal; what becomes of each is left in a file."""
+def _first(folder: Path, size: int) -> None:
+    """An item more than there are jobs, in a session of its own, as of a terminal; it leaves what becomes of each."""
     os.setsid()
-    items = [folder / f"waits-{number}" for number in range(3)]
+    items = [folder / f"waits-{number}" for number in range(size + 1)]
     with stop_requests() as requests:
-        for item, answer in side_by_side(items, _begin, "cpu", 2, requests):
-            item.with_suffix(".told").write_text(answer)
+        for item, told in side_by_side(items, _begin, "cpu", size, requests):
+            item.with_suffix(".told").write_text(told)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_what_ends_the_first_process_ends_them_all(tmp_path: Path, number: int) -> None:
-    """SIGINT ends what runs, and the second one, of whatever run it is, the command."""
-    first = multiprocessing.get_context("fork").Process(target=_first, args=(tmp_path,))
+@pytest.mark.parametrize(
+    ("numbers", "size", "told", "code"),
+    [
+        ((signal.SIGINT, signal.SIGINT), 1, {"waits-0": "ended"}, 1),  # what runs; then the command, whatever runs
+        ((signal.SIGTERM,), 2, {"waits-0": "ended with its suite", "waits-1": "ended with its suite"}, 0),
+        ((signal.SIGKILL,), 1, {}, -signal.SIGKILL),
+    ],
+)
+def test_no_job_outlives_the_first_process(
+    tmp_path: Path, numbers: tuple[int, ...], size: int, told: dict[str, str], code: int
+) -> None:
+    first = multiprocessing.get_context("fork").Process(target=_first, args=(tmp_path, size))
     first.start()
     assert first.pid is not None
-    wait_for(lambda: len(list(tmp_path.glob("waits-?"))) == 2)
-    pids = {int(path.read_text()) for path in tmp_path.glob("waits-?")}
-    os.killpg(first.pid, number)
-    if number == signal.SIGINT:
-        wait_for(lambda: len(list(tmp_path.glob("*.told"))) == 2 and (tmp_path / "waits-2").exists())
+    for begun, number in enumerate(numbers, size):
+        wait_for(lambda begun=begun: len(list(tmp_path.glob("waits-?"))) == begun)
+        pids = {int(path.read_text()) for path in tmp_path.glob("waits-?")}
         os.killpg(first.pid, number)
     first.join(PATIENCE)
     wait_for(lambda: not any(map(is_alive, pids)))
-    told = {path.stem: path.read_text() for path in tmp_path.glob("*.told")}
-    both = {"waits-0", "waits-1"}
-    assert (
-        told
-        == {
-            signal.SIGINT: dict.fromkeys(both, "ended"),
-            signal.SIGTERM: dict.fromkeys(both, "ended with its suite"),
-            signal.SIGKILL: {},
-        }[number]
-    )
-    assert first.exitcode == {signal.SIGINT: 1, signal.SIGTERM: 0, signal.SIGKILL: -signal.SIGKILL}[number]
+    assert {path.stem: path.read_text() for path in tmp_path.glob("*.told")} == told
+    assert first.exitcode == code
