@@ -19,6 +19,9 @@ ridge : λ of the term λ‖W‖² (the RKHS norm), relative to the smallest λ 
 time : when gradient flow of the loss from a small start is stopped; None: never, so at the minimum. In units of the
     time in which the first mode, by itself and without ridge, is half learned. ``KernelSimCLR`` has none.
 init_scale : the size of that start, as a part of what the first mode ends with, in squares.
+dtype : "float64" or "float32", of the features of the three that stream; kernel values, sums over batches, and the
+    eigenproblems of p x p matrices stay in float64. Half the memory of an exact fit, and of a landmark basis' features;
+    the induced kernel errs by less than 1e-4, relative, from ridge = 1e-4 upwards, below which it is refused.
 extension_ridge : ε of z(x) = k_x (K + εI)⁻¹ Z, the kernel ridge regression that carries the in-sample Z to new rows,
     relative to the largest eigenvalue of K. It is another regulariser: it does not change which Z is found.
 center : whether z is centred on the training rows, z(x) = W(φ(x) − φ̄); the loss then sees it so.

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .eigen import largest_eigenvalue
 from .expectations import Expectations
-from .features import SAMPLERS, Features, Landmarks, exact_features, make_features
+from .features import SAMPLERS, Features, Landmarks, exact_features, kernel_matrix, make_features
 from .graphs import adjacency, with_self_pairs
 from .kernels import resolve_kernel
 
@@ -76,8 +76,7 @@ class KernelSSL(Expectations, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         X_ND, target_NN = self._checked(X, groups, graph, ensure_min_samples=2)
         self.base_kernel_ = resolve_kernel(self.base_kernel, X_ND)
         if self._is_exact():
-            exact, phi_NP, order_N = exact_features(self.base_kernel_, X_ND)
-            self._keep(exact, self._solve_exact(phi_NP, target_NN[order_N][:, order_N]))
+            self._keep(*self._solve_exact(X_ND, target_NN))
         else:
             features = self._make_features(X_ND)
             self._keep(features, self._solve_basis(features, X_ND, target_NN))
@@ -144,11 +143,22 @@ class KernelSSL(Expectations, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         """Return what the loss makes of the relation: here positive pairs, a row without relations being its own."""
         return with_self_pairs(adjacency(n_rows, groups, graph))
 
-    def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
-        raise NotImplementedError
+    def _solve_exact(self, X_ND: np.ndarray, target_NN: sp.csr_array) -> tuple[Features, Solution]:
+        K_NN = kernel_matrix(self.base_kernel_, X_ND, self._dtype)
+        features, phi_NP, order_N = exact_features(self.base_kernel_, X_ND, K_NN)
+        return features, self._solve_features(phi_NP, target_NN[order_N][:, order_N])
 
     def _solve_basis(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Solution:
-        return self._solve_exact(features.transform(X_ND), target_NN)
+        return self._solve_features(features.transform(X_ND), target_NN)
+
+    def _solve_features(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
+        """Solve for the features of all rows, held at once."""
+        raise NotImplementedError
+
+    @property
+    def _dtype(self) -> np.dtype:
+        """Of the features."""
+        return np.dtype(np.float64)
 
     def _is_exact(self) -> bool:
         return isinstance(self.basis, str) and self.basis == "exact"
@@ -158,7 +168,7 @@ class KernelSSL(Expectations, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
 
     def _make_features(self, X_ND: np.ndarray) -> Features:
         rng = check_random_state(self.random_state)
-        return make_features(self.basis, self.base_kernel_, X_ND, self.basis_size, rng)
+        return make_features(self.basis, self.base_kernel_, X_ND, self.basis_size, rng, self._dtype)
 
     def _keep(self, features: Features, solution: Solution) -> None:
         self._source = features.source

@@ -3,36 +3,43 @@
 Eigenpairs are returned in decreasing order, only those above a floor, and at most ``count`` of them (None: all).
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import blas, cholesky, eigh, eigh_tridiagonal, lapack, solve_triangular
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-DENSE_SIZE = 3000  # up to this size a dense eigensolver takes seconds; beyond it Lanczos is tried first
+from .graphs import components
+from .lanczos import Pairs, lanczos, tolerance
+
+DENSE_SIZE = 3000  # up to this size a dense eigensolver may take a second matrix, beyond it the time for less memory
 TIE = 1e-9  # eigenvalues closer than this, relative to the largest, count as equal
 POSITIVE = 1e-10  # eigenvalues of a target below this, relative to its largest, are zeros
 SHIFT = 1.1  # σ over the bound on μ: spreads the top of the spectrum, and leaves C well-conditioned
 
-Pairs = tuple[np.ndarray, np.ndarray]
 
-
-def largest_eigenvalue(M_PP: np.ndarray) -> float:
+def largest_eigenvalue(M_PP: np.ndarray | LinearOperator) -> float:
     """Return λ_max of a symmetric matrix."""
-    size = len(M_PP)
+    size = M_PP.shape[0]
     if size > 200:
+        tol = tolerance(M_PP.dtype)
         with suppress(ArpackNoConvergence):
-            return float(eigsh(M_PP, k=1, which="LA", v0=start_vector(size), tol=1e-10, return_eigenvectors=False)[0])
-    return float(eigh(M_PP, eigvals_only=True, subset_by_index=(size - 1, size - 1), check_finite=False)[0])
+            return float(eigsh(M_PP, k=1, which="LA", v0=start_vector(size), tol=tol, return_eigenvectors=False)[0])
+    top = (size - 1, size - 1)
+    return float(eigh(_dense(M_PP), eigvals_only=True, subset_by_index=top, check_finite=False)[0])
 
 
-def symmetric_pairs(H_PP: np.ndarray, floor: float, count: int | None) -> Pairs:
+def symmetric_pairs(H_PP: np.ndarray | LinearOperator, floor: float, count: int | None) -> Pairs:
     """Return the eigenpairs of a symmetric matrix that lie above ``floor`` and above rounding; may overwrite it."""
-    floor = max(floor, len(H_PP) * np.finfo(float).eps * largest_eigenvalue(H_PP))
-    return lanczos_pairs(lambda v: H_PP @ v, len(H_PP), floor, count) or largest_pairs(H_PP.T, floor, count)
+    size = H_PP.shape[0]
+    floor = max(floor, size * float(np.finfo(H_PP.dtype).eps) * largest_eigenvalue(H_PP))
+    pairs = lanczos(lambda X_PB: H_PP @ X_PB, size, count, tolerance(H_PP.dtype))
+    return cut(*pairs, floor, count) if pairs else largest_pairs(_dense(H_PP).T, floor, count)
+
+
+def _dense(M_PP: np.ndarray | LinearOperator) -> np.ndarray:
+    return M_PP if isinstance(M_PP, np.ndarray) else np.asarray(M_PP @ np.eye(M_PP.shape[0], dtype=M_PP.dtype))
 
 
 def largest_pairs(H_PP: np.ndarray, floor: float, count: int | None = None) -> Pairs:
@@ -48,7 +55,7 @@ def largest_pairs(H_PP: np.ndarray, floor: float, count: int | None = None) -> P
         values, vectors = eigh(H_PP, driver="evd", overwrite_a=True, check_finite=False)
     else:
         values, vectors = _pairs_above(H_PP, floor)
-    return _cut(values, vectors, floor, count)
+    return cut(values, vectors, floor, count)
 
 
 def _pairs_above(H_PP: np.ndarray, floor: float) -> Pairs:
@@ -70,30 +77,13 @@ def _pairs_above(H_PP: np.ndarray, floor: float) -> Pairs:
     return values, V_Pk
 
 
-def lanczos_pairs(
-    apply: Callable[[np.ndarray], np.ndarray], size: int, floor: float, count: int | None
-) -> Pairs | None:
-    """Return the same of an operator x ↦ apply(x), or None where a dense solver is the better choice.
-
-    That is for a small operator, for a number of pairs that is unknown or not small, and where Lanczos, which wants
-    eigenvalues apart, does not converge.
-    """
-    if size <= DENSE_SIZE or count is None or count > size // 8:
-        return None
-    operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
-    try:
-        values, vectors = eigsh(operator, k=count, which="LA", v0=start_vector(size), maxiter=50)
-    except ArpackNoConvergence:
-        return None
-    return _cut(values, vectors, floor, count)
-
-
 def start_vector(size: int) -> np.ndarray:
     """A fixed start vector: the same data give the same bits."""
     return np.random.default_rng(0).standard_normal(size)
 
 
-def _cut(values: np.ndarray, vectors: np.ndarray, floor: float, count: int | None) -> Pairs:
+def cut(values: np.ndarray, vectors: np.ndarray, floor: float, count: int | None) -> Pairs:
+    """Return the pairs above ``floor``, decreasing, at most ``count`` of them."""
     order = np.argsort(values)[::-1][:count]
     order = order[values[order] > floor]
     return values[order], vectors[:, order]
@@ -152,15 +142,15 @@ def generalised_pairs(S_PP: np.ndarray, M_PP: np.ndarray, ridge: float, bound: f
     else:
         R_PP = cholesky(C_PP.T, lower=True, overwrite_a=True, check_finite=False)
 
-        def apply(w_P: np.ndarray) -> np.ndarray:
-            """R⁻¹ S R⁻ᵀ w."""
-            u_P = blas.dtrsv(R_PP, w_P, lower=1, trans=1)
-            return blas.dtrsv(R_PP, S_PP @ u_P, lower=1)
+        def apply(W_PB: np.ndarray) -> np.ndarray:
+            """R⁻¹ S R⁻ᵀ W."""
+            U_PB = blas.dtrsm(1.0, R_PP, W_PB, lower=1, trans_a=1)
+            return blas.dtrsm(1.0, R_PP, S_PP @ U_PB, lower=1)
 
-        pairs = lanczos_pairs(apply, len(S_PP), floor, count)
-        if pairs is None:  # R⁻¹ S R⁻ᵀ, its lower triangle, in S's own memory
-            pairs = largest_pairs(lapack.dsygst(S_PP.T, R_PP, lower=1, overwrite_a=1)[0], floor, count)
-        kappa, W_Pk = pairs
+        if pairs := lanczos(apply, len(S_PP), count, tolerance(S_PP.dtype)):
+            kappa, W_Pk = cut(*pairs, floor, count)
+        else:  # R⁻¹ S R⁻ᵀ, its lower triangle, in S's own memory
+            kappa, W_Pk = largest_pairs(lapack.dsygst(S_PP.T, R_PP, lower=1, overwrite_a=1)[0], floor, count)
         U_Pk = solve_triangular(R_PP, W_Pk, lower=True, trans="T", check_finite=False)
     mu_k, U_Pk = sigma - 1 / kappa, U_Pk / np.sqrt(kappa)  # uᵀCu = 1 becomes uᵀSu = 1
     return break_ties(mu_k, U_Pk, count) if ridge == 0 else (mu_k, U_Pk)
@@ -177,12 +167,11 @@ def target_eigenpairs(T_NN: sp.csr_array, count: int | None, *, drop_constant: b
     ``drop_constant``: T is I − (β/2)L, of which 1 is an eigenvector that Cn removes.
     """
     wanted = None if count is None else count + drop_constant
-    component_N = connected_components(T_NN, directed=False)[1]
-    order_N = np.argsort(component_N, kind="stable")
-    components = np.split(order_N, np.cumsum(np.bincount(component_N))[:-1])
-    pairs = [_block_pairs(T_NN[rows][:, rows], wanted) for rows in components]
+    parts = components(T_NN)
+    pairs = [_block_pairs(T_NN[rows][:, rows], wanted) for rows in parts]
     values = np.concatenate([values for values, _ in pairs])
-    V_Nk = sp.csc_array(sp.csr_array(sp.block_diag([vectors for _, vectors in pairs]))[np.argsort(order_N)])
+    places = np.argsort(np.concatenate(parts))
+    V_Nk = sp.csc_array(sp.csr_array(sp.block_diag([vectors for _, vectors in pairs]))[places])
     order = np.argsort(values)[::-1]
     order = order[values[order] > POSITIVE * np.abs(values).max()]
     if wanted is not None and wanted < len(order):

@@ -4,6 +4,7 @@ The closed forms hold for any Φ (N x p) with ΦΦᵀ = K:
 - landmarks x_1..x_p with Cholesky K_pp = F Fᵀ give φ(x) = F⁻¹ k(landmarks, x): Nyström, and exact where every row is a
   landmark, for then Φ = F itself. No kernel matrix is ever inverted;
 - random Fourier features (Rahimi and Recht, NeurIPS 2007) give K only in expectation.
+Φ is of float64 or float32, of kernel values that were computed in float64.
 
 A linear map W of the features is evaluated at new rows as ``source.raw(X) @ readout(W)``, so that a landmark basis pays
 for p kernel values and one thin product a row, not for a triangular solve.
@@ -13,10 +14,10 @@ by rejection: Epperly, Tropp, Webber, *Embrace rejection*, 2024 (arXiv 2410.0396
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from scipy.linalg import cholesky, lapack, solve_triangular
+from scipy.linalg import cholesky, get_lapack_funcs, solve_triangular
 from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import check_array
 
@@ -42,11 +43,11 @@ class Landmarks:
     def of(cls, kernel: KernelLike, X_ND: np.ndarray, numbers_P: np.ndarray) -> Self:
         return cls(kernel, numbers_P, None if kernel == "precomputed" else X_ND[numbers_P])
 
-    def raw(self, X_ND: np.ndarray) -> np.ndarray:
+    def raw(self, X_ND: np.ndarray, dtype: Any = np.float64) -> np.ndarray:
         """Return k(X, landmarks), (N, p)."""
         if self.rows is None:
-            return X_ND[:, self.numbers]
-        return gram(self.kernel, X_ND, self.rows)
+            return X_ND[:, self.numbers].astype(dtype, copy=False)
+        return gram(self.kernel, X_ND, self.rows, dtype)
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,13 @@ class LandmarkFeatures:
 
     def transform(self, X_ND: np.ndarray) -> np.ndarray:
         """Return Φ (N, p)."""
-        raw_NP = self.source.raw(X_ND)
+        raw_NP = self.source.raw(X_ND, self.factor.dtype)
         return solve_triangular(self.factor, raw_NP.T, lower=True, overwrite_b=True, check_finite=False).T
 
     def readout(self, W_dP: np.ndarray) -> np.ndarray:
         """Return the dual coefficients F⁻ᵀ Wᵀ: z(x) = k(x, landmarks) F⁻ᵀ Wᵀ."""
-        return solve_triangular(self.factor, W_dP.T, lower=True, trans="T", check_finite=False)
+        right_Pd = W_dP.T.astype(self.factor.dtype, copy=False)  # lest a large factor is copied to float64
+        return solve_triangular(self.factor, right_Pd, lower=True, trans="T", check_finite=False).astype(float)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class FourierFeatures:
     """φ(x) = √(2/p) (cos ω_jᵀx, sin ω_jᵀx), j = 1..p/2, ω drawn from the kernel's spectral measure."""
 
     frequencies: np.ndarray
+    dtype: Any = np.float64
 
     @property
     def source(self) -> Self:
@@ -80,7 +83,8 @@ class FourierFeatures:
         phase_NJ = X_ND @ self.frequencies
         return np.hstack([np.cos(phase_NJ), np.sin(phase_NJ)]) / np.sqrt(self.frequencies.shape[1])
 
-    transform = raw
+    def transform(self, X_ND: np.ndarray) -> np.ndarray:
+        return self.raw(X_ND).astype(self.dtype, copy=False)
 
     def readout(self, W_dP: np.ndarray) -> np.ndarray:
         return W_dP.T
@@ -96,23 +100,32 @@ def pivoted_cholesky(K_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises ValueError where the kernel shows itself not positive definite by a negative diagonal of what is left.
     """
     diagonal_N = K_NN.diagonal().copy()
-    L_NN, pivots_N, rank, _ = lapack.dpstrf(K_NN.T, lower=1, overwrite_a=1)
+    (pstrf,) = get_lapack_funcs(("pstrf",), (K_NN,))
+    L_NN, pivots_N, rank, _ = pstrf(K_NN.T, lower=1, overwrite_a=1)
     L_Nr, order_N = L_NN[:, :rank], pivots_N - 1
     for column in range(1, rank):
         L_Nr[:column, column] = 0.0
-    lowest = (diagonal_N[order_N[rank:]] - np.einsum("nr,nr->n", L_Nr[rank:], L_Nr[rank:])).min(initial=0.0)
+    explained_N = np.einsum("nr,nr->n", L_Nr[rank:], L_Nr[rank:], dtype=np.float64)
+    lowest = (diagonal_N[order_N[rank:]] - explained_N).min(initial=0.0)
     if rank == 0 or lowest < -1e-5 * diagonal_N.max():  # a matrix computed in single precision passes
         raise ValueError(f"the base kernel is not positive definite: its matrix leaves {lowest:g} on a diagonal")
     return L_Nr, order_N
 
 
-def exact_features(kernel: KernelLike, X_ND: np.ndarray) -> tuple[LandmarkFeatures, np.ndarray, np.ndarray]:
+def kernel_matrix(kernel: KernelLike, X_ND: np.ndarray, dtype: Any = np.float64) -> np.ndarray:
+    """Return K (N, N) of the rows, or a copy of the one that was given."""
+    return X_ND.astype(dtype) if kernel == "precomputed" else gram(kernel, X_ND, X_ND, dtype)
+
+
+def exact_features(
+    kernel: KernelLike, X_ND: np.ndarray, K_NN: np.ndarray | None = None
+) -> tuple[LandmarkFeatures, np.ndarray, np.ndarray]:
     """Return (features, Φ, order): every row a landmark, Φ (N, r) the features of the rows taken in ``order``.
 
-    O(N³/3) time and one N x N matrix. Landmarks beyond the numerical rank r of the kernel matrix are dropped.
+    O(N³/3) time and one N x N matrix, ``K_NN`` where it is at hand, which is overwritten. Landmarks beyond the
+    numerical rank r of the kernel matrix are dropped.
     """
-    K_NN = X_ND.copy() if kernel == "precomputed" else gram(kernel, X_ND, X_ND)
-    phi_NP, order_N = pivoted_cholesky(K_NN)
+    phi_NP, order_N = pivoted_cholesky(kernel_matrix(kernel, X_ND) if K_NN is None else K_NN)
     rank = phi_NP.shape[1]
     return LandmarkFeatures(Landmarks.of(kernel, X_ND, order_N[:rank]), phi_NP[:rank]), phi_NP, order_N
 
@@ -131,32 +144,37 @@ def features_behind(source: Landmarks | FourierFeatures, readout_Pd: np.ndarray)
 
 
 def make_features(
-    basis: str | np.ndarray, kernel: KernelLike, X_ND: np.ndarray, size: int, rng: np.random.RandomState
+    basis: str | np.ndarray,
+    kernel: KernelLike,
+    X_ND: np.ndarray,
+    size: int,
+    rng: np.random.RandomState,
+    dtype: Any = np.float64,
 ) -> Features:
     """Return the features that ``basis`` names: a sampler of landmarks, "fourier", or landmarks given as an array."""
     if not isinstance(basis, str):
         given_PD = check_array(basis, dtype=np.float64, input_name="basis")
         if kernel == "precomputed" or given_PD.shape[1] != X_ND.shape[1]:
             raise ValueError(f"basis: landmarks of shape {given_PD.shape} do not fit rows of {X_ND.shape[1]} columns")
-        return exact_features(kernel, given_PD)[0]
+        return exact_features(kernel, given_PD, kernel_matrix(kernel, given_PD, dtype))[0]
     if basis == "fourier":
-        return fourier_features(kernel, X_ND.shape[1], size, rng)
+        return FourierFeatures(fourier_frequencies(kernel, X_ND.shape[1], size, rng), dtype)
     numbers_P = choose_landmarks(basis, kernel, X_ND, size, rng)
-    rows_PD = X_ND[numbers_P]
-    among_themselves, _, _ = exact_features(kernel, rows_PD[:, numbers_P] if kernel == "precomputed" else rows_PD)
+    rows_PD = X_ND[numbers_P][:, numbers_P] if kernel == "precomputed" else X_ND[numbers_P]
+    among_themselves, _, _ = exact_features(kernel, rows_PD, kernel_matrix(kernel, rows_PD, dtype))
     kept_P = numbers_P[among_themselves.source.numbers]  # without those that are redundant to rounding
     return LandmarkFeatures(Landmarks.of(kernel, X_ND, kept_P), among_themselves.factor)
 
 
-def fourier_features(kernel: KernelLike, n_columns: int, size: int, rng: np.random.RandomState) -> FourierFeatures:
-    """Return ``size`` random features of an RBF (ω normal, variance 2γ) or Laplacian (ω Cauchy, scale γ) kernel."""
+def fourier_frequencies(kernel: KernelLike, n_columns: int, size: int, rng: np.random.RandomState) -> np.ndarray:
+    """Return ω (D, size/2) of an RBF (normal, variance 2γ) or Laplacian (Cauchy, scale γ) kernel."""
     if size % 2:
         raise ValueError(f"basis_size={size} must be even for basis='fourier': features come as cosine and sine")
     shape = (n_columns, size // 2)
     if isinstance(kernel, RBF):
-        return FourierFeatures(np.sqrt(2 * kernel.bound_gamma()) * rng.standard_normal(shape))
+        return np.sqrt(2 * kernel.bound_gamma()) * rng.standard_normal(shape)
     if isinstance(kernel, Laplacian):
-        return FourierFeatures(kernel.bound_gamma() * rng.standard_cauchy(shape))
+        return kernel.bound_gamma() * rng.standard_cauchy(shape)
     raise ValueError(f"basis='fourier' knows the spectrum of rbf and laplacian, not of {kernel!r}: use landmarks")
 
 

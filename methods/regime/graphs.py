@@ -161,6 +161,12 @@ def smallest_clique(A: sp.csr_array) -> int | None:
     return int(sizes_N[sizes_N > 1].min())
 
 
+def components(A: sp.csr_array) -> list[np.ndarray]:
+    """Return the row numbers of each connected component."""
+    component_N = connected_components(A, directed=False)[1]
+    return np.split(np.argsort(component_N, kind="stable"), np.cumsum(np.bincount(component_N))[:-1])
+
+
 def component_chunks(A: sp.csr_array, max_rows: int) -> Iterator[np.ndarray]:
     """Yield row numbers in chunks of about ``max_rows`` that no edge of A crosses; a component is never cut."""
     n_components, component_N = connected_components(A, directed=False)

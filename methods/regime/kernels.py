@@ -166,13 +166,13 @@ def resolve_kernel(kernel: Any, X_ND: np.ndarray) -> KernelLike:
     raise ValueError(f"base_kernel={kernel!r} is unknown: give one of {names}, a kernel or a callable")
 
 
-def gram(kernel: KernelLike, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
-    """Return the (N, M) kernel matrix in float64, by blocks of rows so that a kernel's temporaries stay small.
+def gram(kernel: KernelLike, X_ND: np.ndarray, Y_MD: np.ndarray, dtype: Any = np.float64) -> np.ndarray:
+    """Return the (N, M) kernel matrix, by blocks of rows so that a kernel's temporaries stay small.
 
-    The rows are finite: an estimator has looked.
+    The rows are finite: an estimator has looked. They are of float64, and so are the values until they are stored.
     """
     assert callable(kernel), "a precomputed kernel matrix is indexed, not computed"
-    K_NM = np.empty((len(X_ND), len(Y_MD)))
+    K_NM = np.empty((len(X_ND), len(Y_MD)), dtype)
     for rows in gen_batches(len(X_ND), max(1, BLOCK_ENTRIES // len(Y_MD))):
         # Rows against themselves stay one array: a kernel then knows that distances on the diagonal are zero.
         some_ND = X_ND if rows == slice(0, len(X_ND)) else X_ND[rows]

@@ -18,14 +18,15 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import solve_triangular
+from scipy.linalg import get_blas_funcs, solve_triangular
+from scipy.sparse.linalg import LinearOperator
 from sklearn.utils import check_scalar, gen_batches
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .base import ROWS, KernelSSL, Solution, extend
+from .dual import centre_both_sides, dual_pairs
 from .eigen import (
-    Pairs,
     break_ties,
     fix_signs,
     generalised_pairs,
@@ -33,7 +34,7 @@ from .eigen import (
     symmetric_pairs,
     target_eigenpairs,
 )
-from .features import Features
+from .features import Features, exact_features, kernel_matrix
 from .flow import integrate, logistic
 from .graphs import (
     adjacency,
@@ -45,8 +46,10 @@ from .graphs import (
     smallest_clique,
 )
 from .kernels import resolve_kernel
+from .lanczos import Pairs, suits_lanczos
 
 PANEL = 512
+SINGLE_RIDGE = 1e-4  # the least ridge that features in float32 leave above their rounding
 ILL_CONDITIONED = 1e12  # of the kernel matrix: from here an extension without ridge has few digits left
 
 
@@ -67,8 +70,8 @@ class Sums:
         row_sums_N = degrees(B_NN)
         return cls(
             count=len(phi_NP),
-            feature_sum=phi_NP.sum(axis=0),
-            target_sum=phi_NP.T @ row_sums_N,
+            feature_sum=phi_NP.sum(axis=0, dtype=np.float64),
+            target_sum=(phi_NP.T @ row_sums_N.astype(phi_NP.dtype)).astype(np.float64, copy=False),
             target_total=float(row_sums_N.sum()),
             target_square=float((B_NN.data**2).sum()),
             norm_bound=float(degrees(abs(B_NN)).max(initial=0.0)),
@@ -94,7 +97,8 @@ class Statistics(Sums):
     @classmethod
     def of(cls, phi_NP: np.ndarray, B_NN: sp.csr_array) -> Self:
         sums = vars(Sums.of(phi_NP, B_NN))
-        return cls(**sums, gram=phi_NP.T @ phi_NP, target=quadratic_form(phi_NP, B_NN))
+        gram_PP = (phi_NP.T @ phi_NP).astype(np.float64, copy=False)
+        return cls(**sums, gram=gram_PP, target=quadratic_form(phi_NP, B_NN))
 
     def centre(self) -> None:
         """Turn ΦᵀΦ into ΦᵀCnΦ and ΦᵀBΦ into ΦᵀCnBCnΦ, Cn = I − 11ᵀ/N, in their own memory."""
@@ -112,12 +116,61 @@ def add_outer(A_PP: np.ndarray, a_P: np.ndarray, b_P: np.ndarray) -> None:
 
 def quadratic_form(phi_NP: np.ndarray, B_NN: sp.csr_array) -> np.ndarray:
     """Return ΦᵀBΦ, by panels of columns: O(N·panel) extra memory, and half the arithmetic for B = Bᵀ."""
-    size = phi_NP.shape[1]
+    size, B_NN = phi_NP.shape[1], B_NN.astype(phi_NP.dtype)
     M_PP = np.empty((size, size))
     for panel in gen_batches(size, PANEL):
         M_PP[: panel.stop, panel] = phi_NP[:, : panel.stop].T @ (B_NN @ phi_NP[:, panel])
         M_PP[panel, : panel.stop] = M_PP[: panel.stop, panel].T
     return M_PP
+
+
+def quadratic_operator(phi_NP: np.ndarray, B_NN: sp.csr_array, *, centred: bool) -> LinearOperator:
+    """Return u ↦ ΦᵀBΦu, or ΦᵀCnBCnΦu, for vectors and blocks: the matrix is not formed. Φ is lower trapezoidal."""
+    size, (trmv, trmm) = phi_NP.shape[1], get_blas_funcs(("trmv", "trmm"), (phi_NP,))
+
+    def multiply(x: np.ndarray, trans: int) -> np.ndarray:
+        """Φx or Φᵀx, of a square Φ without reading its zeros."""
+        if len(phi_NP) > size:
+            return (phi_NP.T if trans else phi_NP) @ x.astype(phi_NP.dtype, copy=False)
+        if x.ndim == 1:
+            return trmv(phi_NP, x, lower=1, trans=trans)
+        return trmm(1.0, phi_NP, x, lower=1, trans_a=trans)
+
+    def apply(u_P: np.ndarray) -> np.ndarray:
+        v_N = multiply(u_P, trans=0)
+        v_N = B_NN @ (v_N - v_N.mean(axis=0) if centred else v_N)
+        return multiply(v_N - v_N.mean(axis=0) if centred else v_N, trans=1)
+
+    return LinearOperator((size, size), matvec=apply, matmat=apply, dtype=phi_NP.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Products(Sums):
+    """Of the exact basis: ΦᵀBΦ as an operator, centred where z is; and Φ, its rows in ``order`` of those of B."""
+
+    target: LinearOperator
+    phi: np.ndarray
+    order: np.ndarray
+    relation: sp.csr_array
+    centred: bool
+
+    @classmethod
+    def by(cls, phi_NP: np.ndarray, order_N: np.ndarray, B_NN: sp.csr_array, centred: bool) -> Self:
+        ordered_NN = B_NN[order_N][:, order_N]
+        sums = vars(Sums.of(phi_NP, ordered_NN))
+        operator = quadratic_operator(phi_NP, ordered_NN, centred=centred)
+        return cls(**sums, target=operator, phi=phi_NP, order=order_N, relation=B_NN, centred=centred)
+
+    def dual_pairs(self, K_NN: np.ndarray, ridge: float, bound: float, count: int | None) -> Pairs | None:
+        """Return what ``generalised_pairs`` does, or None: see :mod:`methods.regime.dual`. ``K_NN`` is overwritten."""
+        if self.centred:
+            centre_both_sides(K_NN)
+        found = dual_pairs(K_NN, self.relation, ridge, bound, count)
+        if found is None:
+            return None
+        mu_k, A_Nk = found
+        A_Nk = A_Nk - A_Nk.mean(axis=0) if self.centred else A_Nk
+        return mu_k, (self.phi.T @ A_Nk[self.order].astype(self.phi.dtype)).astype(float, copy=False)
 
 
 def _can_stream(estimator: QuadraticSSL) -> bool:
@@ -135,6 +188,7 @@ class QuadraticSSL(KernelSSL):
 
     time: float | None = None
     init_scale: float = 1e-3
+    dtype: str = "float64"
 
     # Whether the loss sees the mean of z over the training rows, and whether its in-sample solution without ridge is
     # that of ``target_eigenpairs``, the same for every kernel of full rank.
@@ -170,14 +224,32 @@ class QuadraticSSL(KernelSSL):
     def _centred(self) -> bool:
         return self.center or not self._sees_mean
 
-    def _critical_ridge(self, statistics: Statistics) -> float:
+    @property
+    def _dtype(self) -> np.dtype:
+        return np.dtype(self.dtype)
+
+    def _critical_ridge(self, statistics: Statistics | Products) -> float:
         """Return the smallest λ at which z = 0 is optimal."""
         return 2 * largest_eigenvalue(statistics.target)
 
+    def _checked_critical(self, statistics: Statistics | Products, trace: float) -> float:
+        """The same, of features with this trace of ΦᵀΦ. Raises ValueError where it is rounding."""
+        critical = self._critical_ridge(statistics)
+        if critical <= 10 * np.finfo(float).eps * trace * statistics.norm_bound:
+            self._check_rank(0)
+        return critical
+
     def _directions(self, statistics: Statistics, ridge: float) -> Pairs:
         """Return (μ, U) of the loss's eigenproblem at ridge λ, μ decreasing; may overwrite the statistics' matrices."""
-        bound = self._target_bound or statistics.norm_bound
-        return generalised_pairs(statistics.gram, statistics.target, ridge, bound, self.n_components)
+        return generalised_pairs(statistics.gram, statistics.target, ridge, self._bound(statistics), self.n_components)
+
+    def _directions_by_products(self, products: Products, K_NN: np.ndarray | None, ridge: float) -> Pairs | None:
+        """Return the same of the exact basis, or None where Lanczos does not converge; overwrites K."""
+        assert K_NN is not None
+        return products.dual_pairs(K_NN, ridge, self._bound(products), self.n_components)
+
+    def _bound(self, sums: Sums) -> float:
+        return self._target_bound or sums.norm_bound
 
     def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
         """Return the factors by which the directions U become the rows of W."""
@@ -200,6 +272,10 @@ class QuadraticSSL(KernelSSL):
         if self.time is not None:
             check_scalar(self.time, "time", Real, min_val=0.0, include_boundaries="neither")
         check_scalar(self.init_scale, "init_scale", Real, min_val=0.0, max_val=1.0, include_boundaries="neither")
+        if self.dtype not in ("float64", "float32"):
+            raise ValueError(f"dtype={self.dtype!r} is unknown: give float64 or float32, of the features")
+        if self.dtype == "float32" and self.ridge < SINGLE_RIDGE:
+            raise ValueError(f"ridge == {self.ridge:g}, must be at least {SINGLE_RIDGE:g} with dtype='float32'")
 
     def _accumulate(self, features: Features, X_ND: np.ndarray, target_NN: sp.csr_array) -> Statistics:
         chunks = component_chunks(target_NN, ROWS)
@@ -216,7 +292,23 @@ class QuadraticSSL(KernelSSL):
             self._keep(self._features, self._solve(deepcopy(self._statistics)))
         return super()._solution()
 
-    def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
+    def _solve_exact(self, X_ND: np.ndarray, target_NN: sp.csr_array) -> tuple[Features, Solution]:
+        """By products with Φ and K where Lanczos suits; else, or where it does not converge, by p x p matrices."""
+        if self.ridge == 0 or self.time is not None or not suits_lanczos(len(X_ND), self.n_components):
+            return super()._solve_exact(X_ND, target_NN)
+        K_NN = kernel_matrix(self.base_kernel_, X_ND, self._dtype)
+        kept_NN = K_NN.copy() if self._kernel_free else None  # Φ overwrites the other
+        features, phi_NP, order_N = exact_features(self.base_kernel_, X_ND, K_NN)
+        products = Products.by(phi_NP, order_N, target_NN, self._centred)
+        trace = float(np.einsum("np,np->", phi_NP, phi_NP, dtype=np.float64))
+        ridge = self.ridge * self._checked_critical(products, trace)
+        pairs = self._directions_by_products(products, kept_NN, ridge)
+        if pairs is None:
+            return features, self._solve_features(phi_NP, target_NN[order_N][:, order_N])
+        gram_PP = (phi_NP.T @ phi_NP).astype(float, copy=False) if self.extension_ridge > 0 else None
+        return features, self._minimum(*pairs, ridge, products, gram_PP)
+
+    def _solve_features(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
         if self.ridge == 0 and self.time is None:
             n_rows, rank = phi_NP.shape
             condition = (phi_NP[0, 0] / phi_NP[rank - 1, rank - 1]) ** 2
@@ -248,12 +340,10 @@ class QuadraticSSL(KernelSSL):
     def _solve(self, statistics: Statistics) -> Solution:
         """Solve from statistics, whose matrices are spent."""
         gram_PP = statistics.gram.copy() if self.extension_ridge > 0 else None
-        rounding = np.finfo(float).eps * float(np.trace(statistics.gram)) * statistics.norm_bound
+        trace = float(np.trace(statistics.gram))
         if self._centred:
             statistics.centre()
-        critical = self._critical_ridge(statistics)
-        if critical <= 10 * rounding:
-            self._check_rank(0)
+        critical = self._checked_critical(statistics, trace)
         ridge = self.ridge * critical
         if self.time is not None:
             return self._stopped(statistics, ridge, critical, gram_PP)
@@ -369,13 +459,16 @@ class KernelBarlowTwins(QuadraticSSL):
 
     _kernel_free = False
 
-    def _critical_ridge(self, statistics: Statistics) -> float:
+    def _critical_ridge(self, statistics: Statistics | Products) -> float:
         return 2 * largest_eigenvalue(statistics.target) / statistics.target_total
 
-    def _directions(self, statistics: Statistics, ridge: float) -> Pairs:
+    def _directions(self, statistics: Statistics | Products, ridge: float) -> Pairs:
         total = statistics.target_total
         mu_d, U_Pd = symmetric_pairs(statistics.target, ridge / 2 * total, self.n_components)
         return mu_d / total, U_Pd
+
+    def _directions_by_products(self, products: Products, K_NN: np.ndarray | None, ridge: float) -> Pairs:
+        return self._directions(products, ridge)
 
     def _row_norms(self, mu_d: np.ndarray, ridge: float) -> np.ndarray:
         return np.sqrt((1 - ridge / (2 * mu_d)) / mu_d)

@@ -233,7 +233,7 @@ class KernelSimCLR(KernelSSL):
         check_scalar(self.max_iter, "max_iter", Integral, min_val=1)
         check_scalar(self.n_init, "n_init", Integral, min_val=1)
 
-    def _solve_exact(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
+    def _solve_features(self, phi_NP: np.ndarray, target_NN: sp.csr_array) -> Solution:
         offset_P = phi_NP.mean(axis=0) if self.center else np.zeros(phi_NP.shape[1])
         loss = InfoNCE.of(phi_NP - offset_P, target_NN)
         critical = largest_eigenvalue(loss.ascent_at_zero())

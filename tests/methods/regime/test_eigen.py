@@ -1,12 +1,16 @@
 """The eigensolvers: dense, by Lanczos and from the target itself give the same pairs."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.linalg
 import scipy.sparse as sp
 
 from methods.regime import KernelBarlowTwins, KernelSpectral, KernelVICReg, knn_graph
-from methods.regime.eigen import break_ties, generalised_pairs, lanczos_pairs, largest_pairs, target_eigenpairs
+from methods.regime.dual import dual_pairs, inverse
+from methods.regime.eigen import break_ties, generalised_pairs, largest_pairs, target_eigenpairs
+from methods.regime.lanczos import lanczos
 
 
 @pytest.fixture
@@ -32,23 +36,39 @@ def test_dense_pairs_are_the_largest_above_the_floor(count, symmetric, monkeypat
         np.testing.assert_allclose(symmetric @ vectors, vectors * values, atol=1e-12)
 
 
-def test_lanczos_finds_the_same_pairs(symmetric, monkeypatch):
-    monkeypatch.setattr("methods.regime.eigen.DENSE_SIZE", 10)
-    values, vectors = lanczos_pairs(lambda v: symmetric @ v, 300, 1.97, 8)
-    np.testing.assert_allclose(values, [value for value in np.linspace(2, -1, 300)[:8] if value > 1.97])
-    np.testing.assert_allclose(symmetric @ vectors, vectors * values, atol=1e-10)
+@pytest.fixture
+def lanczos_first(monkeypatch):
+    """Lanczos is tried on small matrices too."""
+    monkeypatch.setattr("methods.regime.lanczos.SMALL", 10)
 
 
+@pytest.mark.usefixtures("lanczos_first")
+def test_lanczos_finds_the_largest_pairs(symmetric):
+    spectrum, basis = 0.9 ** np.arange(300), np.linalg.eigh(symmetric)[1]
+    values, vectors = lanczos(lambda block: basis @ (spectrum[:, None] * (basis.T @ block)), 300, 8, 1e-10)
+    np.testing.assert_allclose(values, spectrum[:8])
+    np.testing.assert_allclose(np.abs(basis[:, :8].T @ vectors), np.eye(8), atol=1e-8)
+
+
+@pytest.mark.usefixtures("lanczos_first")
 @pytest.mark.parametrize(("size", "count"), [(300, None), (300, 100), (8, 2)])
-def test_lanczos_leaves_to_the_dense_solver_what_suits_it(size, count, monkeypatch):
-    monkeypatch.setattr("methods.regime.eigen.DENSE_SIZE", 10)
-    assert lanczos_pairs(lambda v: v, size, 0.0, count) is None
+def test_lanczos_leaves_to_the_dense_solver_what_suits_it(size, count):
+    assert lanczos(lambda block: block, size, count, 1e-10) is None
 
 
-def test_lanczos_gives_up_on_equal_eigenvalues_or_solves_them(monkeypatch):
-    monkeypatch.setattr("methods.regime.eigen.DENSE_SIZE", 10)
-    pairs = lanczos_pairs(lambda v: v * (np.arange(400) % 2), 400, 0.5, 20)
-    assert pairs is None or np.allclose(pairs[0], 1.0)
+def test_lanczos_leaves_what_does_not_stand_out():
+    spectrum = np.linspace(1, 2, 3000)[:, None]
+    assert lanczos(lambda block: spectrum * block, 3000, 8, 1e-10) is None
+
+
+@pytest.mark.usefixtures("lanczos_first")
+@pytest.mark.parametrize("rank", [3, 20])
+def test_lanczos_goes_on_where_a_krylov_space_ends(rank, symmetric):
+    """Equal eigenvalues, of a rank below and above the size of a block."""
+    basis = np.linalg.eigh(symmetric)[1][:, :rank]
+    values, vectors = lanczos(lambda block: basis @ (basis.T @ block), 300, 25, 1e-10)
+    np.testing.assert_allclose(values, np.arange(25) < rank, atol=1e-9)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(25), atol=1e-9)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
@@ -116,12 +136,52 @@ def test_a_large_component_is_diagonalised_by_lanczos(rng, monkeypatch):
     np.testing.assert_allclose(target @ vectors, vectors * values, atol=1e-8)
 
 
+@pytest.mark.parametrize("sizes", [[4] * 12 + [1, 1], [40, 2]])
+def test_an_inverse_is_that_of_its_components(sizes, rng):
+    """Small ones, in shuffled order, and one that is nearly all."""
+    order = rng.permutation(sum(sizes))
+    blocks = [np.eye(size) * 2 * size + np.ones((size, size)) for size in sizes]
+    matrix = sp.csr_array(sp.block_diag(blocks))[order][:, order]
+    found = inverse(matrix)
+    assert sp.issparse(found) == (len(sizes) > 2)
+    np.testing.assert_allclose(found @ matrix.toarray(), np.eye(len(order)), atol=1e-12)
+
+
+@pytest.mark.usefixtures("lanczos_first")
+def test_the_problem_on_rows_has_the_pairs_of_that_on_features(problem):
+    given = problem(n_images=40)
+    phi = np.linalg.cholesky(given.gram)
+    target = sp.csr_array(np.eye(160) + given.adjacency)
+    expected, directions = generalised_pairs(phi.T @ phi, phi.T @ (target @ phi), 0.2, 4.0, 5)
+    mu, dual = dual_pairs(given.gram.copy(), target, 0.2, 4.0, 5)
+    np.testing.assert_allclose(mu, expected)
+    np.testing.assert_allclose(np.abs(directions.T @ phi.T @ phi @ (phi.T @ dual)), np.eye(5), atol=1e-8)
+
+
+@pytest.mark.parametrize("relation", ["groups", "graph"])
+@pytest.mark.parametrize("parameters", [{}, {"center": True}, {"extension_ridge": 1e-2}])
 @pytest.mark.parametrize("cls", [KernelSpectral, KernelVICReg, KernelBarlowTwins])
-def test_the_estimators_do_not_depend_on_the_solver(cls, problem, monkeypatch):
-    given = problem(n_images=60)
+def test_the_estimators_do_not_depend_on_the_solver(cls, parameters, relation, problem, monkeypatch):
+    given = problem(n_images=40)
+    related = {"groups": given.groups} if relation == "groups" else {"graph": knn_graph(given.rows, 5)}
     fits = []
-    for dense_size in (3000, 50):
-        monkeypatch.setattr("methods.regime.eigen.DENSE_SIZE", dense_size)
-        fits.append(cls(5, base_kernel=given.kernel, ridge=0.01).fit(given.rows, groups=given.groups))
+    for small in (3000, 50):
+        monkeypatch.setattr("methods.regime.lanczos.SMALL", small)
+        fits.append(cls(5, base_kernel=given.kernel, ridge=0.01, **parameters).fit(given.rows, **related))
+    assert fits[1].ridge_ == pytest.approx(fits[0].ridge_)
+    assert fits[1].loss_ == pytest.approx(fits[0].loss_)
     np.testing.assert_allclose(fits[1].eigenvalues_, fits[0].eigenvalues_)
     np.testing.assert_allclose(fits[1].kernel(given.new), fits[0].kernel(given.new), atol=1e-8)
+
+
+def test_the_exact_basis_forms_no_second_matrix_beside_its_features(problem, monkeypatch):
+    """Kernel matrix and features, 2N² numbers, as scikit-learn's KernelPCA holds; by p x p matrices it were three."""
+    given = problem(n_images=300)
+    peaks = []
+    for small in (500, 5000):
+        monkeypatch.setattr("methods.regime.lanczos.SMALL", small)
+        tracemalloc.start()
+        KernelSpectral(4, base_kernel=given.kernel, ridge=0.1).fit(given.rows, groups=given.groups)
+        peaks.append(tracemalloc.get_traced_memory()[1] / (8 * 1200**2))
+        tracemalloc.stop()
+    assert peaks[0] < 2.9 < peaks[1]
