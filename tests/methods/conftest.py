@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from methods import registry
+from methods.engine import tiles
 
 
 @pytest.fixture
@@ -17,6 +18,13 @@ def make_views():
         return [(shared + 0.5 * one + 0.1).to(dtype).requires_grad_() for one in noise]
 
     return make
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    """Tiles of 64 rows in place of 1024, each of which is worked on in several blocks."""
+    monkeypatch.setattr(tiles, "CPU_TILE", 64)
+    monkeypatch.setattr(tiles, "CACHED", 64 * 10)
 
 
 @pytest.fixture

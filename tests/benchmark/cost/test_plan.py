@@ -177,11 +177,14 @@ def test_what_multilabel_holds_is_told_on_its_data() -> None:
 
 
 def test_the_largest_dimension_fits_and_twice_does_not() -> None:
-    network = _network(*TINY, "method=sfrik_l3", "embedding_dim=64", "batch_size=64", "seed=0")
-    room = plan(network.model_copy(update={"embedding_dim": 1024}), 1).peak_bytes
-    assert largest_dimension(network, 1, room) == 1024
-    assert largest_dimension(network.model_copy(update={"embedding_dim": 8192}), 1, room) == 1024
-    assert largest_dimension(network, 1, 1000) is None
+    below, fits, above, least = (
+        _network(*TINY, "method=sfrik_l3", f"embedding_dim={dim}", "batch_size=64", "seed=0")
+        for dim in (512, 1024, 4096, 4)
+    )
+    room = plan(fits, 1).peak_bytes
+    assert largest_dimension(below, 1, room) == 1024
+    assert largest_dimension(above, 1, room) == 1024
+    assert largest_dimension(least, 1, 1000) is None
 
 
 def test_the_command_tells_programs_and_readers(spherebench: Command) -> None:
@@ -194,7 +197,7 @@ def test_the_command_tells_programs_and_readers(spherebench: Command) -> None:
         assert row["steps"] == 50 * (1037 // 256)
         assert row["gpu_hours"] == pytest.approx(row["flop_per_step"] * row["steps"] * 2 / 1e12 / 3600)
         assert row["evaluation_bytes"] == pytest.approx(4 * (1797 * 64 + 1297 * 500), rel=0.25)
-    text = spherebench("plan", *suite, "--memory", "1kB").stdout
+    text = spherebench("plan", *suite, "--set", "method=simclr", "--memory", "1kB").stdout
     assert "Measured (GB)" in text
     assert "NO" in text
     assert "none" in text

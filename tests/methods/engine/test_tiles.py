@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from methods import mmd
-from methods.engine.tiles import CPU_TILE, LEAST_COLUMNS
+from methods.engine.tiles import LEAST_COLUMNS
 from methods.kernels.kernel import distance
 
-MANY = CPU_TILE + 76  # rows: more than a tile
+pytestmark = pytest.mark.usefixtures("small_tiles")
+MANY = 64 + 12  # rows: more than a tile
 TWO_FORMS = ("sfrik_l1", "sfrik_l2", "spectral", "vicreg", "barlow_twins", "frossl", "wasserstein", "vne", "mmcr")
 TILED = [(name, form) for name in TWO_FORMS for form in ("primal", "dual")]
 TILED += [(name, "auto") for name in ("sfrik_l3", "auh", "simclr", "simclr_sfrik", "dcl")]
