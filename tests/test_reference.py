@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -24,6 +25,7 @@ KERNEL_SUITES = (
 )
 
 
+@cache
 def _candidates(name: str) -> Suite:
     """Every candidate of `spherebench tune NAME`."""
     return tuning_suite(read_suite(suite_path(name)), {}, name=name, where=f"{name}.yaml")
@@ -35,6 +37,12 @@ def _records(suite: Suite, folder: Path) -> list[Records]:
     return [found[cell.run.id] for cell in suite.cells]
 
 
+@cache
+def _reference(name: str) -> list[Records]:
+    """What is committed of every run of a suite."""
+    return _records(load_suite(name), REFERENCE / name)
+
+
 def _metrics(records: Sequence[Records]) -> Iterator[tuple[Records, Metric]]:
     for record in records:
         for measurement in record.measurements:
@@ -44,7 +52,7 @@ def _metrics(records: Sequence[Records]) -> Iterator[tuple[Records, Metric]]:
 
 @pytest.mark.parametrize("name", ["cifar10_small", "digits", *KERNEL_SUITES])
 def test_every_run_is_done_each_row_at_one_clean_commit(name: str) -> None:
-    records = _records(load_suite(name), REFERENCE / name)
+    records = _reference(name)
     everything = [*(own.network for own in records), *(found for own in records for found in own.measurements)]
     assert {record.status for record in everything} == {"done"}
     assert {record.provenance.dirty for record in everything} == {False}
@@ -81,7 +89,7 @@ def test_tuning_looked_at_the_tune_split_only(name: str) -> None:
 
 def test_few_labels_beat_the_raw_pixels_and_the_untrained_network_but_for_vicreg_at_the_largest_dimension() -> None:
     accuracy: dict[tuple[str, int | None, int | str], list[float]] = {}
-    for record, metric in _metrics(_records(load_suite("digits"), REFERENCE / "digits")):
+    for record, metric in _metrics(_reference("digits")):
         if metric.metric == "fewshot_top1" and metric.protocol["features"] != "embedding":
             network = record.network.network
             key = network["method"], network.get("embedding_dim"), metric.protocol["labels_per_class"]
@@ -98,7 +106,7 @@ def _by_svm(name: str, labels: int) -> list[tuple[dict[str, Any], float]]:
     wanted = f"fewshot_top1[labels_per_class={labels},draws=10,probe=svm C=10]"
     return [
         (record.network.network, metric.value)
-        for record, metric in _metrics(_records(load_suite(name), REFERENCE / name))
+        for record, metric in _metrics(_reference(name))
         if matches(metric, wanted)
     ]
 
@@ -191,7 +199,7 @@ def test_the_right_neighbourhood_untangles_the_spirals() -> None:
 def _recovered(source: str, **settings: Any) -> dict[str, list[float]]:
     """By method, what each seed recovered on fresh views, of the RBF kernel's networks with these settings."""
     found: dict[str, list[float]] = {}
-    for record, metric in _metrics(_records(load_suite("regime_chain"), REFERENCE / "regime_chain")):
+    for record, metric in _metrics(_reference("regime_chain")):
         run = record.network.network
         wanted = {"data.source": source, "regime.kernel.name": "rbf", **settings}
         if matches(metric, "recovery[views=fresh]") and all(lookup(run, key) == value for key, value in wanted.items()):

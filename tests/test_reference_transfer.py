@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from statistics import mean
 
@@ -22,6 +23,7 @@ _TRAINED = ("sfrik_l2", "sfrik_l3", "auh", "vicreg", "barlow_twins", "simclr")
 CHANGED = {"data": {"limit": 10_000}, "evaluation": {"draws": 5}}
 
 
+@cache
 def _records() -> list[Records]:
     return read_runs([REFERENCE])
 

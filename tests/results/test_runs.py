@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.cli import main
+from results import plots
 from results.collect import collect
 from results.compare import render as render_comparison
 from results.outputs import write
@@ -153,7 +154,11 @@ def test_a_table_begins_with_what_the_suite_says(digits: Path, tmp_path: Path, p
     assert "shows what else was measured: fewshot_top1, knn_top1" in done.output
 
 
-def test_packed_folder_draws_what_the_folder_draws(digits: Path, tmp_path: Path) -> None:
+def test_packed_folder_draws_what_the_folder_draws(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The one figure of what no table holds: curves.
+    monkeypatch.setattr(plots, "_FIGURES", {"loss_curves": plots.loss_curves})
     own, other = tmp_path / "folder", tmp_path / "packed"
     shutil.copytree(digits, own)
     pack(own, other / "records.jsonl")

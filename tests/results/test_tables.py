@@ -185,25 +185,16 @@ def test_figure_reads_as_in_a_paper(mean: float, half: float, unit: str, text: s
     assert figure(mean, half, unit) == text
 
 
-def test_a_thousand_records_take_seconds_and_no_torch(make_record: Make, tmp_path: Path) -> None:
-    many = [
-        make_record(method, dim, seed)
-        for method in ("auh", "vicreg", "simclr", "sfrik_l2")
-        for dim in range(2, 27)
-        for seed in range(10)
-    ]
-    for record in many:
-        record.write(tmp_path / record.id)
+def test_tables_take_no_torch(digits: Path) -> None:
     script = (
-        "import sys, time\nfrom pathlib import Path\n"
+        "import sys\nfrom pathlib import Path\n"
         "from results.collect import collect\nfrom results.tables import render\n"
-        f"collection = collect([Path({str(tmp_path)!r})])\n"
+        f"collection = collect([Path({str(digits)!r})])\n"
         "print(render(collection, 'md'), render(collection, 'csv'))\n"
         "loaded = {'torch', 'benchmark', 'methods', 'matplotlib', 'seaborn'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
-        "assert time.process_time() < 6, 'CPU time: 2 s, and 3 s by the clock, on an idle machine'\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "D=26" in done.stdout
+    assert "VICReg" in done.stdout
