@@ -73,13 +73,21 @@ def test_what_lies_before_a_package_of_ours_is_named(beside: Path, tmp_path: Pat
         assert b"Traceback" not in done.stderr
 
 
-def test_folders_that_cannot_be_written_cost_nothing(undisturbed: Path, tiny: Path, tmp_path: Path) -> None:
+def test_no_figure_takes_a_folder_to_write_into_or_changes_with_a_notebooks_shell_or_a_users_matplotlibrc(
+    undisturbed: Path, tmp_path: Path
+) -> None:
     nowhere = tmp_path / "a-file"
     nowhere.write_text("")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: GTK4Agg\nfont.size: 30\n")
     names = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "TORCH_HOME", "PYTHONPYCACHEPREFIX", "TMPDIR")
-    done = call("plots", undisturbed, "--out", "figures", cwd=tmp_path, **dict.fromkeys(names, f"{nowhere}/x"))
+    shell = dict.fromkeys(names, f"{nowhere}/x") | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    done = call("plots", undisturbed, "--out", "plots", cwd=tmp_path, **shell)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "figures" / "accuracy.png").exists()
+    drawn, expected = (
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (tmp_path / "plots", undisturbed / "plots")
+    )
+    assert drawn == expected
 
 
 def test_nobody_without_a_home_is_turned_away(

@@ -468,18 +468,6 @@ def test_what_a_suites_weights_take_is_told_before_it_starts(
     assert told not in spherebench("run", tiny, "--out", tmp_path / "again", *few).output
 
 
-def test_a_notebooks_shell_and_a_users_matplotlibrc_change_no_figure(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: GTK4Agg\nfont.size: 30\n")
-    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    command = [sys.executable, "-m", "benchmark", "plots", undisturbed, "--out", tmp_path / "plots"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    drawn = {path.name: path.read_bytes() for path in (tmp_path / "plots").iterdir()}
-    assert drawn == {path.name: path.read_bytes() for path in (undisturbed / "plots").iterdir()}
-
-
 @pytest.mark.parametrize("name", ["tables", "plots"])
 def test_where_no_tables_can_be_written_nothing_is_trained(tiny: Path, tmp_path: Path, spherebench, name: str) -> None:
     out = tmp_path / "runs"
