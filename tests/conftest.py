@@ -19,7 +19,10 @@ from hypothesis import settings
 from tests.patience import MARK, end_marked
 
 # Begun first, with those of Slurm: few tests that take tens of seconds, and what begins last is what all wait for.
-LONG = ("test_cost", "test_end_to_end", "test_ranks", "test_regime_cost", "test_tracking", "test_wheel")
+LONG = (
+    *("test_contract", "test_disturbed_measurements", "test_plan", "test_published_suites"),
+    *("test_ranks", "test_run_command", "test_tracking", "test_wheel"),
+)
 
 settings.register_profile("reproducible", derandomize=True, deadline=None)
 settings.load_profile("reproducible")
