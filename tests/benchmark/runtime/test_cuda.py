@@ -119,7 +119,8 @@ def test_a_training_step_runs_and_its_peak_is_its_own(precision: str, tiny: Path
     assert all(bool(tensor.isfinite().all()) for tensor in load_weights(tmp_path)[0].values())
 
 
-def test_a_compiled_step_is_the_eager_one() -> None:
+def test_a_compiled_step_is_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # more are processes, which it leaves behind
     settings = ("method=vicreg", "embedding_dim=64", "batch_size=32", "precision=fp32", "seed=0", "projector.hidden=64")
     values = []
     for compiled in ("false", "true"):
