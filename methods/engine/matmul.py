@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from .tiles import slices
+from .tiles import kind_of, slices
 
 PANELS = 4  # of a symmetric tile: each against the rows from its own on
 LEAST_PANEL = {"cpu": 64, "cuda": 2048}  # rows: a smaller one costs a GPU more to launch than it saves
@@ -61,7 +61,7 @@ def mirror_(out: Tensor) -> Tensor:
 
 
 def _panels(rows: Tensor) -> Iterator[slice]:
-    least = LEAST_PANEL["cpu" if rows.device.type == "cpu" else "cuda"]
+    least = LEAST_PANEL[kind_of(rows.device)]
     return slices(len(rows), max(least, -(-len(rows) // PANELS)))
 
 

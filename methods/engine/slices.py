@@ -26,7 +26,7 @@ from torch import Tensor
 
 from .matmul import add_product_, gram_, working_dtype
 from .ranks import Group
-from .tiles import slices
+from .tiles import kind_of, slices
 
 DRAWN = 64  # directions that are drawn at once, whatever the size of a block: a draw depends on the seed alone
 LEAST_DIRECTIONS, MOST_DIRECTIONS = 64, 256  # of a block, multiples of DRAWN; one in sixteen of D between
@@ -50,7 +50,7 @@ class Directions:
         count, dim = view.shape
         generator = torch.Generator(view.device).manual_seed(self.seed) if self.given is None else None
         size = min(MOST_DIRECTIONS, max(LEAST_DIRECTIONS, dim // 16 // DRAWN * DRAWN))
-        if view.device.type != "cpu":  # small blocks cost the launches of their kernels, and save little
+        if kind_of(view.device) == "cuda":  # small blocks cost the launches of their kernels, and save little
             size = max(size, LEAST_PROJECTIONS // max(1, count) // DRAWN * DRAWN)
         for block in slices(self.count, size):
             if self.given is None:  # in float32 for every type of embeddings, so that all see the same
@@ -265,7 +265,7 @@ class QuantileDistance:
         p_LN, own = self.group.swap_to_lines(p_Mn)
         value_M = torch.zeros(len(p_Mn), dtype=torch.float64, device=p_VAn.device)
         own_value_L = value_M[own]
-        for dirs in slices(len(p_LN), max(1, ENTRIES.get(p_VAn.device.type, ENTRIES["cuda"]) // count)):
+        for dirs in slices(len(p_LN), max(1, ENTRIES[kind_of(p_VAn.device)] // count)):
             sorted_LN, order_LN = p_LN[dirs].sort(dim=1)
             sorted_LN -= quantiles_N
             own_value_L[dirs] = torch.linalg.vecdot(sorted_LN, sorted_LN)
@@ -278,8 +278,8 @@ class QuantileDistance:
 
 def _parts(p_Mn: Tensor) -> Iterator[tuple[slice, slice]]:
     """Directions and rows of parts of the projections, a quarter of them at most where they are many."""
-    device = "cpu" if p_Mn.device.type == "cpu" else "cuda"
-    entries = min(ENTRIES[device], max(LEAST_ENTRIES[device], p_Mn.numel() // 4))
+    kind = kind_of(p_Mn.device)
+    entries = min(ENTRIES[kind], max(LEAST_ENTRIES[kind], p_Mn.numel() // 4))
     rows_step = min(p_Mn.shape[1], MOST_ROWS)
     for dirs in slices(p_Mn.shape[0], max(1, entries // rows_step)):
         for rows in slices(p_Mn.shape[1], rows_step):

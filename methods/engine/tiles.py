@@ -1,6 +1,6 @@
 """How rows and columns are cut: tiles for matrix products, blocks for what is done elementwise."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -15,9 +15,14 @@ LEAST_COLUMNS = 256
 CACHED = 2**16  # entries of a block that is worked on several times: 256 KiB in float32
 
 
+def kind_of(device: torch.device) -> str:
+    """Whose sizes a device takes: a CPU's, which has caches, or a GPU's, whose kernels cost their launches."""
+    return "cpu" if device.type == "cpu" else "cuda"
+
+
 def tile_rows(device: torch.device) -> int:
     """Rows (and columns) of one tile of the Gram matrix."""
-    return CPU_TILE if device.type == "cpu" else CUDA_TILE
+    return CPU_TILE if kind_of(device) == "cpu" else CUDA_TILE
 
 
 def slices(count: int, step: int, start: int = 0) -> Iterator[slice]:
@@ -33,22 +38,18 @@ def row_tiles(view: Tensor) -> Iterator[slice]:
 
 def row_blocks(view: Tensor) -> Iterator[slice]:
     """Rows in eight blocks or more, so that working copies take little memory; smaller ones where there is a cache."""
-    least, most = _limits(BLOCK_ELEMENTS, view)
+    least, most = BLOCK_ELEMENTS[kind_of(view.device)]
     elements = max(least, min(most, view.numel() // 8))
     return slices(view.shape[0], max(1, elements // view.shape[1]))
 
 
 def cached_rows(tile: Tensor) -> Iterator[slice]:
     """Rows of a tile in blocks of which a CPU's cache holds several; on a GPU all at once."""
-    return slices(tile.shape[0], max(1, CACHED // tile.shape[1]) if tile.device.type == "cpu" else tile.shape[0])
+    return slices(tile.shape[0], max(1, CACHED // tile.shape[1]) if kind_of(tile.device) == "cpu" else tile.shape[0])
 
 
 def column_tiles(view: Tensor, count: int) -> Iterator[slice]:
     """Columns of `count` rows, in eight blocks or more: a few blocks at a time take little memory."""
-    least, most = _limits(COLUMN_ELEMENTS, view)
+    least, most = COLUMN_ELEMENTS[kind_of(view.device)]
     elements = max(least, min(most, count * view.shape[1] // 8))
     return slices(view.shape[1], max(LEAST_COLUMNS, elements // count))
-
-
-def _limits(of_devices: Mapping[str, tuple[int, int]], view: Tensor) -> tuple[int, int]:
-    return of_devices["cpu" if view.device.type == "cpu" else "cuda"]
