@@ -23,6 +23,7 @@ def facts(network: Records) -> dict[str, Any]:
     content = record.model_dump(mode="json")
     # What records have said since: nothing of what was said is in them.
     assert not any(content["provenance"].pop(name) for name in ("flags", "cost_model"))
+    assert content["provenance"].pop("jobs") == 1
     assert content["cost"].pop("resident_bytes") is None
     found: dict[str, Any] = {
         "figures": sorted([metric.name, metric.value, metric.sd, metric.unit] for metric in metrics),
