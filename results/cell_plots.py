@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ SLOPE_POINTS = 4
 _WIDE = 1000
 _TICKS = 8  # at most, of such an axis
 _VALUES = {"milliseconds": "Time (ms)", "mib": "Extra memory (MiB)"}
+_SLICED = ", sliced"  # what the labels of sliced forms end with
 # By scope: what the lines are of, what stands beside them, and what the axes are called.
 _AXES = {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"}
 _FIT_AXES = {"embedding_dim": "Components $D$", "batch_size": "Rows $N$"}
@@ -38,6 +40,7 @@ def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
         "over_embedding_dim": partial(_over, losses, "embedding_dim", "loss"),
         "over_batch_size": partial(_over, losses, "batch_size", "loss"),
         "tradeoff": partial(_tradeoff, losses),
+        "crossovers": partial(_crossovers, times_over_rows(cells)),
     }
     return [path for name, draw in figures.items() for path in style.save(draw, folder, name)]
 
@@ -107,6 +110,57 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
 def slope(x: pd.Series, y: pd.Series) -> float:
     """The exponent p of y ∝ xᵖ, by least squares on the logarithms."""
     return float(np.polyfit(np.log(x.astype(float)), np.log(y.astype(float)), 1)[0])
+
+
+def times_over_rows(cells: Sequence[CostCell]) -> dict[int, dict[str, pd.Series]]:
+    """By D, of methods with their defaults: seconds over N of each method and form.
+
+    Where a sliced form and another were measured at several N, and at those N that all of them were measured at.
+    """
+    rows = [
+        (cell.embedding_dim, cell.batch_size, f"{cell.title}, {cell.form}", cell.measured.seconds.median)
+        for cell in cells
+        if cell.scope == "loss" and cell.measured and not cell.settings
+    ]
+    found = {}
+    for dim, own in pd.DataFrame(rows, columns=["dim", "N", "label", "seconds"]).groupby("dim"):
+        table = own.pivot_table("seconds", "N", "label")
+        table = table.loc[:, table.count() > 1].dropna()
+        if 0 < sum(str(label).endswith(_SLICED) for label in table) < table.shape[1]:
+            found[int(str(dim))] = {str(label): table[label] for label in table}
+    return found
+
+
+def crossing(first: pd.Series, second: pd.Series) -> float | None:
+    """The N at which the first ceases to take less time than the second; None where it takes less at all N or at none.
+
+    Between two N times are taken for powers of N.
+    """
+    counts, ahead = np.log(first.index.to_numpy(float)), np.log((first / second).to_numpy())
+    for before, after in pairwise(range(len(ahead))):
+        if ahead[before] < 0 <= ahead[after]:
+            return float(np.exp(np.interp(0.0, ahead[[before, after]], counts[[before, after]])))
+    return None
+
+
+def _crossovers(tables: Mapping[int, Mapping[str, pd.Series]]) -> Figure | None:
+    """Time over N of exact and sliced tests, a panel a D; where one overtakes a sliced one, its N."""
+    if not tables:
+        return None
+    looks = style.looks(sorted({label for table in tables.values() for label in table}), dash="-")
+    figure, panels = style.grid(len(tables), columns=2, height=2.6)
+    for panel, (dim, lines) in zip(panels, tables.items(), strict=True):
+        for label, line in lines.items():
+            panel.plot(line.index, 1e3 * line, **looks[label].line())
+        panel.set(xscale="log", yscale="log", xlabel=_AXES["batch_size"], title=f"$D = {dim}$")
+        style.fixed_ticks(panel.xaxis, [*line.index])
+        style.plain_numbers(panel.yaxis)
+        for label, other in product(lines, lines):
+            if other.endswith(_SLICED) and (count := crossing(lines[label], lines[other])):
+                panel.axvline(count, **style.grey(1).line(), zorder=0)
+                panel.text(count, 0.02, f"{count:.0f}", transform=panel.get_xaxis_transform(), **style.REMARK)
+    panels[0].set_ylabel(_VALUES["milliseconds"])
+    return style.finish(figure, looks, "Loss and gradient; grey: the $N$ from which slices take less time")
 
 
 def _tradeoff(points: pd.DataFrame) -> Figure | None:

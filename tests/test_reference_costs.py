@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmark.cli import main
 from benchmark.cost import losses
@@ -17,7 +19,7 @@ from benchmark.networks.trained import LARGEST_ERROR, Trained, doubt
 from benchmark.suite.expand import load_suite
 from methods.engine.forms import choose_form, correlation_costs, covariance_costs, kernel_costs
 from results.cell import CostCell, cells_in, render
-from results.cell_plots import slope
+from results.cell_plots import crossing, slope
 
 ROOT = Path(__file__).parents[1]
 PAGE, REFERENCE = ROOT / "methods" / "README.md", ROOT / "results" / "reference"
@@ -186,6 +188,14 @@ def test_no_test_of_the_family_is_slower_than_as_published_or_in_lightly() -> No
         min(rows["sigreg"][f"{other}_peak_bytes"] for other in ("reference", "lightly"))
         > 5 * rows["sigreg"]["peak_bytes"]
     )
+
+
+@given(st.floats(300, 8000), st.floats(0.2, 2))
+def test_lines_that_are_powers_cross_where_they_are_equal(count: float, power: float) -> None:
+    at = pd.Series([256.0, 1024, 4096, 8192], [256, 1024, 4096, 8192])
+    line, other = 3.0 * (at / count) ** power, 3.0 * (at / count) ** 0.1
+    assert crossing(line, other) == pytest.approx(count)
+    assert crossing(other, line) is None
 
 
 def test_a_streamed_fit_takes_time_in_proportion_to_the_rows_and_no_more_memory() -> None:
