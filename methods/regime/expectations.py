@@ -6,9 +6,12 @@ one image, ‖g‖² = E g². Its eigenvalues 1 = λ_0 ≥ λ_1 ≥ … belong t
 [Z] Zhai, Liu, Risteski, Kolter, Ravikumar, *Understanding Augmentation-based Self-Supervised Representation Learning
 via RKHS Approximation and Regression*, ICLR 2024 (arXiv 2306.00788): the augmentation complexity κ, κ² = sup_x K(x, x)
 of the kernel K(x, x') = Σ_i λ_i ψ_i(x) ψ_i(x') on images; and of an encoder Φ of d dimensions with G = E ΦΦᵀ and
-F = E ΦΦ'ᵀ, over pairs of views, the trace gap τ² = λ_0 + … + λ_d − tr G⁻¹F, which is λ_d for the best encoder.
+F = E ΦΦ'ᵀ, over pairs of views, the trace gap τ² = λ_0 + … + λ_d − tr G⁻¹F, which is λ_d for the best encoder. Here Φ
+is all of z; where the infimum over encoders of fewer dimensions in its span is meant, this is an upper bound of it.
 [C] Cabannes, Kiani, Balestriero, LeCun, Bietti, *The SSL Interplay*, ICML 2023 (arXiv 2302.02774): an unlabelled loss
-weighs the invariance λ of a component against the squared norm ‖θ‖² that it takes in the RKHS of the base kernel.
+weighs the invariance of functions, by T, against their RKHS norm, by K⁻¹ of the base kernel's operator: ours are
+quadratic problems in T − (λ/2) K⁻¹ (see ``dual``). Of a component f = ⟨θ, φ⟩ of z, centred and of variance one, these
+are the two terms, λ = ⟨f, Tf⟩ and ‖θ‖² = ⟨f, K⁻¹f⟩, measured: what came of the trade, with no name of their own there.
 
 A rich kernel tells every image from every other one, whatever the augmentation: with ‖g‖² alone all λ_i of n images
 are 1 and κ² is n. Both are therefore taken of ‖g‖² + ρ‖g‖²_RKHS over the functions of the base kernel; ρ = 0 gives [Z].
