@@ -72,7 +72,9 @@ class CostCell(RecordFile):
     memory_counter: MemoryCounter | None = None
     clock: Clock = Field(default="wall", description="of the times; cpu: of the process, which has one thread")
     product_rate: float | None = Field(default=None, description="flop/s of a large square matrix product, interleaved")
-    value_error: float | None = Field(default=None, description="relative, against float64 on the same embeddings")
+    value_error: float | None = Field(
+        default=None, description="relative, against float64 on the same embeddings; of a fit, of the induced kernel"
+    )
     gradient_error: float | None = Field(default=None, description="relative, in the Frobenius norm")
     objective_ratio: float | None = Field(default=None, description="of a solver: the reference's over ours, at most")
     ridges: int | None = Field(default=None, description="of a path")
@@ -175,7 +177,8 @@ _SCOPES = {
         "scikit-learn",
         "Fitting alone, on N views of 32 x 32 pixels, 16 of an image; D components; landmarks: 2,000. Memory: of "
         "NumPy's arrays beyond the rows that were there before (streamed, there are none). Ratios over scikit-learn's "
-        "KernelPCA (exact) and Nystroem with PCA (streamed), which relate no views, on the same rows.",
+        "KernelPCA (exact) and Nystroem with PCA (streamed), which relate no views, on the same rows, by the solvers "
+        "that they choose. Error: of the induced kernel among 256 new images, against float64.",
     ),
     "probe": (
         "Fits of the probe transfer",
@@ -273,6 +276,8 @@ def _row(cell: CostCell, compared: bool, peers: Sequence[str]) -> dict[str, str]
         row |= {"Wait": f"{100 * wait / (step + wait):.1f} %"}
     if cell.objective_ratio is not None:
         row |= {"Objective": f"{cell.objective_ratio:.4g}x", "Ridges": f"{cell.reference_ridges} of {cell.ridges}"}
+    if cell.scope == "fit":
+        row["Error"] = NOT_RUN if cell.value_error is None else f"{cell.value_error:.0e}"
     if compared:
         row |= _ratios(_SCOPES[cell.scope][1], own, cell.reference, cell.reference_status)
     for name in peers:

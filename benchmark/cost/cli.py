@@ -56,7 +56,9 @@ _DEFAULTS = {
 @click.option("--embedding-dim", **_NUMBERS, help="D; of a fit components, of a probe features, of views their side.")
 @click.option("--batch-size", **_NUMBERS, help="N; of a fit or a probe, rows; of views, images.")
 @click.option(
-    "--method", **_NAMES, help="Losses; of a fit, exact or streaming; of a probe, ridge_path; of views, recipes."
+    "--method",
+    **_NAMES,
+    help="Losses; of a fit exact, streaming, each with _float32; of a probe ridge_path; of views recipes.",
 )
 @click.option("--form", **_NAMES, default="auto", show_default=True, help="auto, primal or dual.")
 @click.option("--precision", **_NAMES, default="fp32", show_default=True, help="fp32, tf32, bf16 or fp16.")

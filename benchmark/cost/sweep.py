@@ -191,6 +191,8 @@ def measured(cell: Cell) -> CostCell:
         ours = alone(fits.fit, method=cell.method, **shape)
         found: Found = {"status": ours.status, "message": ours.message, "memory_counter": "numpy arrays"}
         found["measured"] = ours.result or None
+        if cell.method.endswith("float32") and ours.status == "done":
+            found |= alone(fits.float32_error, method=cell.method, **shape).result
         if cell.reference:
             theirs = alone(fits.fit, method=fits.REFERENCES[cell.method], **shape)
             found |= {"reference": theirs.result or None, "reference_status": theirs.status}
@@ -247,7 +249,8 @@ def _record(cell: Cell, found: Found, started: str) -> CostCell:
     asked = cell.model_dump(include={"scope", "method", "embedding_dim", "batch_size", "precision"})
     if cell.scope in OTHERS:
         asked["title"] = cell.method if cell.scope == "views" else OTHERS[cell.scope][cell.method]
-        asked |= {"precision": "fp64"} if cell.scope == "fit" else {}
+        if cell.scope == "fit":
+            asked["precision"] = "fp32" if cell.method.endswith("float32") else "fp64"
     else:
         asked["title"] = registry.get(cell.method).title
         if cell.scope in OF_LOSSES and cell.settings:

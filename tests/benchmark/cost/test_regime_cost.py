@@ -74,3 +74,12 @@ def test_a_fit_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) ->
     assert line(found).endswith("as fast as scikit-learn")
     assert "Time, scikit-learn" in render([found], "md")
     assert row["peak_rss_bytes"] > row["peak_bytes"] > 0
+
+
+def test_a_fit_in_float32_tells_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "alone", lambda function, **shape: alone(function, **SMALL | shape))
+    found = measured(Cell(scope="fit", method="exact_float32", embedding_dim=4, batch_size=600))
+    assert (found.status, found.precision) == ("done", "fp32")
+    assert found.value_error is not None
+    assert 0 < found.value_error < 1e-4
+    assert f"{found.value_error:.0e}" in render([found], "md")
