@@ -30,6 +30,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["LOKY_MAX_CPU_COUNT"] = "1"  # what joblib goes by
 # A hundred processes load torch, in half the time where its bytecode is kept: that of these tests' environment is.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.fsync = lambda file: None  # of the thousands that are written none is to outlive a power cut
 gc.disable()  # until all is collected: libraries and thousands of tests, which stay
 
 
