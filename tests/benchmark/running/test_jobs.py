@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -100,8 +99,7 @@ def _do(requests: Requests, item: Path) -> str:
         raise UserError("its record is of a newer version")
     if item.name.startswith("waits"):
         write_atomically(item, str(os.getpid()).encode())
-        while not requests.run_must_end:
-            time.sleep(0.01)
+        wait_for(lambda: requests.run_must_end, every=0.01)
         return "ended with its suite" if requests.suite_must_end else "ended"
     return "done"
 
