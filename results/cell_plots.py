@@ -82,7 +82,9 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
     own = _at_one(points, axis, fixed)
     if own.empty:
         return None
-    own = own[own.groupby("label")[axis].transform("nunique") > 1]
+    # No ends of lines between others: at least half of the values that most have.
+    values = own.groupby("label")[axis].transform("nunique")
+    own = own[(values > 1) & (values >= values.max() / 2)]
     looks = style.looks(sorted(own["label"].unique()), dash="-")
     ticks = sorted(own[axis].unique())
     figure, panels = style.grid(2, columns=2, height=2.6)
