@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -76,22 +77,28 @@ def test_every_example_is_there_and_about_ten_lines() -> None:
         assert len([line for line in code.splitlines() if line.strip()]) <= 13, heading
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What each program said, in a fork of this process, which has loaded what takes long."""
-    path, fork = tmp_path_factory.mktemp("pages") / "said", multiprocessing.get_context("fork")
+# Each program in a fork of one process that has loaded what takes long, and not asked for any option yet: what is
+# registered later is not among those. What the last line of each printed.
+RUNS = """
+import json, os, sys
+import benchmark.networks.backbones, benchmark.suite.run, benchmark.views.batched
 
-    def run(heading: str, program: str) -> None:
-        sys.stdout = sys.stderr = path.open("a")
-        print(f"\n{heading}: ", end="")
+for heading, program in json.load(sys.stdin).items():
+    print(f"\\n{heading}: ", end="", flush=True)
+    if child := os.fork():
+        os.waitpid(child, 0)
+    else:
         exec(program, {"__name__": "__main__"})
+        sys.exit()
+"""
 
-    for heading, use in USES.items():
-        process = fork.Process(target=run, args=(heading, _examples()[heading] + use))
-        process.start()
-        process.join(PATIENCE)
-        process.kill()
-    return path.read_text()
+
+@pytest.fixture(scope="module")
+def said() -> str:
+    programs = json.dumps({heading: _examples()[heading] + use for heading, use in USES.items()})
+    command = [sys.executable, "-W", "error", "-c", RUNS]
+    done = subprocess.run(command, cwd=ROOT, input=programs, capture_output=True, text=True, timeout=PATIENCE)
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("heading", USES)
