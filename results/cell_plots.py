@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import pairwise, product
+from itertools import pairwise, product, starmap
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +157,11 @@ def _crossovers(tables: Mapping[int, Mapping[str, pd.Series]]) -> Figure | None:
         panel.set(xscale="log", yscale="log", xlabel=_AXES["batch_size"], title=f"$D = {dim}$")
         style.fixed_ticks(panel.xaxis, [*line.index])
         style.plain_numbers(panel.yaxis)
-        for label, other in product(lines, lines):
-            if other.endswith(_SLICED) and (count := crossing(lines[label], lines[other])):
-                panel.axvline(count, **style.grey(1).line(), zorder=0)
-                panel.text(count, 0.02, f"{count:.0f}", transform=panel.get_xaxis_transform(), **style.REMARK)
+        pairs = [(lines[label], lines[other]) for label, other in product(lines, lines) if other.endswith(_SLICED)]
+        for step, count in enumerate(sorted(filter(None, starmap(crossing, pairs)))):
+            panel.axvline(count, **style.grey(1).line(), zorder=0)
+            place = panel.get_xaxis_transform()  # in steps: two lines may be close
+            panel.text(count, 0.02 + 0.06 * step, f"{count:.0f}", transform=place, **style.REMARK)
     panels[0].set_ylabel(_VALUES["milliseconds"])
     return style.finish(figure, looks, "Loss and gradient; grey: the $N$ from which slices take less time")
 
