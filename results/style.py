@@ -1,6 +1,7 @@
 """How the figures look: legible in print, in grey and to colour-blind readers."""
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ REMARK: dict[str, Any] = {
     "ha": "right",
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
 }
+_TICK_GAP = 0.1  # of an axis, between labels of five digits
 _LINE = 1.1  # points: the width of a line that is not in the background
 _DASHES: list[Any] = [(0, dash) if dash else "-" for dash in palette.DASHES]
 
@@ -144,8 +146,12 @@ def grey(place: int, marker: str = "") -> Look:
 
 
 def fixed_ticks(scale: Axis, ticks: Sequence[int]) -> None:
-    """These values as the ticks of an axis, and no others."""
-    scale.set_major_locator(FixedLocator(list(ticks)))
+    """These rising values as the ticks of a logarithmic axis, but for those whose labels would touch the one before."""
+    kept = [ticks[0]]
+    for tick in ticks[1:]:
+        if math.log(tick / kept[-1]) > _TICK_GAP * math.log(ticks[-1] / ticks[0]):
+            kept.append(tick)
+    scale.set_major_locator(FixedLocator(kept))
     scale.set_minor_locator(NullLocator())
     scale.set_major_formatter(ScalarFormatter())
 

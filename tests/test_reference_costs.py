@@ -260,8 +260,8 @@ def test_lines_that_are_powers_cross_where_they_are_equal(count: float, power: f
 def test_a_streamed_fit_takes_time_in_proportion_to_the_rows_and_no_more_memory() -> None:
     cells = cells_in(REFERENCE / "cost-fit")
     streamed = pd.DataFrame([cell.row() for cell in cells if cell.method == "streaming"])
-    large = streamed[streamed["batch_size"] >= 16384]
-    assert large["batch_size"].max() >= 1_000_000
+    large = streamed[streamed["batch_size"] >= 65_536]  # below, solving for the landmarks is most of it
+    assert large["batch_size"].max() >= 250_000
     assert slope(large["batch_size"], large["seconds"]) == pytest.approx(1.0, abs=0.1)
     assert large["peak_bytes"].max() < 1.01 * large["peak_bytes"].min()
     assert large["peak_rss_bytes"].max() < 2 * 2**30
