@@ -7,8 +7,8 @@ from torch import Tensor
 
 CPU_TILE = 1024  # rows of a Gram tile: 4 MiB in float32, and close to the machine's matrix-product rate
 CUDA_TILE = 4096
-# Entries of a block, at least (but one row) and at most. A GPU's small blocks cost the launches of their kernels and
-# nothing else: SFRIK at N = 256, D = 8192 took five times the textbook's in eight blocks.
+# Entries of a block, at least (but one row) and at most. A GPU's small blocks cost the launches of their kernels: in
+# eight blocks SFRIK at N = 256, D = 8192 dispatched five times the operations of its textbook form.
 BLOCK_ELEMENTS = {"cpu": (2**16, 2**20), "cuda": (2**22, 2**24)}
 COLUMN_ELEMENTS = {"cpu": (0, 2**21), "cuda": (2**22, 2**24)}
 LEAST_COLUMNS = 256
