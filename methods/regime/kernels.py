@@ -15,6 +15,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import gen_batches
+from sklearn.utils.extmath import row_norms
 
 BLOCK_ENTRIES = 1 << 22  # of a kernel matrix computed at a time: 32 MiB, whatever the number of rows
 
@@ -111,7 +112,7 @@ class NTK(Kernel):
     depth: int = 3
 
     def matrix(self, X_ND: np.ndarray, Y_MD: np.ndarray) -> np.ndarray:
-        norms_NM = np.linalg.norm(X_ND, axis=1)[:, None] * np.linalg.norm(Y_MD, axis=1)
+        norms_NM = row_norms(X_ND)[:, None] * row_norms(Y_MD)
         u_NM = np.divide(X_ND @ Y_MD.T, norms_NM, out=np.zeros_like(norms_NM), where=norms_NM > 0)
         np.clip(u_NM, -1.0, 1.0, out=u_NM)
         theta_NM = u_NM.copy()
