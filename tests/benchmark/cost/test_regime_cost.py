@@ -73,7 +73,7 @@ def test_a_fit_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) ->
     assert row["time_ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
     assert line(found).endswith("as fast as scikit-learn")
     assert "Time, scikit-learn" in render([found], "md")
-    assert row["peak_rss_bytes"] > row["peak_bytes"] > 0
+    assert row["peak_rss_bytes"] > 1e7 > row["peak_bytes"] > 0  # what is imported is no part of a fit
 
 
 def test_a_fit_in_float32_tells_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
