@@ -136,6 +136,19 @@ def test_the_induced_kernel_beats_its_base_kernel_by_intervals_that_do_not_touch
         assert ends["kernel_spectral"][0] > ends[other][1]
 
 
+@pytest.mark.parametrize("labels", [1, 5])
+@pytest.mark.parametrize("method", ["kernel_spectral", "kernel_vicreg", "kernel_barlow_twins"])
+def test_under_each_loss_the_infinite_network_is_behind_the_rbf_kernel_with_every_seed(
+    method: str, labels: int
+) -> None:
+    values: dict[str, dict[int, float]] = {"rbf": {}, "ntk": {}}
+    for run, value in _by_svm("regime_digits", labels):
+        if run["method"] == method and run["regime"]["n_views"] == 16:
+            values[run["regime"]["kernel"]["name"]][run["seed"]] = value
+    assert len(values["rbf"]) == len(values["ntk"]) == 5
+    assert all(values["ntk"][seed] < value for seed, value in values["rbf"].items())
+
+
 def _is_of_views(path: str, run: dict[str, Any]) -> bool:
     """Whether a setting is of views, and the run has none."""
     return run["method"] == "base_kernel" and path.startswith("regime.")
