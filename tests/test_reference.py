@@ -74,7 +74,7 @@ def test_the_hyperparameters_are_what_tuning_chose(name: str) -> None:
     assert methods == chosen
 
 
-@pytest.mark.parametrize(("name", "count"), [("regime_digits", 12), ("regime_mnist", 6)])
+@pytest.mark.parametrize(("name", "count"), [("regime_digits", 12), ("regime_mnist", 8)])
 def test_the_kernel_regimes_hyperparameters_are_what_tuning_chose(name: str, count: int) -> None:
     methods, chosen = _chosen(name)
     assert len(chosen) == count
