@@ -1,7 +1,7 @@
 """The types that the engine computes in, and matrix products in the autocast type with float32 accumulation."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -28,7 +28,10 @@ def working_dtype(view: Tensor) -> torch.dtype:
 @contextmanager
 def closed_form(view: Tensor) -> Iterator[None]:
     """Neither autograd nor autocast: types and gradients are the engine's own business here."""
-    with torch.no_grad(), torch.autocast(view.device.type, enabled=False):
+    device = view.device.type
+    # To switch off what is off would take a small loss a tenth of its time.
+    autocast = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    with torch.no_grad(), autocast:
         yield
 
 

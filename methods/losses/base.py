@@ -79,35 +79,40 @@ def terms_and_gradients(
 
 def assemble(views: Sequence[Tensor], terms: dict[str, Tensor], gradients: Sequence[Tensor] | None, form: str) -> Loss:
     """The Loss of these terms whose derivative with respect to the views is `gradients` (handed over, not copied)."""
-    values = torch.stack(list(terms.values())).detach().to(working_dtype(views[0]))
-    value = values.sum()
-    if gradients is not None:
-        value = _WithGradient.apply(value, *gradients, *views)
+    values = torch.stack(list(terms.values())).to(working_dtype(views[0]))
+    value = values.sum() if gradients is None else _SumWithGradient.apply(values, *gradients, *views)
     return Loss(value, dict(zip(terms, values.unbind(), strict=True)), form)
 
 
-class _WithGradient(torch.autograd.Function):
-    """The identity on a value whose gradients with respect to the views are already known."""
+class _SumWithGradient(torch.autograd.Function):
+    """Σ of a loss's terms, whose gradients with respect to the views are already known."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, *gradients_and_views: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, *gradients_and_views: Tensor) -> Tensor:
         count = len(gradients_and_views) // 2
         ctx.save_for_backward(*gradients_and_views[:count])
         ctx.view_dtype = gradients_and_views[count].dtype
-        return value.clone()
+        return values.sum()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.saved_tensors
-        # The saved buffers are not needed again unless the graph is kept: scale them where they lie.
-        # A compiler that traces this cannot ask, and takes no harm from a copy.
-        kept = torch.compiler.is_compiling() or torch._C._autograd._get_current_graph_task_keep_graph()
-        scale = torch.mul if kept else Tensor.mul_
         with torch.no_grad():
-            scaled = [scale(gradient, upstream).to(ctx.view_dtype) for gradient in gradients]
+            scaled = [gradient.to(ctx.view_dtype) for gradient in _scaled(ctx.saved_tensors, upstream)]
         if torch.is_grad_enabled():  # create_graph=True
             scaled = list(_FirstDerivative.apply(torch.zeros((), requires_grad=True), *scaled))
-        return (None, *(None for _ in gradients), *scaled)
+        return (None, *[None] * len(scaled), *scaled)
+
+
+def _scaled(gradients: tuple[Tensor, ...], upstream: Tensor) -> tuple[Tensor, ...]:
+    """upstream · gradients: where they lie, unless the graph is kept, when they are needed again."""
+    if torch.compiler.is_compiling():  # a tracer cannot ask, and takes no harm from a copy
+        return tuple(gradient * upstream for gradient in gradients)
+    if torch._C._autograd._get_current_graph_task_keep_graph():
+        return torch._foreach_mul(gradients, upstream)
+    # Of a loss that nothing scales this is 1: a CPU sees it at once, a GPU would be waited for, a fake tensor has none.
+    if not (type(upstream) is Tensor and upstream.is_cpu and upstream.item() == 1):
+        torch._foreach_mul_(gradients, upstream)
+    return gradients
 
 
 class _FirstDerivative(torch.autograd.Function):
