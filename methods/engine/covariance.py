@@ -61,26 +61,27 @@ Correlation = tuple[Tensor, Tensor, Callable[[float, Tensor], Sequence[Tensor]]]
 
 
 def dual_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) -> Correlation:
-    x_VnD = batch.standardised
-    diagonals_PD = torch.stack([_column_products(x_VnD[a], x_VnD[b]) for a, b in weights])
+    x = batch.standardised
+    diagonals_PD = torch.stack([_column_products(x[a], x[b]) for a, b in weights])
     grams = [batch.gram(batch.columns(view, cols) for cols in batch.column_tiles()) for view in batch.indices]
-    square_sums = [weight * batch.inner(grams[a], grams[b]) for (a, b), weight in weights.items()]
-    square_sum = torch.stack(square_sums).sum() / batch.count**2
+    square_sums = (weight * batch.inner(grams[a], grams[b]) for (a, b), weight in weights.items())
+    square_sum = reduce(torch.add, square_sums) / batch.count**2
 
     def gradients(alpha: float, beta_PD: Tensor) -> Sequence[Tensor]:
         """dL/dA_a = 2α/N² Σ_b w_ab K_b A_a + 1/N Σ_b w_ab A_b diag β_ab, K_b = A_b A_bᵀ, over pairs a, b."""
         partners = [_partner(grams, weights, view, 2 * alpha / batch.count**2) for view in batch.indices]
         for cols in batch.column_tiles():
-            x_VnC = x_VnD[..., cols]
-            slope_VnC = torch.empty_like(x_VnC)
-            for view, slope_nC in enumerate(slope_VnC):
+            blocks = [x_nD[:, cols] for x_nD in x]
+            slopes = [torch.empty_like(block_nC) for block_nC in blocks]
+            for view, slope_nC in enumerate(slopes):
                 product_(slope_nC, partners[view], batch.columns(view, cols).to(batch.matmul_dtype))
             for ((a, b), weight), beta_C in zip(weights.items(), beta_PD[:, cols], strict=True):
-                slope_VnC[a].addcmul_(x_VnC[b], beta_C, value=weight / batch.count)
-                slope_VnC[b].addcmul_(x_VnC[a], beta_C, value=weight / batch.count)
-            along_VC = batch.group.all_reduce_(torch.linalg.vecdot(slope_VnC, x_VnC, dim=1)) / batch.count
-            _destandardise_(x_VnC, slope_VnC, along_VC, batch.inverse_deviations[..., cols])
-        return x_VnD.unbind()
+                slopes[a].addcmul_(blocks[b], beta_C, value=weight / batch.count)
+                slopes[b].addcmul_(blocks[a], beta_C, value=weight / batch.count)
+            for block_nC, slope_nC, inverse_D in zip(blocks, slopes, batch.inverse_deviations, strict=True):
+                along_C = batch.group.all_reduce_(torch.linalg.vecdot(slope_nC, block_nC, dim=0)) / batch.count
+                _destandardise_(block_nC, slope_nC, along_C, inverse_D[cols])
+        return x
 
     return square_sum, batch.group.all_reduce_(diagonals_PD) / batch.count, gradients
 
@@ -102,46 +103,50 @@ def _partner(grams: list[Tensor], weights: Mapping[Pair, float], view: int, fact
 
 
 def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) -> Correlation:
-    x_VnD, correlations = batch.standardised, {pair: batch.zeros(batch.width, batch.width) for pair in weights}
+    x, correlations = batch.standardised, {pair: batch.zeros(batch.width, batch.width) for pair in weights}
     for rows in batch.row_tiles():
-        blocks = x_VnD[:, rows].unbind()
         for (a, b), r_DD in correlations.items():
-            add_product_(r_DD, blocks[a].T, blocks[b].to(batch.matmul_dtype))
+            add_product_(r_DD, x[a][rows].T, x[b][rows].to(batch.matmul_dtype))
     squares = {}
     for pair, r_DD in correlations.items():
-        square_DD = batch.group.all_reduce_(r_DD).div_(batch.count).square()
+        batch.group.all_reduce_(r_DD).mul_(1 / batch.count)
         # By row and by column: on these the standardisation's own gradient rests, too.
-        squares[pair] = square_DD.sum(1), square_DD.sum(0)
-    square_sum = torch.stack([w * squares[pair][0].sum(dtype=torch.float64) for pair, w in weights.items()]).sum()
+        squares[pair] = [torch.linalg.vecdot(r_DD, r_DD, dim=dim) for dim in (1, 0)]
+    square_sum = reduce(torch.add, (w * squares[pair][0].sum(dtype=torch.float64) for pair, w in weights.items()))
     diagonals_PD = torch.stack([r_DD.diagonal() for r_DD in correlations.values()])
 
     def gradients(alpha: float, beta_PD: Tensor) -> Sequence[Tensor]:
         """dL/dA_a = Σ_b A_b Gᵀ_ab and dL/dA_b = Σ_a A_a G_ab with G = w (2α R + diag β)/N."""
-        along_VD, operands = batch.zeros(*x_VnD[:, 0].shape), {}  # Σ_i A_id dL/dA_id / N a view: sums of R ∘ G
-        along, of_pairs = along_VD.unbind(), ((beta_PD * diagonals_PD).unbind(), beta_PD.unbind())
-        for (pair, weight), own_D, beta_D in zip(weights.items(), *of_pairs, strict=True):
-            scale = weight / batch.count
+        operands: dict[Pair, tuple[Tensor, Tensor | float]] = {}
+        along: list[list[Tensor]] = [[] for _ in x]  # Σ_i A_id dL/dA_id / N a view: sums of R ∘ G, by pair
+        for (pair, weight), beta_D, r_D in zip(weights.items(), beta_PD, diagonals_PD, strict=True):
+            factor, scaled_D = 2 * alpha * weight / batch.count, beta_D * (weight / batch.count)
+            own_D = scaled_D * r_D
             for view, square_D in zip(pair, squares[pair], strict=True):
-                along[view].add_(torch.add(own_D, square_D, alpha=2 * alpha), alpha=scale)
-            g_DD = correlations[pair].mul_(2 * alpha * scale)
-            g_DD.diagonal().add_(beta_D, alpha=scale)
+                along[view].append(torch.add(own_D, square_D, alpha=factor))
+            g_DD = correlations[pair].mul_(factor)
+            g_DD.diagonal().add_(scaled_D)
             operands[pair] = as_operand(g_DD, batch.matmul_dtype)
         for rows in batch.row_tiles():
-            x_VRD = x_VnD[:, rows]
-            slope_VRD, blocks, written = torch.empty_like(x_VRD), x_VRD.unbind(), set()
+            blocks = [x_nD[rows] for x_nD in x]
+            slopes, written = [torch.empty_like(block_RD) for block_RD in blocks], set[int]()
             for (a, b), (g_DD, unit) in operands.items():
                 for view, other, factor_DD in ((a, b, g_DD.T), (b, a, g_DD)):
                     write_ = add_product_ if view in written else product_
-                    write_(slope_VRD[view], blocks[other], factor_DD, unit)
+                    write_(slopes[view], blocks[other], factor_DD, unit)
                     written.add(view)
-            for view in set(batch.indices) - written:
-                slope_VRD[view].zero_()
-            _destandardise_(x_VRD, slope_VRD, along_VD, batch.inverse_deviations)
-        return x_VnD.unbind()
+            for view, block_RD in enumerate(blocks):
+                if view in written:
+                    _destandardise_(
+                        block_RD, slopes[view], reduce(torch.add, along[view]), batch.inverse_deviations[view]
+                    )
+                else:  # in no pair
+                    block_RD.zero_()
+        return x
 
     return square_sum, diagonals_PD, gradients
 
 
-def _destandardise_(x_VRD: Tensor, slope_VRD: Tensor, along_VD: Tensor, inverse_V1D: Tensor) -> None:
+def _destandardise_(x_RD: Tensor, slope_RD: Tensor, along_D: Tensor, inverse_D: Tensor) -> None:
     """From A, in its place, to dL/dx = (dL/dA − A · mean(A ∘ dL/dA))/√(Var + ε); the column means of dL/dA vanish."""
-    torch.addcmul(slope_VRD, x_VRD, along_VD[:, None], value=-1, out=x_VRD).mul_(inverse_V1D)
+    torch.addcmul(slope_RD, x_RD, along_D, value=-1, out=x_RD).mul_(inverse_D)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -31,7 +31,7 @@ class Batch(ShardedViews):
         """The batch of these views, with autocast's type for products. Raises ValueError on uneven rows over ranks."""
         processes = Group.of(group)
         processes.check_rows(views[0])
-        return cls(tuple(view.detach() for view in views), processes, matmul_dtype(views[0]))
+        return cls(tuple(views), processes, matmul_dtype(views[0]))
 
     @property
     def indices(self) -> range:
@@ -52,12 +52,22 @@ class Batch(ShardedViews):
         return self.views[0].new_zeros(shape, dtype=self.dtype)
 
     def rows(self, view: int, rows: slice) -> Tensor:
-        """Some of this rank's rows, (R, D), in a new tensor of the working type."""
+        """Some of this rank's rows, (R, D), in the working type, until the next block is asked for."""
         raise NotImplementedError
 
     def columns(self, view: int, cols: slice) -> Tensor:
         """Some columns of the rows of all ranks, (N, C), likewise."""
         raise NotImplementedError
+
+    @cached_property
+    def _memory(self) -> list[Tensor]:
+        return [self.zeros(0)]
+
+    def _block(self, like: Tensor) -> Tensor:
+        """Memory for a block of this shape, the last one's: a CPU takes as long to fetch new memory as to fill it."""
+        if self._memory[0].numel() < like.numel():
+            self._memory[0] = torch.empty(like.numel(), dtype=self.dtype, device=like.device)
+        return self._memory[0][: like.numel()].view(like.shape)
 
     def row_tiles(self) -> Iterator[slice]:
         """This rank's rows, in blocks large enough for matrix products."""
@@ -103,10 +113,12 @@ class CentredBatch(Batch):
         return self.group.all_reduce_(total_VD)
 
     def rows(self, view: int, rows: slice) -> Tensor:
-        return self.views[view][rows].to(self.dtype) - self.means[view]
+        x_RD = self.views[view][rows]
+        return torch.sub(x_RD, self.means[view], out=self._block(x_RD))
 
     def columns(self, view: int, cols: slice) -> Tensor:
-        return self.gathered[view][:, cols].to(self.dtype) - self.means[view, cols]
+        x_NC = self.gathered[view][:, cols]
+        return torch.sub(x_NC, self.means[view, cols], out=self._block(x_NC))
 
 
 @dataclass(frozen=True)
@@ -117,29 +129,40 @@ class StandardisedBatch(Batch):
     """
 
     @property
-    def standardised(self) -> Tensor:
-        """This rank's rows, (V, n, D), in the working type."""
+    def standardised(self) -> tuple[Tensor, ...]:
+        """This rank's rows, V of (n, D), in the working type."""
         return self._rows_and_scales[0]
 
     @property
-    def inverse_deviations(self) -> Tensor:
-        """1/√(Var + 1e-5), (V, 1, D)."""
+    def inverse_deviations(self) -> tuple[Tensor, ...]:
+        """1/√(Var + 1e-5), V of (D)."""
         return self._rows_and_scales[1]
 
     @cached_property
-    def _rows_and_scales(self) -> tuple[Tensor, Tensor]:
-        x_VnD = torch.stack(self.views).to(self.dtype)
-        x_VnD -= self.group.all_reduce_(x_VnD.sum(1, keepdim=True)).div_(self.count)
-        squares = (x_VnD[:, rows].square().sum(1, keepdim=True) for rows in row_blocks(self.views[0]))
-        variance_V1D = self.group.all_reduce_(reduce(torch.add, squares)).div_(self.count)
-        inverse_V1D = variance_V1D.add_(STANDARD_EPSILON).rsqrt_()
-        return x_VnD.mul_(inverse_V1D), inverse_V1D
+    def _rows_and_scales(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        rows, inverse_deviations = zip(*map(self._standardise, self.views), strict=True)
+        return rows, inverse_deviations
+
+    def _standardise(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """By BatchNorm's own kernel over this rank's rows, which are then brought to the statistics of all ranks."""
+        x_nD, own_mean_D, own_inverse_D = torch.native_batch_norm(
+            view.to(self.dtype), None, None, None, None, True, 0.0, STANDARD_EPSILON
+        )
+        if self.group.world_size == 1:
+            return x_nD, own_inverse_D
+        shift_D = own_mean_D - self._mean_over_ranks(own_mean_D)
+        # Every rank has as many rows: Var + ε is the mean of the ranks' own, and of their means' squared distances.
+        inverse_D = self._mean_over_ranks(own_inverse_D.pow(-2) + shift_D.square()).rsqrt_()
+        return torch.addcmul(shift_D * inverse_D, x_nD, inverse_D / own_inverse_D, out=x_nD), inverse_D
+
+    def _mean_over_ranks(self, numbers: Tensor) -> Tensor:
+        return self.group.all_reduce_(numbers.clone()).div_(self.group.world_size)
 
     @cached_property
     def gathered(self) -> tuple[Tensor, ...]:
         """The rows of all ranks, V of (N, D), in the type of matrix products; of one process in their own."""
         if self.group.world_size == 1:
-            return self.standardised.unbind()
+            return self.standardised
         return tuple(self.group.all_gather(view.to(self.matmul_dtype)) for view in self.standardised)
 
     def columns(self, view: int, cols: slice) -> Tensor:
@@ -164,7 +187,9 @@ class UnitColumns(Batch):
         return self.lengths.clamp_min(SMALLEST_LENGTH).reciprocal_()
 
     def rows(self, view: int, rows: slice) -> Tensor:
-        return self.views[view][rows].to(self.dtype) * self.inverse_lengths[view]
+        x_RD = self.views[view][rows]
+        return torch.mul(x_RD, self.inverse_lengths[view], out=self._block(x_RD))
 
     def columns(self, view: int, cols: slice) -> Tensor:
-        return self.gathered[view][:, cols].to(self.dtype) * self.inverse_lengths[view, cols]
+        x_NC = self.gathered[view][:, cols]
+        return torch.mul(x_NC, self.inverse_lengths[view, cols], out=self._block(x_NC))
