@@ -69,7 +69,7 @@ class Geometry(Probe):
         network, projector = subject.network, subject.projector
         assert isinstance(network, FrozenModule)
         batch_size = len(images) // -(-len(images) // self.batch_size)
-        loader = subject.views(images, recipe(augmentation), batch_size, drop_last=True, shared=False)
+        loader = subject.views(images, recipe(augmentation), batch_size, shared=False)
         for batch in loader.epoch(0):
             subject.requests.check()
             yield [projector(subject.through(network.module, view)).float() for view in batch.views[:2]]

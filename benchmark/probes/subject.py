@@ -216,7 +216,7 @@ class Subject:
         return Features(z_ND, features.labels)
 
     def views(
-        self, images: ImageSet, recipe: Recipe, batch_size: int, *, drop_last: bool, shared: bool = True
+        self, images: ImageSet, recipe: Recipe, batch_size: int, *, smallest: int | None = None, shared: bool = True
     ) -> ViewLoader:
         """Augmented views, the same for every network: this process's part of them, or all where not ``shared``."""
         assert isinstance(self.network, FrozenModule)
@@ -233,7 +233,7 @@ class Subject:
             device=self.device,
             rank=self.process.rank if shared else 0,
             world_size=self.process.world_size if shared else 1,
-            drop_last=drop_last,
+            smallest=smallest,
         )
 
     def through(self, module: nn.Module, x_NCHW: Tensor) -> Tensor:

@@ -41,8 +41,7 @@ class LabelledViews:
     def __init__(
         self, subject: Subject, images: ImageSet, batch_size: int, recipe: Recipe = PROBE_CROPS, *, smallest: int = 1
     ) -> None:
-        self._loader = loader = subject.views(images, recipe, batch_size, drop_last=False)
-        loader.sizes = [size for size in loader.sizes if size >= smallest]
+        self._loader = loader = subject.views(images, recipe, batch_size, smallest=smallest)
         self._device = subject.device
         self.steps_per_epoch = loader.steps_per_epoch
 

@@ -5,6 +5,7 @@ of ranks, nor a restart in mid-epoch changes a view.
 """
 
 import gc
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,10 +39,10 @@ class Batch:
 class ViewLoader:
     """This rank's part of every batch of views.
 
-    The images of an epoch are one permutation by (seed, epoch); a last, smaller batch is dropped, or kept where
-    ``drop_last`` is false. Of W ranks, rank r holds rows r·n/W to (r+1)·n/W of a global batch of n. Images in files are
-    decoded, cropped and flipped by ``workers`` processes, which go on from epoch to epoch and send bytes; all the rest
-    is done to batches on ``device``, and everything there to images in memory.
+    The images of an epoch are one permutation by (seed, epoch); a last, smaller batch is dropped, or only
+    where it has fewer than ``smallest`` images. Of W ranks, rank r holds rows r·n/W to (r+1)·n/W of a global batch of
+    n. Images in files are decoded, cropped and flipped by ``workers`` processes, which go on from epoch to epoch and
+    send bytes; all the rest is done to batches on ``device``, and everything there to images in memory.
     Raises :class:`UserError` where smaller batches are dropped and no batch would be left, or a whole one does not
     divide over the ranks.
     """
@@ -60,15 +61,15 @@ class ViewLoader:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
-        drop_last: bool = True,
+        smallest: int | None = None,
     ) -> None:
-        if drop_last:
+        if smallest is None:
             check_batch(batch_size, len(images), world_size)
         whole, rest = divmod(len(images), batch_size)
-        self.sizes = [batch_size] * whole + ([rest] if rest and not drop_last else [])
+        self.sizes = [batch_size] * whole + ([rest] if rest >= (smallest or batch_size) else [])
         self._labels = torch.from_numpy(images.labels)
-        self._images, self._recipe, self._image_size, self._seed = len(images), recipe, image_size, seed
-        self._rank, self._world_size = rank, world_size
+        self._recipe, self._image_size, self._seed = recipe, image_size, seed
+        self._schedule = _Schedule(len(images), tuple(self.sizes), seed, rank, world_size)
         self._normalise = _Normalise(mean, std, torch.device(device))
         self._pixels = None if images.pixels is None else images.pixels.to(device)
         if images.pixels is None:
@@ -86,17 +87,11 @@ class ViewLoader:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The steps of an epoch from ``first_step`` on."""
-        for step, own_n in enumerate(self._schedule(epoch)[first_step:], first_step):
+        for step, own_n in enumerate(self._schedule.steps(epoch)[first_step:], first_step):
             # A batch may be smaller than the number of ranks: some have none of it.
             made = self._from_files if self._pixels is None else self._in_memory
             views = made(epoch, step, own_n) if len(own_n) else self._room(0)
             yield Batch(views, self._labels[own_n], own_n)
-
-    def _schedule(self, epoch: int) -> list[Tensor]:
-        """The numbers of this rank's images in every step."""
-        order = torch.randperm(self._images, generator=generator(self._seed, "order", epoch))
-        batches = order[: sum(self.sizes)].split(self.sizes)
-        return [batch_N[share(len(batch_N), self._rank, self._world_size)] for batch_N in batches]
 
     def _in_memory(self, epoch: int, step: int, own_n: Tensor) -> tuple[Tensor, ...]:
         assert self._pixels is not None
@@ -108,19 +103,12 @@ class ViewLoader:
     def _from_files(self, epoch: int, step: int, own_n: Tensor) -> tuple[Tensor, ...]:
         """Of images that loading processes crop, in one stream over all epochs unless another step is asked for."""
         if self._next != (epoch, step):
-            self._bytes = self._workers.batches(self._work(epoch, step))
+            self._bytes = self._workers.batches(self._schedule.work(epoch, step))
         self._next = None
         views = self._finished(next(self._bytes), epoch, own_n)
         after = divmod(step + 1, self.steps_per_epoch)
         self._next = epoch + after[0], after[1]
         return views
-
-    def _work(self, epoch: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
-        """Without end: (epoch, image) of all of a step's images, from this step on."""
-        for number in count(epoch):
-            for own_n in self._schedule(number)[first_step if number == epoch else 0 :]:
-                if len(own_n):
-                    yield [(number, index) for index in own_n.tolist()]
 
     def _room(self, count: int) -> tuple[Tensor, ...]:
         """Views of so many images, not yet made."""
@@ -139,6 +127,30 @@ class ViewLoader:
             todo = batched.steps(view, images_n, self._image_size, view_key(self._seed, epoch, number), shape)
             batched.views([*todo, batched.Step(self._normalise)], x_NCHW, list(islice(places, view.count)))
         return views
+
+
+@dataclass(frozen=True)
+class _Schedule:
+    """Which of the images are a rank's, in every step."""
+
+    images: int
+    sizes: tuple[int, ...]
+    seed: int
+    rank: int
+    world_size: int
+
+    def steps(self, epoch: int) -> list[Tensor]:
+        """The numbers of this rank's images in every step."""
+        order = torch.randperm(self.images, generator=generator(self.seed, "order", epoch))
+        batches = order[: sum(self.sizes)].split(self.sizes)
+        return [batch_N[share(len(batch_N), self.rank, self.world_size)] for batch_N in batches]
+
+    def work(self, epoch: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
+        """Without end: (epoch, image) of all of a step's images, from this step on."""
+        for number in count(epoch):
+            for own_n in self.steps(number)[first_step if number == epoch else 0 :]:
+                if len(own_n):
+                    yield [(number, index) for index in own_n.tolist()]
 
 
 def share(size: int, part: int, parts: int) -> slice:
@@ -221,6 +233,9 @@ class Workers:
             # The loader draws a seed for its processes, which use none: it must not come from the global generator.
             generator=torch.Generator(),
         )
+        # Of a loader in a cycle a collection ends the queues first, then waits five seconds for each process that hears
+        # nothing of its end. Kept from here it is not in a cycle with this, and is let go after it.
+        weakref.finalize(self, lambda loader: None, self._loader)
 
     def batches(self, batches: Iterable[list[Any]]) -> Iterator[list[Tensor]]:
         """A list of uint8 tensors (n, C, H, W) on the device for each of ``batches``; ends what was begun before.
@@ -228,10 +243,11 @@ class Workers:
         Raises the :class:`UserError` of the first image that cannot be read.
         """
         sizes: deque[list[int]] = deque()
+        parts = self._shares  # the loader, which keeps what is to be done, must not keep this
 
         def todo() -> Iterator[list[Any]]:
             for batch in batches:
-                rows = [share(len(batch), part, self._shares) for part in range(self._shares)]
+                rows = [share(len(batch), part, parts) for part in range(parts)]
                 shares = [batch[row] for row in rows if row.start < row.stop]
                 sizes.append([len(some) for some in shares])
                 yield from shares

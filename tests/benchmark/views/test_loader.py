@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:Dep
 
 @pytest.fixture(scope="module")
 def in_memory() -> DataSet:
-    return load(DataSpec(source="digits"), Path("nowhere"))
+    return load(DataSpec(source="digits", limit=300), Path("nowhere"))
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ def test_colour_images_before_a_network_for_grey_ones_are_an_error(in_files: Dat
 
 def kept(data: DataSet, **options: Any) -> ViewLoader:
     """Every image, in batches of 8; of the last one, a smaller one, too."""
-    return loader(replace(data, train=data.train.subset(np.arange(19))), PROBE_CROPS, drop_last=False, **options)
+    return loader(replace(data, train=data.train.subset(np.arange(19))), PROBE_CROPS, smallest=1, **options)
 
 
 def test_the_last_smaller_batch_is_kept_where_asked(data: DataSet) -> None:
@@ -283,14 +284,12 @@ def test_views_of_files_are_those_of_the_same_pixels_in_memory(tmp_path: Path) -
 def test_loading_goes_on_over_epochs_and_is_a_bounded_number_of_batches_ahead(in_files: DataSet) -> None:
     alone, ahead = loader(in_files), loader(in_files, workers=2)
     begun: list[int] = []
-    work = ahead._work
+    batches = ahead._workers.batches
 
-    def counted(epoch: int, first_step: int) -> Iterator[list[tuple[int, int]]]:
-        for batch in work(epoch, first_step):
-            begun.append(batch[0][0])
-            yield batch
+    def counted(work: Iterable[list[tuple[int, int]]]) -> Iterator[list[Tensor]]:
+        return batches(begun.append(batch[0][0]) or batch for batch in work)
 
-    ahead._work = counted  # type: ignore[method-assign]
+    ahead._workers.batches = counted  # type: ignore[assignment]
     steps, taken = ahead.steps_per_epoch, 0
     for epoch in range(3):
         for found, expected in zip(views_of(ahead, epoch), views_of(alone, epoch), strict=True):
@@ -300,6 +299,31 @@ def test_loading_goes_on_over_epochs_and_is_a_bounded_number_of_batches_ahead(in
             assert taken < steps or begun.count(0) == steps, "begun once"
     assert begun == sorted(begun)
     assert begun[-1] == 3, "the next epoch has begun"
+
+
+@forks
+@pytest.mark.parametrize("cycle", [False, True])
+def test_loading_processes_end_with_their_loader(
+    in_files: DataSet, cycle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 60)  # until one is killed
+    before = set(multiprocessing.active_children())
+    views = loader(in_files, workers=2)
+    next(views_of(views, 0))
+    asked = [torch.arange(2)] * 2
+    plain = plain_batches(in_files.test, asked, image_size=16, mean=in_files.mean, std=in_files.std, workers=2)
+    next(plain)
+    processes = set(multiprocessing.active_children()) - before
+    kept: list[object] = [views, plain]
+    kept += [kept] if cycle else []
+    gc.disable()
+    try:
+        del views, plain, kept
+        if cycle:
+            gc.collect()
+        assert [process.exitcode for process in processes] == [0] * 4
+    finally:
+        gc.enable()
 
 
 @forks
