@@ -5,6 +5,7 @@ They are forked from this one, which has imported torch: that is what takes the 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -66,6 +67,7 @@ def together(world: int, work: Callable[[Process], object], failing: int | None 
 
 
 def _join(work: Callable[[Process], object], rank: int, world: int, port: int, breaks: bool) -> None:
+    gc.freeze()  # or a run's collections go through all that was inherited, and copy its pages, a second a process
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ import torch
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import WEIGHTS_NAME, FrozenModule, Input, Job, Network, keep_backbone, save_weights
 from benchmark.networks.trained import Trained
+from benchmark.probes import transfer
 from benchmark.probes.base import Measurement, Probe, probes, register
 from benchmark.probes.finetune import FineTune
 from benchmark.probes.linear import Cached, Crops, Linear
@@ -46,6 +47,14 @@ MAY_BE = {"finetune_top5", "linear_top5", "transfer_mean_per_class"}
 RESERVED = {"probe", "split", "precision", "data", "tested_on", "version", "probes"}
 # Two processes add gradients in another order than one: float32, over a few steps.
 FLOAT_ERROR = 1e-4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    """Of the fits of transfer, which look before each: those of the weakest ridges take hundreds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "WEAKEST", 1.0)
+        yield
 
 
 def network_for(probe: type[Probe]) -> Network:
