@@ -47,10 +47,13 @@ NETWORK = {
     "optimizer": {"name": "adamw", "base_lr": 0.02, "warmup_epochs": 1},
 }
 # Trains in a process, and in another one once that has ended. One that has a LAST step saves three steps before it, and
-# sends itself a signal after it, once each tracker was told. All are forked from one that has imported what takes long.
+# sends itself a signal after it, once each tracker was told. All are forked from one that has imported what takes long,
+# and that what they leave falls to: wandb's own process, which ends its file after they have ended. An attempt is over
+# with it, as a job is with all of its processes.
 TRAINS = """
-import json, multiprocessing, os, sys, time
+import ctypes, json, multiprocessing, os, sys, time
 from pathlib import Path
+from contextlib import suppress
 import tensorboard.plugins.hparams.summary_v2, torch._dynamo, trackio.sqlite_storage, wandb
 from benchmark.data import load
 from benchmark.networks.base import Job
@@ -80,11 +83,16 @@ def train(last, number):
     with stop_requests() as requests:
         network.make(data, Job(folder, Process(torch.device("cpu")), requests, Execution.model_validate(execution)))
 
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 for attempt in attempts:
     process = multiprocessing.get_context("fork").Process(target=train, args=attempt)
     process.start()
     process.join()
     print(process.exitcode)
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
 """
 
 
@@ -101,6 +109,8 @@ def attempts(folder: Path, *attempts: tuple[int, int]) -> list[int]:
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "TRACKIO_DIR": str(folder / "trackio"),
+        "WANDB_INIT_TIMEOUT": str(PATIENCE),
+        "WANDB_X_SERVICE_WAIT": str(PATIENCE),
     }
     command = [sys.executable, "-W", "error", "-c", TRAINS, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True)
