@@ -1,4 +1,4 @@
-"""Cost of transfer's fits: the path is the probe's, scikit-learn's is no better, and a process measures each."""
+"""Cost of transfer's fits: the path is the probe's, scikit-learn's is no better, and each is measured apart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from benchmark.cli import main
 from benchmark.cost import ridge_path, sweep
 from benchmark.cost.ridge_path import CLASSES, synthetic
-from benchmark.cost.runner import Ended, alone
+from benchmark.cost.runner import Ended
 from benchmark.cost.sweep import Cell, measured
 from results.cell import render
 
@@ -31,7 +31,7 @@ def test_a_path_is_a_cell_beside_scikit_learn(monkeypatch: pytest.MonkeyPatch) -
 
     def small(function: Callable[..., dict[str, Any]], **shape: Any) -> Ended:
         asked.append(shape)
-        return alone(function, **shape, ridges=5)
+        return Ended("done", result=function(**shape, ridges=5))
 
     monkeypatch.setattr(sweep, "alone", small)
     found = measured(Cell(scope="probe", method="ridge_path", embedding_dim=8, batch_size=300, reference=True))
