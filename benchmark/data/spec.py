@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from benchmark.data.datasets import READERS, SOURCES, check_source
+from benchmark.data.datasets import SOURCES, check_source, read_named
 from benchmark.data.decoding import VERSION
 from benchmark.data.hf import Table
 from benchmark.data.images import DataSet, ImageSet, Indices, Stored, stratified
@@ -114,7 +114,7 @@ def load(spec: DataSpec, root: Path, *, download: bool = False, listings: Path |
 
 
 def _read_named(name: str, root: Path, download: bool) -> Stored:
-    stored = READERS[name](root, download)
+    stored = read_named(name, root, download)
     check_files(name, stored)
     return stored
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.images import OF_IMAGENET, FileImages, Stored
+from benchmark.data.images import FILE_IMAGE_SIZE, OF_IMAGENET, FileImages, Stored
 
 # By name: torchvision's, and what it calls the splits to train, to tune and to test on.
-_SPLITS = {
+SPLITS = {
     "food101": ("Food101", "train", "", "test"),
     "flowers102": ("Flowers102", "train", "val", "test"),
     "dtd": ("DTD", "train", "val", "test"),  # the first of its ten partitions
@@ -22,17 +22,17 @@ _SPLITS = {
 VOC07_FOLDER = Path("VOCdevkit") / "VOC2007"
 
 
-def read_files(name: str, root: Path, download: bool, image_size: int) -> Stored:
-    """The official splits of one of ``_SPLITS``, that for validation as the images to tune on."""
+def read_files(name: str, root: Path, download: bool) -> Stored:
+    """The official splits of one of ``SPLITS``, that for validation as the images to tune on."""
     from torchvision import datasets
 
-    torchvision_name, *names = _SPLITS[name]
+    torchvision_name, *names = SPLITS[name]
     read = partial(getattr(datasets, torchvision_name), root, download=download)
     train, tune, test = read(names[0]), read(names[1]) if names[1] else None, read(names[2])
     classes = tuple(map(str, train.classes))
     to_tune = None if tune is None else _images(tune)
     return Stored(
-        _images(train), _images(test), len(classes), image_size, *OF_IMAGENET, tune=to_tune, class_names=classes
+        _images(train), _images(test), len(classes), FILE_IMAGE_SIZE, *OF_IMAGENET, tune=to_tune, class_names=classes
     )
 
 
@@ -45,7 +45,7 @@ def _images(split: Any) -> FileImages:
     return FileImages(np.array([os.fsencode(path) for path in paths]), np.array(labels, dtype=np.int64))
 
 
-def read_voc07(root: Path, download: bool, image_size: int) -> Stored:
+def read_voc07(root: Path, download: bool) -> Stored:
     """``trainval`` to train on and ``test``; nothing to tune on, since C is chosen by folds of ``trainval``.
 
     Of every image and class: 1 present, -1 absent, 0 there but difficult to see.
@@ -59,7 +59,7 @@ def read_voc07(root: Path, download: bool, image_size: int) -> Stored:
         _voc_images(paths, [lists / f"{name}_{split}.txt" for name in classes]) for split, paths in splits.items()
     )
     nothing = train.subset(np.arange(0))
-    return Stored(train, test, len(classes), image_size, *OF_IMAGENET, tune=nothing, class_names=tuple(classes))
+    return Stored(train, test, len(classes), FILE_IMAGE_SIZE, *OF_IMAGENET, tune=nothing, class_names=tuple(classes))
 
 
 def _voc_images(paths: Sequence[str], lists: Sequence[Path]) -> FileImages:

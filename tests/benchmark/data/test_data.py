@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
-from benchmark.data import DataSet, DataSpec, Points, datasets, datasets_table, load
+from benchmark.data import DataSet, DataSpec, Points, datasets_table, load, points
 from benchmark.data.datasets import SOURCES, check_source, ranks_in_class
 from benchmark.data.folders import class_folders
 from benchmark.data.images import statistics, stratified
@@ -461,7 +461,7 @@ def test_points_on_circles_are_always_the_same_uniform_ones(source: str, circles
 def test_mnists_plane_holds_its_images_by_their_leading_components(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "IN_PLANE", 60)
+    monkeypatch.setattr(points, "IN_PLANE", 60)
     layouts.write_mnist(tmp_path)
     data = read("mnist_plane", tmp_path, tune_fraction=0.0)
     np.testing.assert_array_equal(data.train.rows, data.test.rows)
