@@ -5,11 +5,10 @@ folder that it lies in. What changes inside a file of the same name is no matter
 one's own are known by looks at every file. A file system that keeps no times of folders is scanned at every start.
 """
 
-import hashlib
 import json
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.images import FileImages, Stored
-from benchmark.data.remembered import SETTLED_NS
+from benchmark.data.remembered import SETTLED_NS, signature
 from results.record import write_atomically
 
 _SPLITS = ("train", "test", "tune")
@@ -29,27 +28,17 @@ _REST = ("classes", "image_size", "mean", "std", "class_names", "left_out", "fol
 def kept_listing(note: Path, read: Callable[[], Stored]) -> Stored:
     """What ``read`` found when the folders were last as they are; or finds now, and keeps, of images in folders."""
     with suppress(OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        found, signature = _read(note)
-        if signature == _signature(found.folders)[0]:
+        found, kept = _read(note)
+        if kept == signature(found.folders)[0]:
             return found
     began = time.time_ns()
     found = read()
     if found.folders:
         with suppress(OSError):  # a folder that cannot be written: it is scanned again next time
-            signature, changed_ns = _signature(found.folders)
+            now, changed_ns = signature(found.folders)
             if 0 < changed_ns < began - SETTLED_NS:
-                _write(note, found, signature)
+                _write(note, found, now)
     return found
-
-
-def _signature(folders: Iterable[str]) -> tuple[str, int]:
-    """Of what tells whether a folder's entries are others; and when one last changed, 0 where one has no time."""
-    signature, changed_ns = hashlib.sha256(), []
-    for folder in folders:
-        found = Path(folder).stat()
-        signature.update(f"{folder}\0{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}\0".encode())
-        changed_ns.append(found.st_mtime_ns and found.st_ctime_ns)
-    return signature.hexdigest(), min(changed_ns) and max(changed_ns)
 
 
 def _read(note: Path) -> tuple[Stored, str]:
@@ -60,12 +49,12 @@ def _read(note: Path) -> tuple[Stored, str]:
             for split in _SPLITS
             if f"{split}_paths" in arrays
         }
-    signature = rest.pop("signature")
+    kept = rest.pop("signature")
     found |= {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
-    return Stored(**found), signature
+    return Stored(**found), kept
 
 
-def _write(note: Path, found: Stored, signature: str) -> None:
+def _write(note: Path, found: Stored, now: str) -> None:
     parts = {split: getattr(found, split) for split in _SPLITS}
     arrays = {
         f"{split}_{name}": getattr(images, name)
@@ -73,7 +62,7 @@ def _write(note: Path, found: Stored, signature: str) -> None:
         if images is not None
         for name in _ARRAYS
     }
-    rest = {"signature": signature} | {name: getattr(found, name) for name in _REST}
+    rest = {"signature": now} | {name: getattr(found, name) for name in _REST}
     content = BytesIO()
     np.savez_compressed(content, rest=np.array(json.dumps(rest)), **arrays)
     note.parent.mkdir(parents=True, exist_ok=True)
