@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..engine.matmul import working_dtype
@@ -26,6 +27,19 @@ class Loss:
     value: Tensor
     terms: dict[str, Tensor]
     form: str
+
+
+class How(TypedDict, total=False):
+    """How a loss is computed: in which form ("auto": the cheapest), and which processes share the batch."""
+
+    form: str
+    group: dist.ProcessGroup | None
+
+
+class Shared(How, total=False):
+    """What every loss takes beside its own options: which views are aligned and which regularised, and how."""
+
+    pairing: Pairing | None
 
 
 def check_views(views: Sequence[Tensor]) -> None:

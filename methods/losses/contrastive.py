@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.forms import choose_form
 from ..engine.pairs import row_sums
 from ..kernels.kernel import quadratic, rbf
 from ..pairing import Pair, Pairing
-from .base import Loss, check_views, sum_textbook, weighted_sum
-from .sphere import kernel_measure, sphere_loss
+from .base import How, Loss, Shared, check_views, sum_textbook, weighted_sum
+from .sphere import kernel_measures, sphere_loss
 
 SMALLEST_TEMPERATURE = 0.02  # exp(−1/τ) must stay within float32
 
@@ -85,14 +83,7 @@ def spectral_textbook(views: Sequence[Tensor], *, reg_weight: float, pairing: Pa
     return -2 * positives + reg_weight * contrasts.mean()
 
 
-def simclr(
-    views: Sequence[Tensor],
-    *,
-    temperature: float = 0.1,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
-) -> Loss:
+def simclr(views: Sequence[Tensor], *, temperature: float = 0.1, **shared: Unpack[Shared]) -> Loss:
     """NT-Xent as in `simclr_textbook`.
 
     With V > 2 views every other view of the image is a positive in turn and all stay in the denominator; a `pairing`
@@ -100,48 +91,29 @@ def simclr(
     `temperature` is τ ≥ 0.02. Terms: `alignment` = mean (1 − t_ab)/τ, `contrast` = mean log Σ e^{(t−1)/τ}; their sum is
     the loss.
     """
-    return _info_nce(views, temperature, pairing, form, group, own="aligned")
+    return _info_nce(views, temperature, own="aligned", **shared)
 
 
-def simclr_sfrik(
-    views: Sequence[Tensor],
-    *,
-    temperature: float = 0.15,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
-) -> Loss:
+def simclr_sfrik(views: Sequence[Tensor], *, temperature: float = 0.15, **shared: Unpack[Shared]) -> Loss:
     """InfoNCE as in the SFRIK repository: the denominator holds the one positive and the views of other images only.
 
     Equal to `simclr` for two views (where the published code uses it); with more, the image's further views are no
     negatives of each other. Terms, `pairing` and `temperature` as for `simclr`.
     """
-    return _info_nce(views, temperature, pairing, form, group, own="positive")
+    return _info_nce(views, temperature, own="positive", **shared)
 
 
-def dcl(
-    views: Sequence[Tensor],
-    *,
-    temperature: float = 0.1,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
-) -> Loss:
+def dcl(views: Sequence[Tensor], *, temperature: float = 0.1, **shared: Unpack[Shared]) -> Loss:
     """DCL as in `dcl_textbook`: the denominator holds the views of other images only.
 
     With more than two views the image's further ones are no negatives either. Terms, `pairing` and `temperature` as for
     `simclr`; the value may be negative.
     """
-    return _info_nce(views, temperature, pairing, form, group, own="none")
+    return _info_nce(views, temperature, own="none", **shared)
 
 
 def spectral(
-    views: Sequence[Tensor],
-    *,
-    reg_weight: float = 1.0,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    views: Sequence[Tensor], *, reg_weight: float = 1.0, pairing: Pairing | None = None, **how: Unpack[How]
 ) -> Loss:
     """Spectral contrastive loss as in `spectral_textbook`.
 
@@ -150,8 +122,7 @@ def spectral(
     """
     check_views(views)
     pairing = Pairing.of(pairing, len(views))
-    kernel = quadratic(views[0].shape[1])
-    form, measure = kernel_measure(views, kernel, pairing, form, group, across=True)
+    measures = kernel_measures(quadratic(views[0].shape[1]), pairing, across=True)
     aligned, contrasted = _ordered(pairing.aligned), _ordered(dict.fromkeys(pairing.contrasted, 1.0))
 
     def outer(delta_VVN: Tensor, sums: Tensor) -> dict[str, Tensor]:
@@ -162,17 +133,11 @@ def spectral(
         similarity = weighted_sum(positives_ON, aligned.values()) / positives_ON.shape[1]
         return {"alignment": -2 * similarity, "contrast": reg_weight * square}
 
-    return sphere_loss(views, outer, {*pairing.aligned, *pairing.contrasted}, measure, form, group)
+    return sphere_loss(views, outer, {*pairing.aligned, *pairing.contrasted}, *measures, **how)
 
 
 def _info_nce(
-    views: Sequence[Tensor],
-    temperature: float,
-    pairing: Pairing | None,
-    form: str,
-    group: dist.ProcessGroup | None,
-    *,
-    own: Own,
+    views: Sequence[Tensor], temperature: float, *, own: Own, pairing: Pairing | None = None, **how: Unpack[How]
 ) -> Loss:
     """Weighted mean over ordered aligned pairs of views, and mean over images, of log(denominator) − logit.
 
@@ -183,7 +148,6 @@ def _info_nce(
         raise ValueError(f"the temperature must be at least {SMALLEST_TEMPERATURE}, not {temperature!r}")
     pairing = Pairing.of(pairing, len(views))
     kernel = rbf(1 / (2 * temperature), views[0].shape[1])  # exp((t − 1)/τ)
-    form = choose_form(form, {"rowwise": 0.0})
     ordered = _ordered(pairing.aligned)
 
     def mean(values_ON: Tensor) -> Tensor:
@@ -205,7 +169,7 @@ def _info_nce(
         return {"alignment": -mean(logits_ON), "contrast": mean(denominators_ON)}
 
     measure = partial(row_sums, kernel=kernel, negatives=set(pairing.regularised))
-    return sphere_loss(views, outer, pairing.aligned, measure, form, group)
+    return sphere_loss(views, outer, pairing.aligned, {"rowwise": measure}, **how)
 
 
 def _ordered(weights: Mapping[Pair, float]) -> dict[Pair, float]:

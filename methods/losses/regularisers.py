@@ -11,16 +11,16 @@ says which views are aligned and regularised. The alignment sums over the D coor
 """
 
 from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..kernels.kernel import RotationInvariantKernel, legendre, rbf
 from ..pairing import Pairing
-from .base import Loss, alignment_textbook, check_views
-from .sphere import alignment, kernel_measure, sphere_loss
+from .base import How, Loss, Shared, alignment_textbook, check_views
+from .sphere import alignment, check_dimension, kernel_measures, sphere_loss
 
 SFRIK_WEIGHTS = (1.0, 40.0, 40.0)  # b_1, b_2, b_3 of [Z]
 SFRIK_ALIGN = 4000 / 8192  # the published coefficient over the published dimension
@@ -95,8 +95,7 @@ def mmd(
     align_weight: float = SFRIK_ALIGN,
     reg_weight: float = 1.0,
     pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **how: Unpack[How],
 ) -> Loss:
     """Alignment and MMD² to the uniform distribution, over any rotation-invariant kernel.
 
@@ -110,8 +109,8 @@ def mmd(
     check_views(views)
     if statistic not in STATISTICS:
         raise ValueError(f"unknown statistic {statistic!r}: there is V (all pairs) and U (pairs i != j)")
+    check_dimension(kernel, views[0].shape[1])
     pairing = Pairing.of(pairing, len(views))
-    form, measure = kernel_measure(views, kernel, pairing, form, group)
 
     def outer(delta_VVN: Tensor, sums_V: Tensor) -> dict[str, Tensor]:
         count = delta_VVN.shape[2]
@@ -124,7 +123,7 @@ def mmd(
         aligned = align_weight * alignment(delta_VVN, pairing)
         return {"alignment": aligned, "regulariser": reg_weight * regulariser.mean()}
 
-    return sphere_loss(views, outer, pairing.weights, measure, form, group)
+    return sphere_loss(views, outer, pairing.weights, *kernel_measures(kernel, pairing), **how)
 
 
 def sfrik(
@@ -133,22 +132,12 @@ def sfrik(
     weights: Sequence[float] = SFRIK_WEIGHTS,
     align_weight: float = SFRIK_ALIGN,
     reg_weight: float = 1.0,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **shared: Unpack[Shared],
 ) -> Loss:
     """SFRIK: the MMD of the truncated Legendre kernel, V-statistic, of any degree L; `weights` are b_1..b_L."""
     check_views(views)
     kernel = legendre(weights, views[0].shape[1])
-    return mmd(
-        views,
-        kernel=kernel,
-        align_weight=align_weight,
-        reg_weight=reg_weight,
-        pairing=pairing,
-        form=form,
-        group=group,
-    )
+    return mmd(views, kernel=kernel, align_weight=align_weight, reg_weight=reg_weight, **shared)
 
 
 def auh(
@@ -157,22 +146,13 @@ def auh(
     scale: float = 2.5,
     align_weight: float = AUH_ALIGN,
     reg_weight: float = 1.0,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **shared: Unpack[Shared],
 ) -> Loss:
     """Alignment and uniformity: the logarithm of the RBF kernel's U-statistic. `scale` is s, at most 40."""
     check_views(views)
     if not 0 < scale <= AUH_LARGEST_SCALE:
         raise ValueError(f"the scale of uniformity must lie in (0, {AUH_LARGEST_SCALE}], not {scale!r}")
+    kernel = rbf(scale, views[0].shape[1])
     return mmd(
-        views,
-        kernel=rbf(scale, views[0].shape[1]),
-        statistic="U",
-        log=True,
-        align_weight=align_weight,
-        reg_weight=reg_weight,
-        pairing=pairing,
-        form=form,
-        group=group,
+        views, kernel=kernel, statistic="U", log=True, align_weight=align_weight, reg_weight=reg_weight, **shared
     )

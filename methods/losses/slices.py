@@ -22,6 +22,7 @@ device; no other generator is touched. A training loop passes another `seed` at 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 import torch.distributed as dist
@@ -37,7 +38,7 @@ from ..engine.slices import CharacteristicDistance, Directions, QuantileDistance
 from ..engine.sphere import Measured, PointGradient, Points
 from ..engine.tiles import row_blocks, row_tiles
 from ..pairing import Pairing
-from .base import Loss, alignment_textbook, assemble, check_views, terms_and_gradients, wants_gradient
+from .base import How, Loss, alignment_textbook, assemble, check_views, terms_and_gradients, wants_gradient
 from .sphere import alignment, sphere_loss
 
 LARGEST_KNOT = 10.0  # beyond, the window e^{−t²/2} is below 1e-21
@@ -181,13 +182,11 @@ def susreg(
     directions: Tensor | None = None,
     seed: int = 0,
     pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **how: Unpack[How],
 ) -> Loss:
     """SUSReg as in `susreg_textbook`, otherwise as `sigreg`. Over all directions and knots it is an MMD: see `mmd`."""
     _check(views, weight, slices, knots, t_max)
-    pairing, form = Pairing.or_centre(pairing, len(views)), choose_form(form, FORM)
-    chosen = _directions(views, slices, directions, seed)
+    pairing, chosen = Pairing.or_centre(pairing, len(views)), _directions(views, slices, directions, seed)
 
     def measure(points: Points, wanted: bool) -> Measured:
         by_points, which = PointGradient.zeros(points), pairing.regularised
@@ -217,7 +216,7 @@ def susreg(
         test = total / (len(pairing.regularised) * chosen.count)
         return {"alignment": (1 - weight) * alignment(delta_VVN, pairing), "regulariser": weight * test}
 
-    return sphere_loss(views, outer, pairing.weights, measure, form, group)
+    return sphere_loss(views, outer, pairing.weights, {"sliced": measure}, **how)
 
 
 def visreg(

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Unpack
 
 import torch
 import torch.distributed as dist
@@ -30,13 +31,13 @@ from ..engine import covariance
 from ..engine.alignment import add_alignment_
 from ..engine.forms import choose_form, covariance_costs, spectral_costs
 from ..engine.matmul import closed_form
-from ..engine.ranks import Group
 from ..engine.rows import UnitColumns
 from ..engine.spectra import SpectralFunction, entropy, root, spectral_sums
 from ..engine.sphere import Measure
 from ..engine.tiles import row_blocks
 from ..pairing import Pairing
 from .base import (
+    How,
     Loss,
     alignment_textbook,
     assemble,
@@ -167,8 +168,7 @@ def wasserstein(
     align_weight: float = 1.0,
     reg_weight: float = 2.0,
     pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **how: Unpack[How],
 ) -> Loss:
     """Alignment and W₂ uniformity as in `wasserstein_textbook`: 0 for N > D points of covariance I/D, √2 at collapse.
 
@@ -177,8 +177,7 @@ def wasserstein(
     """
     check_views(views)
     pairing, scale = Pairing.of(pairing, len(views)), 2 / math.sqrt(views[0].shape[1])
-    regularised = [(view,) for view in pairing.regularised]
-    form, measure = _spectral_measure(views, root, regularised, form, group, centred=True)
+    measures = _spectral_measures(root, [(view,) for view in pairing.regularised], centred=True)
 
     def outer(delta_VVN: Tensor, roots_R: Tensor) -> dict[str, Tensor]:
         distances_R = (2 - scale * roots_R).clamp_min(SMALLEST_SQUARE).sqrt()
@@ -187,7 +186,7 @@ def wasserstein(
             "regulariser": reg_weight * distances_R.mean(),
         }
 
-    return sphere_loss(views, outer, pairing.weights, measure, form, group)
+    return sphere_loss(views, outer, pairing.weights, measures, spectral_costs, **how)
 
 
 def vne(
@@ -196,8 +195,7 @@ def vne(
     align_weight: float = VNE_ALIGN,
     entropy_weight: float = 1.0,
     pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **how: Unpack[How],
 ) -> Loss:
     """I-VNE+ as in `vne_textbook`: the published α₁ and α₂; S is at most log min(N, D).
 
@@ -206,46 +204,36 @@ def vne(
     """
     check_views(views)
     pairing = Pairing.of(pairing, len(views))
-    form, measure = _spectral_measure(views, entropy, [(view,) for view in pairing.regularised], form, group)
+    measures = _spectral_measures(entropy, [(view,) for view in pairing.regularised])
 
     def outer(delta_VVN: Tensor, entropies_R: Tensor) -> dict[str, Tensor]:
         cosines_PN = torch.stack([1 - delta_VVN[pair] / 2 for pair in pairing.aligned])
         cosine = weighted_sum(cosines_PN, pairing.aligned.values()) / cosines_PN.shape[1]
         return {"alignment": -align_weight * cosine, "entropy": -entropy_weight * entropies_R.mean()}
 
-    return sphere_loss(views, outer, pairing.aligned, measure, form, group)
+    return sphere_loss(views, outer, pairing.aligned, measures, spectral_costs, **how)
 
 
-def mmcr(
-    views: Sequence[Tensor],
-    *,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
-) -> Loss:
+def mmcr(views: Sequence[Tensor], *, pairing: Pairing | None = None, **how: Unpack[How]) -> Loss:
     """MMCR as in `mmcr_textbook`: between −√(N min(N, D)) and −√N at collapse. One term: `capacity`.
 
     Errors as of `frossl`.
     """
     check_views(views)
     pairing = Pairing.of(pairing, len(views))
-    form, measure = _spectral_measure(views, root, list(pairing.bundles), form, group)
+    measures = _spectral_measures(root, list(pairing.bundles))
 
     def outer(delta_VVN: Tensor, roots_B: Tensor) -> dict[str, Tensor]:
         return {"capacity": -math.sqrt(delta_VVN.shape[2]) * weighted_sum(roots_B, pairing.bundles.values())}
 
-    return sphere_loss(views, outer, (), measure, form, group)
+    return sphere_loss(views, outer, (), measures, spectral_costs, **how)
 
 
-def _spectral_measure(
-    views: Sequence[Tensor],
-    function: SpectralFunction,
-    means: Sequence[tuple[int, ...]],
-    form: str,
-    group: dist.ProcessGroup | None,
-    centred: bool = False,
-) -> tuple[str, Measure]:
-    """The form in which a function of spectra is taken, and the engine that takes it."""
-    (count, dim), world = views[0].shape, Group.of(group).world_size
-    chosen = choose_form(form, spectral_costs(count * world, dim, world))
-    return chosen, partial(spectral_sums, function=function, means=means, form=chosen, centred=centred)
+def _spectral_measures(
+    function: SpectralFunction, means: Sequence[tuple[int, ...]], centred: bool = False
+) -> dict[str, Measure]:
+    """The engine that takes a function of spectra, in both forms."""
+    return {
+        form: partial(spectral_sums, function=function, means=means, form=form, centred=centred)
+        for form in ("dual", "primal")
+    }

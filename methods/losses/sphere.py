@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import torch.distributed as dist
@@ -20,50 +20,49 @@ from .base import Loss, assemble, terms_and_gradients, wants_gradient
 
 # Few numbers in, named terms out: outer(delta_VVN, sums) -> {name: scalar}, float64.
 Outer = Callable[[Tensor, Tensor], dict[str, Tensor]]
+# The flop of each form, of N, D and the number of ranks.
+Costs = Callable[[int, int, int], dict[str, float]]
 
 
 def sphere_loss(
     views: Sequence[Tensor],
     outer: Outer,
     pairs: Collection[Pair],
-    measure: Measure,
-    form: str,
-    group: dist.ProcessGroup | None,
+    measures: Mapping[str, Measure],
+    costs: Costs | None = None,
+    *,
+    form: str = "auto",
+    group: dist.ProcessGroup | None = None,
 ) -> Loss:
-    """outer(δ, S) of the views on the sphere, S as `measure` sums them, with its gradient. The views are checked.
+    """outer(δ, S) of the views on the sphere, S as the measure sums them, with its gradient. The views are checked.
 
-    pairs: the pairs of views a < b whose δ is looked at; the others are left 0.
+    pairs: the pairs of views a < b whose δ is looked at; the others are left 0. measures: one a form that there is.
+    costs: what each takes; None where there is one.
     """
     wanted, dtype, processes = wants_gradient(views), matmul_dtype(views[0]), Group.of(group)
+    (count, dim), world = views[0].shape, processes.world_size
+    form = choose_form(form, costs(count * world, dim, world) if costs else dict.fromkeys(measures, 0.0))
     processes.check_rows(views[0])
     with closed_form(views[0]):
         points = Points.of(views, dtype, processes)
         delta_VVN = points.squared_distances(pairs)
-        sums, gradient_of = measure(points, wanted)
+        sums, gradient_of = measures[form](points, wanted)
         terms, (by_delta_VVN, by_sums) = terms_and_gradients(outer, delta_VVN, sums)
         gradients = gradient_of(by_sums).by_views_(points, pairs, delta_VVN, by_delta_VVN) if wanted else None
     return assemble(views, terms, gradients, form)
 
 
-def kernel_measure(
-    views: Sequence[Tensor],
-    kernel: RotationInvariantKernel,
-    pairing: Pairing,
-    form: str,
-    group: dist.ProcessGroup | None,
-    across: bool = False,
-) -> tuple[str, Measure]:
-    """The form in which a kernel's pair sums are taken, and the engine that takes them.
+def kernel_measures(
+    kernel: RotationInvariantKernel, pairing: Pairing, across: bool = False
+) -> tuple[Mapping[str, Measure], Costs]:
+    """The engines that take a kernel's pair sums, and what they cost.
 
     The sums are of each regularised view, or `across`: over the pairs of views that the pairing contrasts.
     """
-    count, dim = views[0].shape
-    check_dimension(kernel, dim)
-    world = Group.of(group).world_size
-    chosen = choose_form(form, kernel_costs(count * world, dim, world, primal=low_powers(kernel) is not None))
-    engine = moment_sums if chosen == "primal" else pair_sums
     pairs = set(pairing.contrasted) if across else {(view, view) for view in pairing.regularised}
-    return chosen, partial(engine, kernel=kernel, pairs=pairs, across=across)
+    engines = {"dual": pair_sums, "primal": moment_sums}
+    measures = {form: partial(engine, kernel=kernel, pairs=pairs, across=across) for form, engine in engines.items()}
+    return measures, partial(kernel_costs, primal=low_powers(kernel) is not None)
 
 
 def check_dimension(kernel: RotationInvariantKernel, dim: int) -> None:

@@ -21,13 +21,12 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Unpack
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..engine.forms import choose_form
 from ..engine.pairs import log_row_sums
 from ..kernels.kernel import (
     Makers,
@@ -41,7 +40,7 @@ from ..kernels.kernel import (
 )
 from ..kernels.legendre import log_harmonic_dimensions, recurrence
 from ..pairing import Pairing
-from .base import Loss, alignment_textbook, check_views
+from .base import How, Loss, Shared, alignment_textbook, check_views
 from .regularisers import mmd
 from .sphere import alignment, check_dimension, sphere_loss
 
@@ -201,9 +200,7 @@ def zonal_mmd(
     degree: int = 2,
     s: float = 2.5,
     weight: float = 0.05,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **shared: Unpack[Shared],
 ) -> Loss:
     """Alignment and the MMD to the uniform distribution, 1 at collapse: the equation at the head of this file.
 
@@ -213,7 +210,7 @@ def zonal_mmd(
     """
     check_views(views)
     chosen = _kernel(kernel, views[0].shape[1], ZONAL_KERNELS, t=t, degree=degree, s=s)
-    return _test(views, chosen, weight, pairing, form, group)
+    return _test(views, chosen, weight, **shared)
 
 
 def zonal_ksd(
@@ -224,9 +221,7 @@ def zonal_ksd(
     degree: int = 2,
     s: float = 2.5,
     weight: float = 0.05,
-    pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **shared: Unpack[Shared],
 ) -> Loss:
     """Alignment and the kernel Stein discrepancy, 1 at collapse: the MMD of the kernel's Stein transform.
 
@@ -234,26 +229,18 @@ def zonal_ksd(
     """
     check_views(views)
     chosen = _kernel(kernel, views[0].shape[1], ZONAL_KERNELS, t=t, degree=degree, s=s)
-    return _test(views, chosen.stein(), weight, pairing, form, group)
+    return _test(views, chosen.stein(), weight, **shared)
 
 
 def _test(
     views: Sequence[Tensor],
     kernel: RotationInvariantKernel,
     weight: float,
-    pairing: Pairing | None,
-    form: str,
-    group: dist.ProcessGroup | None,
+    pairing: Pairing | None = None,
+    **how: Unpack[How],
 ) -> Loss:
-    return mmd(
-        views,
-        kernel=kernel.unit_mmd(),
-        align_weight=1 - _check_weight(weight),
-        reg_weight=weight,
-        pairing=Pairing.or_centre(pairing, len(views)),
-        form=form,
-        group=group,
-    )
+    pairing, kernel = Pairing.or_centre(pairing, len(views)), kernel.unit_mmd()
+    return mmd(views, kernel=kernel, align_weight=1 - _check_weight(weight), reg_weight=weight, pairing=pairing, **how)
 
 
 def zonal_kl(
@@ -265,8 +252,7 @@ def zonal_kl(
     weight: float = 0.5,
     normaliser: str | None = None,
     pairing: Pairing | None = None,
-    form: str = "auto",
-    group: dist.ProcessGroup | None = None,
+    **how: Unpack[How],
 ) -> Loss:
     """Alignment and the estimated divergence from uniform, row by row, 1 at collapse: the equation at this file's head.
 
@@ -291,7 +277,6 @@ def zonal_kl(
         )
     uniform = _uniform_level(normaliser, dim, -chosen.log_range)
     _check_weight(weight)
-    form = choose_form(form, {"rowwise": 0.0})
     measure = partial(log_row_sums, kernel=chosen, views=set(pairing.regularised))
 
     def outer(delta_VVN: Tensor, logs_VN: Tensor) -> dict[str, Tensor]:
@@ -299,7 +284,7 @@ def zonal_kl(
         test = (rows_N.mean() - math.log(delta_VVN.shape[2] - 1) - uniform) / -uniform
         return {"alignment": (1 - weight) * alignment(delta_VVN, pairing), "regulariser": weight * test}
 
-    return sphere_loss(views, outer, pairing.weights, measure, form, group)
+    return sphere_loss(views, outer, pairing.weights, {"rowwise": measure}, **how)
 
 
 def _kernel(
