@@ -7,37 +7,24 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Loss": "losses.base",
-    "Pairing": "pairing",
-    "RotationInvariantKernel": "kernels.kernel",
-    "make_kernel": "kernels.kernel",
-    "mmd": "losses.regularisers",
-    "sfrik": "losses.regularisers",
-    "auh": "losses.regularisers",
-    "vicreg": "losses.infomax",
-    "barlow_twins": "losses.infomax",
-    "simclr": "losses.contrastive",
-    "simclr_sfrik": "losses.contrastive",
-    "dcl": "losses.contrastive",
-    "spectral": "losses.contrastive",
-    "zonal_mmd": "losses.zonal",
-    "zonal_ksd": "losses.zonal",
-    "zonal_kl": "losses.zonal",
-    "sigreg": "losses.slices",
-    "susreg": "losses.slices",
-    "visreg": "losses.slices",
-    "frossl": "losses.spectra",
-    "wasserstein": "losses.spectra",
-    "vne": "losses.spectra",
-    "mmcr": "losses.spectra",
+    "losses.base": ("Loss",),
+    "pairing": ("Pairing",),
+    "kernels.kernel": ("RotationInvariantKernel", "make_kernel"),
+    "losses.regularisers": ("mmd", "sfrik", "auh"),
+    "losses.infomax": ("vicreg", "barlow_twins"),
+    "losses.contrastive": ("simclr", "simclr_sfrik", "dcl", "spectral"),
+    "losses.zonal": ("zonal_mmd", "zonal_ksd", "zonal_kl"),
+    "losses.slices": ("sigreg", "susreg", "visreg"),
+    "losses.spectra": ("frossl", "wasserstein", "vne", "mmcr"),
 }
-__all__ = [*_HOMES]
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = [*_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
     """Import a name from its module when it is first asked for: `import methods` alone imports no torch."""
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -99,13 +99,11 @@ class Method:
 
     def _defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults but for those that are parameters of other kernels than the one chosen."""
-        defaults = dict(self.defaults)
-        if "kernel" in defaults:
-            own = kernel_parameters(self._kernel(options), self.kernels)
-            for others in self.kernels:
-                for name in set(kernel_parameters(others, self.kernels)).difference(own):
-                    defaults.pop(name, None)
-        return defaults
+        if "kernel" not in self.defaults:
+            return dict(self.defaults)
+        every = {name for kernel in self.kernels for name in kernel_parameters(kernel, self.kernels)}
+        others = every.difference(kernel_parameters(self._kernel(options), self.kernels))
+        return {name: value for name, value in self.defaults.items() if name not in others}
 
     def _kernel(self, options: Mapping[str, Any]) -> str:
         name = options.get("kernel", self.defaults["kernel"])

@@ -32,6 +32,10 @@ def _whole_from(least: int) -> Check:
     )
 
 
+def _positive_to(most: float) -> Check:
+    return lambda value: _number(value) and 0 < value <= most, f"a number above 0 and at most {most:g}"
+
+
 _WEIGHT: Check = (lambda value: _number(value) and value >= 0, "a finite number, not negative")
 _POSITIVE: Check = (lambda value: _number(value) and value > 0, "a finite number above 0")
 # Of an option that only one loss has, and checks itself.
@@ -46,18 +50,12 @@ _CHECKS: dict[str, Check] = {
     "weight": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "slices": _whole_from(1),
     "knots": _whole_from(2),
-    "t_max": (
-        lambda value: _number(value) and 0 < value <= LARGEST_KNOT,
-        f"a number above 0 and at most {LARGEST_KNOT:g}",
-    ),
+    "t_max": _positive_to(LARGEST_KNOT),
     "weights": (
         lambda value: _numbers(value) and min(value) >= 0,
         "a list b_1, b_2, … of finite numbers, none negative",
     ),
-    "scale": (
-        lambda value: _number(value) and 0 < value <= AUH_LARGEST_SCALE,
-        f"a number above 0 and at most {AUH_LARGEST_SCALE:g}",
-    ),
+    "scale": _positive_to(AUH_LARGEST_SCALE),
     "temperature": (
         lambda value: _number(value) and value >= SMALLEST_TEMPERATURE,
         f"a number of at least {SMALLEST_TEMPERATURE}",
@@ -69,10 +67,7 @@ _CHECKS: dict[str, Check] = {
         f"{', '.join(NORMALISERS)}, or null for the published one from D = 32 on",
     ),
     "t": _POSITIVE,
-    "degree": (
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 1,
-        "a whole number of at least 1",
-    ),
+    "degree": _whole_from(1),
     "s": _POSITIVE,
     "tau": _POSITIVE,
     "p": (lambda value: _number(value) and 0 < value < 2, "a number strictly between 0 and 2"),

@@ -82,8 +82,9 @@ class Pairing:
         regularise: "all" views, as published, or the "original".
         """
         _check_count("crops", crops, least=1)
-        regularised = {"all": _range(0, crops + 1), "original": (0,)}
-        return Pairing(crops + 1, (Star((0,), _range(1, crops), Fraction(1, crops)),), _choose(regularise, regularised))
+        views = tuple(range(crops + 1))
+        star = Star((0,), views[1:], Fraction(1, crops))
+        return Pairing(len(views), (star,), _choose(regularise, {"all": views, "original": (0,)}))
 
     @staticmethod
     def swav(large: int = 2, small: int = 6, regularise: str = "large") -> Pairing:
@@ -92,11 +93,10 @@ class Pairing:
         regularise: the "large" views, as published, or "all".
         """
         _check_sizes(large, small)
-        views = large + small
-        weight = Fraction(1, large * (views - 1))
-        stars = [Star((g,), tuple(v for v in range(views) if v != g), weight) for g in range(large)]
-        regularised = {"large": _range(0, large), "all": _range(0, views)}
-        return Pairing(views, tuple(stars), _choose(regularise, regularised))
+        views = tuple(range(large + small))
+        weight = Fraction(1, large * (len(views) - 1))
+        stars = tuple(Star((g,), tuple(v for v in views if v != g), weight) for g in range(large))
+        return Pairing(len(views), stars, _choose(regularise, {"large": views[:large], "all": views}))
 
     @staticmethod
     def centre(large: int = 2, small: int = 6) -> Pairing:
@@ -105,8 +105,8 @@ class Pairing:
         For two large views alone that is a quarter of their squared distance.
         """
         _check_sizes(large, small)
-        views = _range(0, large + small)
-        return Pairing(len(views), (Star(_range(0, large), views, Fraction(1, len(views))),), views)
+        views = tuple(range(large + small))
+        return Pairing(len(views), (Star(views[:large], views, Fraction(1, len(views))),), views)
 
     @staticmethod
     def of(pairing: Pairing | None, views: int) -> Pairing:
@@ -183,7 +183,7 @@ def _commonest(weights: tuple[float, ...]) -> float:
 @lru_cache(maxsize=16)
 def _all_pairs(views: int) -> Pairing:
     _check(views >= 2, f"a pairing needs at least 2 views, not {views}")
-    every = _range(0, views)
+    every = tuple(range(views))
     if views == 2:  # the same alignment, in fewer steps
         return Pairing(views, (Star((0,), (1,), Fraction(1)),), every)
     return Pairing(views, (Star(every, every, Fraction(2, views - 1)),), every)
@@ -192,10 +192,6 @@ def _all_pairs(views: int) -> Pairing:
 def _spoke_pairs(star: Star) -> list[Pair]:
     """A hub's view with a spoke, twice where both are both."""
     return [(min(c, v), max(c, v)) for c in star.hub for v in star.spokes if c != v]
-
-
-def _range(start: int, count: int) -> tuple[int, ...]:
-    return tuple(range(start, start + count))
 
 
 def _choose(regularise: str, sets: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

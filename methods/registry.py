@@ -48,18 +48,19 @@ def _mmd_by_name(views: Sequence[Tensor], *, kernel: str, **options: Any) -> Los
 
 
 def _add(
-    name: str,
     title: str,
     source: str,
     loss: Callable[..., Loss],
     textbook: Callable[..., Tensor] | None = None,
+    name: str | None = None,
     published_form: str | None = None,
     kernels: Makers = MAKERS,
     draws: bool = False,
     **options: tuple[Any, str],
 ) -> None:
-    """Register a method with its options: each a default and where that comes from."""
+    """Register a method, by the name of its loss, with its options: each a default and where that comes from."""
     defaults, origin = ({option: both[part] for option, both in options.items()} for part in (0, 1))
+    name = name or loss.__name__
     register(Method(name, title, source, loss, defaults, origin, textbook, published_form, kernels, draws))
 
 
@@ -69,20 +70,20 @@ for weights, origin in (
     ((1.0, 40.0, 40.0), "published code: sfrik_weights 1.0-40.0-40.0"),
 ):
     _add(
-        f"sfrik_l{len(weights)}",
         f"SFRIK, L = {len(weights)}",
         ZHENG,
         regularisers.sfrik,
         regularisers.sfrik_textbook,
+        name=f"sfrik_l{len(weights)}",
         weights=(weights, origin),
         align_weight=(4000 / 8192, SFRIK_SIM),
         reg_weight=(1.0, "published code: mmd_coeff 1"),
     )
 _add(
-    "mmd",
     "MMD to the uniform distribution",
     ZHENG,
     _mmd_by_name,
+    name="mmd",
     kernel=("rbf", "our choice: the kernel of uniformity"),
     s=(2.5, "published code: auh_scale 2.5"),
     statistic=("V", "published code: SFRIK averages over all pairs"),
@@ -91,7 +92,6 @@ _add(
     reg_weight=(1.0, "our choice"),
 )
 _add(
-    "auh",
     "Alignment and uniformity",
     "Wang and Isola, Understanding contrastive representation learning through alignment and uniformity on "
     "the hypersphere, ICML 2020 (arXiv 2005.10242), as run in Zheng et al. 2023",
@@ -102,7 +102,6 @@ _add(
     reg_weight=(1.0, "published code of Zheng et al.: unif_coeff 1"),
 )
 _add(
-    "vicreg",
     "VICReg",
     "Bardes et al., VICReg: variance-invariance-covariance regularization, ICLR 2022 (arXiv 2105.04906)",
     infomax.vicreg,
@@ -116,7 +115,6 @@ _add(
     covariance_weight=(1.0, "published code: cov_coeff 1"),
 )
 _add(
-    "barlow_twins",
     "Barlow Twins",
     "Zbontar et al., Barlow Twins: self-supervised learning via redundancy reduction, ICML 2021 (arXiv 2103.03230)",
     infomax.barlow_twins,
@@ -125,7 +123,6 @@ _add(
     off_diagonal_weight=(0.0051, "published code: lambd 0.0051"),
 )
 _add(
-    "simclr",
     "SimCLR",
     "Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020 (arXiv 2002.05709)",
     contrastive.simclr,
@@ -133,7 +130,6 @@ _add(
     temperature=(0.1, "published: the best of 0.05 to 1 on ImageNet"),
 )
 _add(
-    "simclr_sfrik",
     "SimCLR, SFRIK repository",
     f"Chen et al. 2020, as run in {ZHENG}",
     contrastive.simclr_sfrik,
@@ -141,7 +137,6 @@ _add(
     temperature=(0.15, "published code, SimCLR on 20 % ImageNet: simclr_temp 0.15"),
 )
 _add(
-    "dcl",
     "DCL",
     "Yeh et al., Decoupled contrastive learning, ECCV 2022 (arXiv 2110.06848)",
     contrastive.dcl,
@@ -149,7 +144,6 @@ _add(
     temperature=(0.1, "published: temperature 0.1"),
 )
 _add(
-    "spectral",
     "Spectral contrastive",
     "HaoChen et al., Provable guarantees for self-supervised deep learning with spectral contrastive loss, "
     "NeurIPS 2021 (arXiv 2106.04156)",
@@ -157,12 +151,11 @@ _add(
     contrastive.spectral_textbook,
     reg_weight=(1.0, "published code: mu 1"),
 )
-for name, title, loss, textbook in (
-    ("zonal_mmd", "Zonal MMD", zonal.zonal_mmd, zonal.zonal_mmd_textbook),
-    ("zonal_ksd", "Zonal KSD", zonal.zonal_ksd, zonal.zonal_ksd_textbook),
+for title, loss, textbook in (
+    ("Zonal MMD", zonal.zonal_mmd, zonal.zonal_mmd_textbook),
+    ("Zonal KSD", zonal.zonal_ksd, zonal.zonal_ksd_textbook),
 ):
     _add(
-        name,
         title,
         SPHERE_JEPA,
         loss,
@@ -175,7 +168,6 @@ for name, title, loss, textbook in (
         weight=(0.05, "published: lambda 0.05"),
     )
 _add(
-    "zonal_kl",
     "Zonal KL",
     SPHERE_JEPA,
     zonal.zonal_kl,
@@ -187,39 +179,31 @@ _add(
     weight=(0.5, "published: lambda 0.5, with the published normaliser"),
     normaliser=(None, "published: log |S^(D-1)|, here from D = 32 on, below which it makes no test"),
 )
-for name, title, source, sliced, its_textbook, origin in (
-    (
-        "sigreg",
-        "LeJEPA (SIGReg)",
-        "Balestriero and LeCun, LeJEPA: provable and scalable self-supervised learning without the heuristics, 2025 "
-        "(arXiv 2511.08544)",
-        slices.sigreg,
-        slices.sigreg_textbook,
-        "published: λ 0.05 (in the minimal recipe 0.02)",
-    ),
-    (
-        "susreg",
-        "SPHERE-JEPA (SUSReg)",
-        "SPHERE-JEPA, 2026 (arXiv 2605.26900)",
-        slices.susreg,
-        slices.susreg_textbook,
-        "published: λ 0.05 (Expanding SPHERE-JEPA, arXiv 2606.17603)",
-    ),
-):
-    _add(
-        name,
-        title,
-        source,
-        sliced,
-        its_textbook,
-        draws=True,
-        weight=(0.05, origin),
-        slices=(1024, "published: 1,024 directions a step"),
-        knots=(17, "published: 17 knots"),
-        t_max=(3.0, "published: knots from 0 to 3"),
-    )
+_KNOTS: dict[str, Any] = {
+    "slices": (1024, "published: 1,024 directions a step"),
+    "knots": (17, "published: 17 knots"),
+    "t_max": (3.0, "published: knots from 0 to 3"),
+}
 _add(
-    "visreg",
+    "LeJEPA (SIGReg)",
+    "Balestriero and LeCun, LeJEPA: provable and scalable self-supervised learning without the heuristics, 2025 "
+    "(arXiv 2511.08544)",
+    slices.sigreg,
+    slices.sigreg_textbook,
+    draws=True,
+    weight=(0.05, "published: λ 0.05 (in the minimal recipe 0.02)"),
+    **_KNOTS,
+)
+_add(
+    "SPHERE-JEPA (SUSReg)",
+    "SPHERE-JEPA, 2026 (arXiv 2605.26900)",
+    slices.susreg,
+    slices.susreg_textbook,
+    draws=True,
+    weight=(0.05, "published: λ 0.05 (Expanding SPHERE-JEPA, arXiv 2606.17603)"),
+    **_KNOTS,
+)
+_add(
     "VISReg",
     "VISReg, 2026 (arXiv 2606.02572)",
     slices.visreg,
@@ -232,7 +216,6 @@ _add(
     shape_weight=(1.0, "published: the three terms weigh alike"),
 )
 _add(
-    "frossl",
     "FroSSL",
     "Skean et al., FroSSL: Frobenius norm minimization for efficient multiview self-supervised learning, ECCV 2024 "
     "(arXiv 2310.02903)",
@@ -242,7 +225,6 @@ _add(
     align_weight=(1.0, "published: the invariance weighs 1 (sums over D and views)"),
 )
 _add(
-    "wasserstein",
     "Wasserstein uniformity",
     "Fang et al., Rethinking the uniformity metric in self-supervised learning, ICLR 2024 (arXiv 2403.00642)",
     spectra.wasserstein,
@@ -252,7 +234,6 @@ _add(
     reg_weight=(2.0, "our choice: on the digits 1 collapses and 3 does not align; published beside BYOL with 0.2"),
 )
 _add(
-    "vne",
     "I-VNE+",
     "Kim et al., VNE: an effective method for improving deep representation by manipulating eigenvalue distribution, "
     "CVPR 2023 (arXiv 2304.01434)",
@@ -262,7 +243,6 @@ _add(
     entropy_weight=(1.0, "published code: alpha_2 1"),
 )
 _add(
-    "mmcr",
     "MMCR",
     "Yerxa et al., Learning efficient coding of natural images with maximum manifold capacity representations, "
     "NeurIPS 2023 (arXiv 2303.03307)",
