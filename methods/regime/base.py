@@ -13,8 +13,8 @@ from sklearn.utils import Tags, check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .eigen import largest_eigenvalue
-from .expectations import Expectations
-from .features import SAMPLERS, Features, Landmarks, exact_features, kernel_matrix, make_features
+from .expectations import SMOOTHING, Agreement, component_invariances, component_norms, label_alignment
+from .features import SAMPLERS, Features, Landmarks, exact_features, features_behind, kernel_matrix, make_features
 from .graphs import adjacency, with_self_pairs
 from .kernels import resolve_kernel
 
@@ -43,7 +43,7 @@ def _of_the_solution(name: str, doc: str) -> Any:
 
 
 @dataclass(eq=False, repr=False)  # its fields are the parameters scikit-learn finds, subclasses add theirs
-class KernelSSL(Expectations, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class KernelSSL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Base of the estimators z(x) = W φ(x) of a fixed kernel; see a subclass for its loss."""
 
     n_components: int | None = None
@@ -123,6 +123,37 @@ class KernelSSL(Expectations, ClassNamePrefixFeaturesOutMixin, TransformerMixin,
         return len(self.components_)
 
     _n_features_out = rank_
+
+    # What a fitted estimator says of its augmentation, on the rows that it was fitted on or others, and their images.
+    # ``smoothing`` is ρ of ``expectations``, relative to the largest eigenvalue of the features' covariance over these.
+
+    def augmentation_complexity(self, X: Any, groups: Any, smoothing: float = SMOOTHING) -> float:
+        """Return κ of the augmentation on the base kernel's features; the loss has no part in it."""
+        return float(np.sqrt(self._agreement(X, groups, smoothing)[0].complexity))
+
+    def trace_gap(self, X: Any, groups: Any, smoothing: float = SMOOTHING) -> float:
+        """Return τ² of z beside a constant: λ_{d+1} where z is the best of its dimension, more where it is not."""
+        agreement, W_dP = self._agreement(X, groups, smoothing)
+        return agreement.trace_gap(W_dP)
+
+    def invariances(self, X: Any, groups: Any) -> np.ndarray:
+        """Return λ (d,) of each component: its correlation between two views of an image."""
+        return component_invariances(self.transform(X), groups)
+
+    def rkhs_norms(self, X: Any) -> np.ndarray:
+        """Return ‖θ‖² (d,) of each component, scaled to variance one over the rows."""
+        return component_norms(self.transform(X), self.components_)
+
+    def label_alignment(self, X: Any, y: Any) -> float:
+        """Return the centred alignment of the induced kernel with the labels."""
+        return label_alignment(self.transform(X), y)
+
+    def _agreement(self, X: Any, groups: Any, smoothing: float) -> tuple[Agreement, np.ndarray]:
+        """T on the features behind this estimator, and its W there."""
+        source, readout_Pd, _ = self.linear_map()
+        X_ND = validate_data(self, X, dtype=np.float64, reset=False)
+        features, W_dP = features_behind(source, readout_Pd)
+        return Agreement.of(features.transform(X_ND), groups, smoothing), W_dP
 
     def _checked(self, X: Any, groups: Any, graph: Any, **accepted: Any) -> tuple[np.ndarray, sp.csr_array]:
         """Return the rows and the target after checking them and the parameters."""

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 from scipy.linalg import eigh, orth, svdvals
+from scipy.special import softmax
 from sklearn.utils import gen_batches
 
 from .eigen import TIE
@@ -117,12 +118,8 @@ class GaussianNoise:
 
     def posterior(self, rows_ND: np.ndarray) -> np.ndarray:
         """Return q (N, n), the share of each image in every row."""
-        q_Nn = rows_ND @ self.centres.T - (self.centres**2).sum(axis=1) / 2
-        q_Nn /= self.strength**2
-        q_Nn -= q_Nn.max(axis=1, keepdims=True)
-        np.exp(q_Nn, out=q_Nn)
-        q_Nn /= q_Nn.sum(axis=1, keepdims=True)
-        return q_Nn
+        closeness_Nn = rows_ND @ self.centres.T - (self.centres**2).sum(axis=1) / 2
+        return softmax(closeness_Nn / self.strength**2, axis=1)
 
     @cached_property
     def transition(self) -> np.ndarray:

@@ -19,16 +19,14 @@ are 1 and κ² is n. Both are therefore taken of ‖g‖² + ρ‖g‖²_RKHS ov
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import eigh, solve_triangular
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils.validation import validate_data
 
 from .eigen import largest_eigenvalue
-from .features import features_behind
 from .graphs import group_indicator
 
 SMOOTHING = 1e-3  # ρ where none is given, relative to the largest eigenvalue of the features' covariance
@@ -151,49 +149,3 @@ def label_alignment(z_Nd: np.ndarray, labels: Any) -> float:
     z_Nd, Y_NC = z_Nd - z_Nd.mean(axis=0), Y_NC - Y_NC.mean(axis=0)
     scale = np.linalg.norm(z_Nd.T @ z_Nd) * np.linalg.norm(Y_NC.T @ Y_NC)
     return float(np.linalg.norm(z_Nd.T @ Y_NC) ** 2 / scale) if scale > 0 else 0.0
-
-
-class Fitted(Protocol):
-    """What an estimator is asked for."""
-
-    components_: Any
-
-    def transform(self, X: Any) -> np.ndarray: ...
-
-    def linear_map(self) -> tuple[Any, np.ndarray, np.ndarray]: ...
-
-
-class Expectations:
-    """What a fitted estimator says of its augmentation, on rows X and their images: those it was fitted on, or others.
-
-    ``smoothing`` is ρ, relative to the largest eigenvalue of the features' covariance over these rows.
-    """
-
-    def augmentation_complexity(self: Fitted, X: Any, groups: Any, smoothing: float = SMOOTHING) -> float:
-        """Return κ of the augmentation on the base kernel's features; the loss has no part in it."""
-        return float(np.sqrt(_agreement(self, X, groups, smoothing)[0].complexity))
-
-    def trace_gap(self: Fitted, X: Any, groups: Any, smoothing: float = SMOOTHING) -> float:
-        """Return τ² of z beside a constant: λ_{d+1} where z is the best of its dimension, more where it is not."""
-        agreement, W_dP = _agreement(self, X, groups, smoothing)
-        return agreement.trace_gap(W_dP)
-
-    def invariances(self: Fitted, X: Any, groups: Any) -> np.ndarray:
-        """Return λ (d,) of each component: its correlation between two views of an image."""
-        return component_invariances(self.transform(X), groups)
-
-    def rkhs_norms(self: Fitted, X: Any) -> np.ndarray:
-        """Return ‖θ‖² (d,) of each component, scaled to variance one over the rows."""
-        return component_norms(self.transform(X), self.components_)
-
-    def label_alignment(self: Fitted, X: Any, y: Any) -> float:
-        """Return the centred alignment of the induced kernel with the labels."""
-        return label_alignment(self.transform(X), y)
-
-
-def _agreement(estimator: Fitted, X: Any, groups: Any, smoothing: float) -> tuple[Agreement, np.ndarray]:
-    """T on the features behind a fitted estimator, and its W there."""
-    source, readout_Pd, _ = estimator.linear_map()
-    X_ND = validate_data(estimator, X, dtype=np.float64, reset=False)
-    features, W_dP = features_behind(source, readout_Pd)
-    return Agreement.of(features.transform(X_ND), groups, smoothing), W_dP
