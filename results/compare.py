@@ -69,21 +69,17 @@ def render(collection: Collection, format: str = "plain") -> str:
     that has no published counterpart; ``csv`` and ``json``: one table in full precision, a row a pair.
     Raises ``ValueError`` for an unknown format.
     """
-    programs, networks = for_programs(format), _networks(summarise(collection))
-    found = _pairs(networks)
+    programs, summary = for_programs(format), summarise(collection)
     if programs:
-        return format_table([_full(pair) for pair in found], format)
-    tables, missing = _beside(networks, found)
+        return format_table([_full(pair) for pair in _pairs(_networks(summary))], format)
+    tables, missing = beside(summary)
     return "\n".join(filter(None, [join(tables, format), *(f"{sentence}\n" for sentence in missing)]))
 
 
 def beside(summary: pd.DataFrame) -> tuple[list[Table], list[str]]:
     """Ours beside the published figures of a summary, a table a pair of protocols, and what has no counterpart."""
     networks = _networks(summary)
-    return _beside(networks, _pairs(networks))
-
-
-def _beside(networks: pd.DataFrame, found: Sequence[Pair]) -> tuple[list[Table], list[str]]:
+    found = _pairs(networks)
     groups: dict[tuple[str, ...], list[Pair]] = defaultdict(list)
     for pair in found:
         theirs = [pair[f"published_{name}"] for name in ("source", "metric", "protocol")]

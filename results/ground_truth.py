@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from results import style
 from results.collect import PROTOCOL, Collection
-from results.summary import natural
+from results.summary import natural, of_metric
 
 VIEWS = f"{PROTOCOL}views"
 # What recovery is drawn over: the column, and what the axis is called.
@@ -18,7 +18,7 @@ def recovery(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     Lines are of fresh views, open marks of the views that were fitted on. In each panel the other axes are at the value
     that most runs have.
     """
-    rows = summary[(summary["dataset"] == dataset) & (summary["metric"] == "recovery") & (summary["n"] > 0)]
+    rows = of_metric(summary, dataset, "recovery")
     if rows.empty:
         return None
     rows = rows.assign(title=rows["title"].str.removesuffix(", NTK"))  # the kernel has an axis of its own

@@ -12,9 +12,7 @@ import numpy as np
 import pandas as pd
 
 from results.inference import LEVEL, Floats, Paired, paired_tests
-from results.summary import is_reference
-
-_TABLE = ["dataset", "metric", "key"]
+from results.summary import TABLE, is_reference
 
 # A row of a summary: a Series, or a mapping.
 Row: TypeAlias = Any
@@ -59,7 +57,7 @@ def against(chosen: pd.DataFrame, method: str) -> list[Differences]:
         names = ", ".join(f"{name} ({title})" for name, title in there)
         raise ValueError(f"no method {method!r} in these tables: there are {names}")
     found = []
-    for _, table in chosen.groupby(_TABLE, sort=False):
+    for _, table in chosen.groupby(TABLE, sort=False):
         own = table[_is_named(table, method)]
         if own["label"].nunique() > 1:
             # The row's own name tells variants apart.
@@ -67,7 +65,8 @@ def against(chosen: pd.DataFrame, method: str) -> list[Differences]:
         if own.empty:
             variants = dict.fromkeys(table.loc[_is_named(table, method), "label"])
             if variants:
-                raise ValueError(f"{method!r} is several rows: name one of them as it stands, {_quoted(variants)}")
+                quoted = " or ".join(f"'{name}'" for name in variants)
+                raise ValueError(f"{method!r} is several rows: name one of them as it stands, {quoted}")
             continue
         pairs = [pair for _, base in own.sort_values("embedding_dim").iterrows() for pair in _with_base(table, base)]
         without = set() if own["embedding_dim"].isna().any() else {*table["embedding_dim"].dropna()}
@@ -78,10 +77,6 @@ def against(chosen: pd.DataFrame, method: str) -> list[Differences]:
 def _is_named(table: pd.DataFrame, method: str) -> pd.Series:
     names = table[["method", "title", "label"]].apply(lambda column: column.str.casefold())
     return (names == method.casefold()).any(axis=1)
-
-
-def _quoted(names: Mapping[str, None]) -> str:
-    return " or ".join(f"'{name}'" for name in names)
 
 
 def _with_base(table: pd.DataFrame, base: pd.Series) -> Iterator[tuple[pd.Series, pd.Series]]:

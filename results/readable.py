@@ -27,8 +27,13 @@ def figure(mean: float, half_width: float, unit: str) -> str:
     return f"{mean:.{decimals}f}" if certain else f"{mean:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
-def interval_over_draws(table: pd.DataFrame) -> tuple[bool, list[str]]:
-    """Whether some interval of a table is over draws too, and what is to be said of intervals and draws."""
+def usual_seeds(table: pd.DataFrame) -> int:
+    """The number of seeds that most figures of a table have, which is said once, below it."""
+    return int(table.loc[table["n"] > 0, "n"].mode().max()) if table["n"].any() else 0
+
+
+def seeds_and_draws(table: pd.DataFrame) -> tuple[str, list[str]]:
+    """What a table's figures are over, the start of a note, and what is to be said of draws where there are several."""
     draws = pd.to_numeric(table[f"{PROTOCOL}draws"]) if f"{PROTOCOL}draws" in table else 0 * table["n"]
     several = table[(draws > 1) & (table["n"] > 1)]
     kept = [over_draws(own) for own in several["by_seed"]]
@@ -41,4 +46,6 @@ def interval_over_draws(table: pd.DataFrame) -> tuple[bool, list[str]]:
     if not all(kept):
         where = "Some records do not hold the figures of single draws: there" if any(kept) else _NO_DRAWS
         notes.append(f"{where} draws count as fixed, and intervals are over seeds, for these label sets only.")
-    return any(kept), notes
+    n, interval = usual_seeds(table), "interval" if any(kept) else "t-interval"
+    over = f"Mean ± 95 % {interval} over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
+    return f"{over}, where no other n is given", notes

@@ -15,14 +15,13 @@ from matplotlib.ticker import FuncFormatter
 from results import style
 from results.collect import Collection
 from results.regime_rows import (
-    FEWEST_EIGENVALUES,
-    MOST_SPECTRA,
-    NEIGHBOURS,
     OVER,
     few_label_rows,
     largest,
+    pictures,
     several_ranks,
     shots_text,
+    spectra,
 )
 from results.summary import is_reference, natural
 
@@ -157,19 +156,11 @@ def spectrum(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
 
     A few eigenvalues are no spectrum: they have no line.
     """
-    runs = collection.runs[(collection.runs["dataset"] == dataset) & (collection.runs["status"] == "done")]
-    names = largest(summary[summary["dataset"] == dataset]).drop_duplicates("configuration")
-    own = runs.sort_values("seed").drop_duplicates("configuration").merge(names[["configuration", "name"]])
-    details = collection.details("spectrum")
-    shares = {}
-    for network, name in own.sort_values("name", key=natural)[["id", "name"]].to_numpy():
-        # What is zero to rounding has no place on a logarithmic axis.
-        found = [float(share) for share in details.get(network, {}).get("eigenvalues", ()) if float(share) > 1e-12]
-        if len(found) >= FEWEST_EIGENVALUES:
-            shares[name] = found
-    if not 1 < len(shares) <= MOST_SPECTRA or several_ranks(names):
+    rows = largest(summary[summary["dataset"] == dataset])
+    shares = spectra(collection, rows)
+    if not shares:
         return None
-    references = {*names.loc[is_reference(names), "name"]}
+    references = {*rows.loc[is_reference(rows), "name"]}
     looks = style.looks([name for name in shares if name not in references])
     looks |= {name: style.grey(place) for place, name in enumerate(name for name in shares if name in references)}
     figure, (axis,) = style.grid(1, height=2.8)
@@ -190,25 +181,17 @@ def neighbourhoods(collection: Collection, summary: pd.DataFrame, dataset: str) 
     ``base``, ``induced``: cosines (G, G) by either kernel with one point, ``origin`` (2,), over a square of half-side
     ``edge``; ``points`` (N, 2) with ``labels`` (N,) are the training set.
     """
-    # Images have no picture.
-    pictures = {name: details for name, details in collection.details("kernel_picture").items() if details}
-    runs = collection.runs
-    if NEIGHBOURS not in runs:
-        return None
-    runs = runs[(runs["dataset"] == dataset) & runs["id"].isin(pictures.keys()) & runs[NEIGHBOURS].notna()]
-    runs = runs.sort_values([NEIGHBOURS, "seed"]).drop_duplicates(["title", NEIGHBOURS])
-    rows = [(title, own) for title, own in runs.groupby("title", sort=True) if len(own) > 1]
+    rows = pictures(collection, collection.runs[collection.runs["dataset"] == dataset])
     if not rows:
         return None
-    columns = 1 + max(len(own) for _, own in rows)
+    columns = 1 + max(map(len, rows.values()))
     figure, axes = style.grid(columns * len(rows), columns=columns, height=1.6)
-    for row, (title, own) in enumerate(rows):
+    for row, (title, own) in enumerate(rows.items()):
         first, *across = axes[row * columns : (row + 1) * columns]
-        base = pictures[own["id"].iloc[0]]
-        _draw(first, base, "base", "" if row else "Base kernel")
-        first.set_ylabel(str(title))
-        for axis, name, neighbours in zip(across, own["id"], own[NEIGHBOURS], strict=False):
-            _draw(axis, pictures[name], "induced", "" if row else f"{int(neighbours)} neighbours")
+        _draw(first, next(iter(own.values())), "base", "" if row else "Base kernel")
+        first.set_ylabel(title)
+        for axis, (neighbours, picture) in zip(across, own.items(), strict=False):
+            _draw(axis, picture, "induced", "" if row else f"{neighbours} neighbours")
         for unused in across[len(own) :]:
             unused.remove()
     figure.colorbar(axes[0].images[0], ax=axes, shrink=0.6, label="Cosine with the point marked by a star")

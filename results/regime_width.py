@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from results import style
 from results.cell_plots import slope
 from results.collect import PROTOCOL, Collection
+from results.summary import of_metric
 
 WIDTH = "mlp.width"
 _KERNEL, _OF = f"{PROTOCOL}kernel", f"{PROTOCOL}of"
@@ -15,13 +16,13 @@ _PANELS = {"gram": "Inner products of training images", "predictions": "Inner pr
 
 def exponents(summary: pd.DataFrame, dataset: str) -> dict[tuple[str, str, str], float]:
     """By method, kernel ("own" or "infinite") and what is compared: p of distance ∝ widthᵖ, on the means over seeds."""
-    groups = _distances(summary, dataset).groupby(["title", _KERNEL, _OF], sort=True)
+    groups = of_metric(summary, dataset, "kernel_distance").groupby(["title", _KERNEL, _OF], sort=True)
     return {(str(title), str(kernel), str(of)): slope(own[WIDTH], own["mean"]) for (title, kernel, of), own in groups}
 
 
 def width(collection: Collection, summary: pd.DataFrame, dataset: str) -> Figure | None:
     """Relative distance from the closed form over the width: a line a method and kernel, exponents in the legend."""
-    rows = _distances(summary, dataset)
+    rows = of_metric(summary, dataset, "kernel_distance")
     if rows.empty or rows[WIDTH].nunique() < 3:
         return None
     found = exponents(summary, dataset)
@@ -74,10 +75,3 @@ def stepwise(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
     style.outer_labels(axes)
     told_apart = "Marks: the network; lines: gradient flow on its NTK from the same start; dotted: the predicted times"
     return style.finish(figure, looks, f"{told_apart}, of the first seed")
-
-
-def _distances(summary: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    if WIDTH not in summary:
-        return summary.head(0)
-    own = (summary["dataset"] == dataset) & (summary["metric"] == "kernel_distance") & (summary["n"] > 0)
-    return summary[own]

@@ -86,17 +86,19 @@ def headlines(places: Iterable[Path]) -> tuple[str, ...]:
     """The metrics that the suites in ``places`` begin with, as :func:`results.record.matches` takes them."""
     notes: list[dict[str, Any]] = []
     for place in map(Path, places):
-        for path in _within(place, SUITE_NAME, depth=1):
-            notes += filter(None, [_left_out(lambda place: parse_json(place.read_bytes(), place), path)])
-        for path in [place] if place.is_file() else _within(place, PACKED_NAME, depth=1):
+        notes += _suites(place)
+        for path in [place] if place.is_file() else within(place, PACKED_NAME, depth=1):
             with path.open("rb") as lines:
                 next(lines)
-                notes += [parse_json(line, path)["suite"] for line in takewhile(_is_of_a_suite, lines)]
+                of_suites = takewhile(lambda line: line.startswith(b'{"line":"suite"'), lines)
+                notes += [parse_json(line, path)["suite"] for line in of_suites]
     return tuple(dict.fromkeys(name for note in notes for name in note.get("headline", ())))
 
 
-def _is_of_a_suite(line: bytes) -> bool:
-    return line.startswith(b'{"line":"suite"')
+def _suites(place: Path) -> list[dict[str, Any]]:
+    paths = sorted(within(place, SUITE_NAME, depth=1))
+    found = [_left_out(lambda path: parse_json(path.read_bytes(), path), path) for path in paths]
+    return [suite for suite in found if suite]
 
 
 def pack(folder: Path, to: Path) -> int:
@@ -108,9 +110,7 @@ def pack(folder: Path, to: Path) -> int:
     if any(records.packed is not None for records in found):
         raise ValueError(f"{folder} is packed already")
     lines: list[dict[str, Any]] = [{"line": "runs", "schema_version": SCHEMA_VERSION}]
-    for path in sorted(_within(folder, SUITE_NAME, depth=1)):
-        if suite := _left_out(lambda place: parse_json(place.read_bytes(), place), path):
-            lines += [{"line": "suite", "suite": suite}]
+    lines += [{"line": "suite", "suite": suite} for suite in _suites(folder)]
     for records in found:
         lines += [{"line": "network", "record": records.network.model_dump(mode="json")}]
         for record in records.measurements:
@@ -131,13 +131,13 @@ def _read(place: Path) -> list[Records]:
     """Every network in ``place``, and of each runs folder that holds none, those in its packed file."""
     if not place.exists():
         raise ValueError(f"runs folder {place}: there is no such folder")
-    networks = _within(place, NETWORK_NAME)
+    networks = within(place, NETWORK_NAME)
     folders = {path.parent.parent for path in networks}
-    packed = [path for path in _within(place, PACKED_NAME, depth=1) if path.parent not in folders]
+    packed = [path for path in within(place, PACKED_NAME, depth=1) if path.parent not in folders]
     found: list[Records] = []
     for path in [place] if place.is_file() else sorted(networks + packed):
         found += _in_folder(path.parent) if path.name == NETWORK_NAME else _unpacked(path)
-    old = sorted(_within(place, _OLD_NAME))
+    old = sorted(within(place, _OLD_NAME))
     if old and not found:
         raise ValueError(
             f"runs folder {place}: was written by an older version of spherebench, whose records this one cannot read; "
@@ -150,7 +150,8 @@ def _read(place: Path) -> list[Records]:
     return found
 
 
-def _within(place: Path, name: str, depth: int = 2) -> list[Path]:
+def within(place: Path, name: str, depth: int = 2) -> list[Path]:
+    """The files of a name, or pattern, in a place, its runs folders and their networks."""
     # No deeper than runs/<suite>/<network>: a network's folder may hold a copy of this repository with its records.
     return [path for level in range(depth + 1) for path in place.glob("*/" * level + name)]
 

@@ -69,8 +69,9 @@ _BESIDE = {"jobs": "provenance.jobs"}  # runs at a time: said where there were s
 
 _OF_A_RUN = {"id", "configuration", "seed", "status", "message"}
 _PLACE = ["dataset", "title", "embedding_dim"]
-_TABLE = ["dataset", "metric", "key"]
-_GROUP = ["configuration", *_TABLE]
+# What makes figures comparable, and one table.
+TABLE = ["dataset", "metric", "key"]
+_GROUP = ["configuration", *TABLE]
 
 
 def summarise(collection: Collection) -> pd.DataFrame:
@@ -101,8 +102,8 @@ def summarise(collection: Collection) -> pd.DataFrame:
     own = configurations(collection).drop(columns="data.source").rename(columns={"dataset": "made_of"})
     table = stats.merge(own, on="configuration", how="left")
     table["failures"] = _failures(table, collection.runs, values)
-    first = collection.metrics.loc[collection.metrics["headline"].astype(bool), _TABLE]
-    table["headline"] = pd.MultiIndex.from_frame(table[_TABLE]).isin(pd.MultiIndex.from_frame(first))
+    first = collection.metrics.loc[collection.metrics["headline"].astype(bool), TABLE]
+    table["headline"] = pd.MultiIndex.from_frame(table[TABLE]).isin(pd.MultiIndex.from_frame(first))
     abroad = (table["made_of"] != table["dataset"]) & (table["kind"] != "weights")
     table["own_label"] = table["label"]
     table["label"] = table["label"].mask(abroad, table["label"] + ", trained on " + table["made_of"].map(short_source))
@@ -163,16 +164,16 @@ def _measured(collection: Collection) -> pd.DataFrame:
     finished = runs.loc[runs["status"] == "done", ["id", "configuration"]]
     done = collection.metrics.merge(finished, on="id").assign(done=True, lost=None)
     subjects = {PROTOCOL + name for name in SUBJECT}
-    table = [*_TABLE, "data.source", "unit", *(name for name in protocol_columns(done) if name not in subjects)]
-    networks = runs[runs["status"] != "done"].merge(done[table].drop_duplicates(_TABLE), on="dataset")
+    table = [*TABLE, "data.source", "unit", *(name for name in protocol_columns(done) if name not in subjects)]
+    networks = runs[runs["status"] != "done"].merge(done[table].drop_duplicates(TABLE), on="dataset")
     measurements = collection.measurements[collection.measurements["status"] != "done"]
     measurements = measurements[["id", "dataset", "probe", "options", "status"]].merge(finished, on="id")
     same = ["dataset", "probe", "options"]
-    measurements = measurements.merge(done[[*table, "probe", "options"]].drop_duplicates([*same, *_TABLE]), on=same)
-    measurements = measurements.drop_duplicates(["id", *_TABLE]).assign(lost=measurements["status"])
+    measurements = measurements.merge(done[[*table, "probe", "options"]].drop_duplicates([*same, *TABLE]), on=same)
+    measurements = measurements.drop_duplicates(["id", *TABLE]).assign(lost=measurements["status"])
     missing = pd.concat([networks, measurements], ignore_index=True).assign(done=False)
     # A figure that another measurement found is not missing.
-    return pd.concat([done, missing], ignore_index=True).drop_duplicates(["id", *_TABLE]) if len(missing) else done
+    return pd.concat([done, missing], ignore_index=True).drop_duplicates(["id", *TABLE]) if len(missing) else done
 
 
 def _costs(collection: Collection) -> pd.DataFrame:
@@ -271,6 +272,11 @@ def select(summary: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
         return measured if chosen.empty else chosen
     ks = chosen[K].dropna()
     return chosen[chosen[K].isna() | (chosen[K] == (HEADLINE_K if HEADLINE_K in set(ks) else ks.min()))]
+
+
+def of_metric(summary: pd.DataFrame, dataset: str, metric: str) -> pd.DataFrame:
+    """The rows of one metric on one data set that some seed was measured in."""
+    return summary[(summary["dataset"] == dataset) & (summary["metric"] == metric) & (summary["n"] > 0)]
 
 
 def headline(summary: pd.DataFrame) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from results.collect import PROTOCOL, SUBJECT, Collection, protocol_text, short_
 from results.formats import MIB, NOT_RUN, Table, for_programs, format_table, join
 from results.inference import LEVEL, Paired, fewest_flipped
 from results.paired import Best, Difference, Differences, against, best
-from results.readable import figure, interval_over_draws, outcome
-from results.summary import COSTS, headline, is_reference, metric_title, protocol_columns, select, summarise
+from results.readable import figure, outcome, seeds_and_draws, usual_seeds
+from results.summary import COSTS, TABLE, headline, is_reference, metric_title, protocol_columns, select, summarise
 from results.transfer import transfer
 
 # The cost table's columns: heading -> (metric, factor from seconds and bytes).
@@ -64,7 +64,7 @@ def accuracy(summary: pd.DataFrame, metric: str | None = None) -> list[Table]:
 
 
 def _accuracy_tables(chosen: pd.DataFrame) -> list[Table]:
-    return [_accuracy_table(table) for _, table in chosen.groupby(["dataset", "metric", "key"], sort=False)]
+    return [_accuracy_table(table) for _, table in chosen.groupby(TABLE, sort=False)]
 
 
 def _accuracy_table(table: pd.DataFrame) -> Table:
@@ -92,11 +92,6 @@ def _accuracy_table(table: pd.DataFrame) -> Table:
     return Table(f"{short_source(source)}: {metric_title(metric, unit)}; {protocol}", rows, notes)
 
 
-def usual_seeds(table: pd.DataFrame) -> int:
-    """The number of seeds that most figures of a table have, which is said once, below it."""
-    return int(table.loc[table["n"] > 0, "n"].mode().max()) if table["n"].any() else 0
-
-
 def in_common(table: pd.DataFrame) -> dict[str, Any]:
     """What most figures of a table were measured on: ``features``, ``epoch``."""
     return {name: mode for name in SUBJECT if (mode := _most_common(table[name])) is not None}
@@ -109,11 +104,7 @@ def marks_of(found: Best | None) -> dict[Any, str]:
 
 def remarks(table: pd.DataFrame, found: Best | None, absent: str = "") -> list[str]:
     """What is to be said below an accuracy table: of its intervals, its draws and its marks."""
-    n = usual_seeds(table)
-    drawn, of_draws = interval_over_draws(table)
-    interval = "interval" if drawn else "t-interval"
-    note = f"Mean ± 95 % {interval} over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
-    note += ", where no other n is given"
+    note, of_draws = seeds_and_draws(table)
     note += "; without ±: the same for all seeds." if ((table["n"] > 1) & (table["half_width"] == 0)).any() else "."
     return [note + absent, *of_draws, *_legend(found)]
 
@@ -172,7 +163,7 @@ def _difference_table(differences: Differences) -> Table:
         note += f" {base['label']} was not run at {', '.join(map(_dimension, differences.without))}."
     unit, metric = row["unit"], row["metric"]
     title = f"{short_source(row['dataset'])}: {metric_title(metric, unit)}, difference to {base['label']}; {row['key']}"
-    return Table(title, rows, [note, *interval_over_draws(both)[1]])
+    return Table(title, rows, [note, *seeds_and_draws(both)[1]])
 
 
 def difference_text(paired: Paired, unit: str) -> str:

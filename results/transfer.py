@@ -4,7 +4,7 @@ import pandas as pd
 
 from results.collect import PROTOCOL, protocol_text, short_source
 from results.formats import NOT_RUN, Table
-from results.readable import interval_over_draws, outcome
+from results.readable import outcome, seeds_and_draws, usual_seeds
 from results.summary import TRANSFER, protocol_columns
 
 # Of a data set whose accuracy is not top-1.
@@ -19,7 +19,7 @@ def transfer(summary: pd.DataFrame) -> list[Table]:
     if chosen.empty:
         return []
     told = {name: chosen.get(PROTOCOL + name, pd.Series(None, chosen.index, dtype=object)) for name in _TOLD}
-    n = int(chosen.loc[chosen["n"] > 0, "n"].mode().max()) if chosen["n"].any() else 0
+    n = usual_seeds(chosen)
     several = chosen.loc[chosen["kind"] == "trained", "made_of"].nunique() > 1
     chosen = chosen.assign(
         shots=told["shots"].fillna("all").astype(str),
@@ -37,7 +37,7 @@ def transfer(summary: pd.DataFrame) -> list[Table]:
         for (method, dim), own in chosen[chosen["shots"] == shots].groupby(["method", "dim"], sort=False):
             found = own.groupby("heading")["cell"].agg("; ".join).to_dict()
             rows.append({"Labels per class": shots, "Method": method, "D": dim, **headings, **found})
-    return [Table("Transfer of frozen features (%)", rows, _notes(chosen, n, told["resized"]))]
+    return [Table("Transfer of frozen features (%)", rows, _notes(chosen, told["resized"]))]
 
 
 def _heading(source: str, tested_on: str | None, metric: str) -> str:
@@ -45,17 +45,18 @@ def _heading(source: str, tested_on: str | None, metric: str) -> str:
     return f"{short_source(source)}{to}{_MEASURES.get(metric, '')}"
 
 
-def _notes(chosen: pd.DataFrame, n: int, resized: pd.Series) -> list[str]:
-    drawn, of_draws = interval_over_draws(chosen)
-    interval = "interval" if drawn else "t-interval"
-    note = f"Mean ± 95 % {interval} over n={n} seeds" if n > 1 else "One seed (n=1), no interval"
-    note += f", where no other n is given. {NOT_RUN}: not run."
+def _notes(chosen: pd.DataFrame, resized: pd.Series) -> list[str]:
+    note, of_draws = seeds_and_draws(chosen)
     names = [name for name in protocol_columns(chosen) if name.removeprefix(PROTOCOL) not in _TOLD]
     protocols = dict.fromkeys(
         protocol_text({name.removeprefix(PROTOCOL): row[name] for name in names if pd.notna(row[name])})
         for _, row in chosen[names].iterrows()
     )
-    notes = [f"Top-1 accuracy where no other measure is given; {'; or '.join(protocols)}.", note, *of_draws]
+    notes = [
+        f"Top-1 accuracy where no other measure is given; {'; or '.join(protocols)}.",
+        f"{note}. {NOT_RUN}: not run.",
+        *of_draws,
+    ]
     if any(" to " in heading for heading in chosen["heading"]):
         notes.append("A to B: learnt on A, tested on B.")
     before: dict[tuple[str, str], list[str]] = {}  # by the sides and the networks, the data sets

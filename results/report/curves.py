@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from results.record import METRICS_NAME, NETWORK_NAME
-from results.runs import Records
+from results.runs import Records, within
 
 # Points of a curve: all curves of a page share the second number, none has more than the third or fewer than the first.
 _FEWEST, _SHARED, _MOST = 24, 24_000, 160
@@ -44,7 +44,7 @@ def thinned(lines: Mapping[int, Any], most: int) -> dict[str, Any]:
 def under_way(places: Sequence[Path]) -> list[dict[str, Any]]:
     """The networks that have logged and have no record yet: how far each is, and its curve so far."""
     found = []
-    for path in sorted(path for place in places for path in _logs(place)):
+    for path in sorted(path for place in places for path in within(place, METRICS_NAME)):
         if not (path.parent / NETWORK_NAME).exists():
             lines = _in_file(path)
             last = next((line for step in sorted(lines, reverse=True) if (line := _parsed(lines[step]))), {})
@@ -89,7 +89,3 @@ def _quantities(line: dict[str, Any]) -> dict[str, float | None]:
                 number = float(value)
                 found[name] = float(f"{number:.4g}") if math.isfinite(number) else None
     return found
-
-
-def _logs(place: Path) -> list[Path]:
-    return [path for depth in range(3) for path in place.glob("*/" * depth + METRICS_NAME)] if place.is_dir() else []

@@ -33,17 +33,13 @@ def about(found: Sequence[Records]) -> dict[str, Any]:
             "measurements": Counter(own.status for records in found for own in records.measurements),
         },
         "datasets": _most_first(short_source(own["source"]) for own in data if "source" in own),
-        "devices": _most_first(f"{own.device}, {_threads(own.threads)}" for own in made),
+        "devices": _most_first(f"{own.device}, {own.threads} thread{'s' if own.threads != 1 else ''}" for own in made),
         "commits": _most_first((own.commit or "unknown")[:9] + ("+" if own.dirty else "") for own in made),
         "versions": _most_first(f"torch {own.versions['torch']}" for own in made if "torch" in own.versions),
         "seeds": len({str(own.network["seed"]) for own in networks if own.network.get("seed") is not None}),
         "started": min(own.started for own in made)[:10],
         "finished": max(own.finished for own in made)[:10],
     }
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count != 1 else ''}"
 
 
 def _most_first(values: Iterable[str]) -> list[str]:

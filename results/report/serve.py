@@ -12,6 +12,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
+from itertools import chain
 from pathlib import Path
 from socketserver import TCPServer
 from threading import Lock
@@ -21,6 +22,7 @@ from results.cell import CELLS_FOLDER
 from results.record import MEASUREMENTS_NAME, METRICS_NAME, NETWORK_NAME, PACKED_NAME
 from results.report import curves, page
 from results.report.content import content, encode
+from results.runs import within
 
 _RECORDS = (NETWORK_NAME, f"{MEASUREMENTS_NAME}/*.json", PACKED_NAME, f"{CELLS_FOLDER}/*.json")
 _JSON = "application/json"
@@ -62,7 +64,8 @@ class Server(ThreadingHTTPServer):
     def tag(self, *names: str) -> str:
         """A digest of the names, times and sizes of files of these names, no deeper than runs folders lie."""
         found = sha256()
-        for path in sorted(path for place in self.places for name in names for path in _files(place, name)):
+        files = ([place] if place.is_file() else within(place, name) for place in self.places for name in names)
+        for path in sorted(chain.from_iterable(files)):
             try:
                 state = path.stat()
             except OSError:  # gone since
@@ -107,10 +110,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a line a second and reader says nothing."""
-
-
-def _files(place: Path, name: str) -> list[Path]:
-    return [path for depth in range(3) for path in place.glob("*/" * depth + name)] if place.is_dir() else [place]
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,6 +14,7 @@ from results.paired import best, tested
 from results.regime_rows import NEIGHBOURS, OVER, largest, less_axes, shots_text
 from results.summary import (
     COSTS,
+    TABLE,
     TITLES,
     configurations,
     headline,
@@ -25,7 +26,6 @@ from results.summary import (
 )
 from results.tables import difference_text, figure, in_common, marks_of, p_text, remarks, tests_text
 
-_TABLE = ["dataset", "metric", "key"]
 # Of a table with more methods, differences are to its best and to few of its references.
 _MOST_BASES, _FEW_BASES = 20, 4
 _RIDGE = "regime.ridge"
@@ -74,13 +74,13 @@ def tables(
     collection: Collection, summary: pd.DataFrame, own: Configurations
 ) -> tuple[list[dict[str, Any]], dict[int, dict[int, Any]]]:
     """A table a data set, metric and protocol, costs among them; and by table and method the differences to it."""
-    first = {*headline(summary)[_TABLE].itertuples(index=False, name=None)}
-    chosen = first | {*select(summary)[_TABLE].itertuples(index=False, name=None)}
-    probes = {tuple(row): probe for *row, probe in collection.metrics[[*_TABLE, "probe"]].to_numpy()}
+    first = {*headline(summary)[TABLE].itertuples(index=False, name=None)}
+    chosen = first | {*select(summary)[TABLE].itertuples(index=False, name=None)}
+    probes = {tuple(row): probe for *row, probe in collection.metrics[[*TABLE, "probe"]].to_numpy()}
     shown: list[dict[str, Any]] = []
     differences: dict[int, dict[int, Any]] = {}
-    for place, (_, table) in enumerate(summary.groupby(_TABLE, sort=False)):
-        key = dataset, metric, text = tuple(table[_TABLE].iloc[0])
+    for place, (_, table) in enumerate(summary.groupby(TABLE, sort=False)):
+        key = dataset, metric, text = tuple(table[TABLE].iloc[0])
         unit, is_cost = table["unit"].iloc[0], metric in COSTS
         found = best(table) if unit == "fraction" else None
         protocol = {
