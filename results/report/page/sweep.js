@@ -3,7 +3,14 @@
 const MEASURED = { ms: "Time (ms)", mib: "Memory (MiB)" };
 // What ours is measured in turns with, by scope.
 const REFERENCES = ["textbook", "scikit-learn"];
-const SCOPES = { loss: "Loss and its gradient", step: "Training step", fit: "Fit in the kernel regime" };
+const SCOPES = {
+  loss: "Loss and its gradient",
+  step: "Training step",
+  epoch: "Epoch",
+  fit: "Fit in the kernel regime",
+  probe: "Fits of the probe transfer",
+  views: "Views",
+};
 
 function drawSweep(chapter, main) {
   const sorts = [...new URLSearchParams(location.hash.slice(1))].filter(([name]) =>
@@ -67,10 +74,8 @@ function drawSweepFigures(chapter) {
   const tradeoff = sweepTradeoff(chapter, here, swept);
   if (!panels.some(Boolean)) return null;
   return [
-    el(
-      "div",
-      { class: "head" },
-      el("h2", {}, "Time and memory"),
+    head(
+      "Time and memory",
       scopes.length > 1 &&
         choice(
           "scope",
@@ -125,13 +130,13 @@ function sweepPanel(chapter, points, swept, what) {
   if (ticks.length < 2) return null;
   const series = sweepSeries(chapter, points, swept, what);
   const last = points
-    .filter((point) => point[swept] === ticks[ticks.length - 1] && point.by === "spherebench")
+    .filter((point) => point[swept] === ticks.at(-1) && point.by === "spherebench")
     .sort((a, b) => a[what] - b[what]);
   const label = (point) => chapter.methods[point.method].label;
   const unit = what === "ms" ? "ms" : "MiB";
   const finding =
     last.length > 1
-      ? `At ${swept} = ${ticks[ticks.length - 1]} from ${short(last[0][what])} ${unit} (${label(last[0])}) to ${short(last[last.length - 1][what])} ${unit} (${label(last[last.length - 1])}).`
+      ? `At ${swept} = ${ticks.at(-1)} from ${short(last[0][what])} ${unit} (${label(last[0])}) to ${short(last.at(-1)[what])} ${unit} (${label(last.at(-1))}).`
       : "";
   return figure(
     chart({
@@ -159,7 +164,7 @@ function sweepTradeoff(chapter, points, swept) {
     .filter(known)
     .sort((a, b) => a - b);
   const finding = ratios.length
-    ? `The ${references[0].by} form takes ${short(ratios[0])} to ${short(ratios[ratios.length - 1])} times as long as ours.`
+    ? `The ${references[0].by} form takes ${short(ratios[0])} to ${short(ratios.at(-1))} times as long as ours.`
     : `Memory over time, a point a shape, over ${swept}.`;
   const series = sweepSeries(chapter, points, "ms", "mib");
   return figure(
