@@ -106,15 +106,12 @@ def _labels(labels: np.ndarray, name: str, n_rows: int | None = None) -> np.ndar
     labels_N = column_or_1d(labels)
     if n_rows is not None and len(labels_N) != n_rows:
         raise ValueError(f"{name} has {len(labels_N)} labels for {n_rows} rows: give one a row")
-    if labels_N.dtype.kind == "f":
-        missing_N = ~np.isfinite(labels_N)
-    elif labels_N.dtype.kind == "O":  # NaN and NaT differ from themselves, and pandas' NA from all
-        present = (
-            label is not None and any((label == label) is true for true in (True, np.True_)) for label in labels_N
-        )
-        missing_N = ~np.fromiter(present, dtype=bool)
-    else:
-        missing_N = labels_N != labels_N
+    if labels_N.dtype.kind == "O":
+        from pandas import isna  # half a second, which numbers and strings do without
+
+        missing_N = isna(labels_N)
+    else:  # NaN and NaT differ from themselves
+        missing_N = ~np.isfinite(labels_N) if labels_N.dtype.kind == "f" else labels_N != labels_N
     if missing_N.any():
         row = int(np.argmax(missing_N))
         raise ValueError(f"{name} has the label {labels_N[row]} at row {row}: give every row a label")
