@@ -57,14 +57,8 @@ def draw(found: list[Difference]) -> Figure:
         axis.axvline(0, color=style.GREY, linewidth=0.8, zorder=0)
         for item in items:
             _difference(axis, item, names.index(item.row["label"]), looks, scale)
-        axis.set(
-            ylim=(-0.6, len(names) - 0.4),
-            title=f"$D={dim}$" if dim else "",
-            xlabel="Difference (points)" if scale > 1 else "Difference",
-        )
-        first = axis.get_subplotspec().is_first_col()  # type: ignore[union-attr]
-        axis.set_yticks(range(len(names)), names if first else [""] * len(names))
-        axis.grid(axis="y", linewidth=0.3)
+        style.named_rows(axis, names)
+        axis.set(title=f"$D={dim}$" if dim else "", xlabel="Difference (points)" if scale > 1 else "Difference")
     row, base = found[0].row, found[0].base["label"]
     name = metric_title(row["metric"], row["unit"]).rpartition(" (")[0]
     figure.suptitle(f"{name}: difference to {base}", fontsize=8)
@@ -94,10 +88,7 @@ def _limits(found: list[Difference]) -> tuple[float, float]:
     pairs = [item.paired for item in found if item.paired]
     middle = [0.0, *(pair.difference for pair in pairs)]
     ends = [end for pair in pairs for end in (pair.low, pair.high) if np.isfinite(end)]
-    room = _AROUND * (max(middle) - min(middle) or 1e-3)
-    low = max(min(middle) - room, min([*ends, *middle]))
-    high = min(max(middle) + room, max([*ends, *middle]))
-    return low - 0.1 * room, high + 0.1 * room
+    return style.limits(middle, ends, _AROUND * (max(middle) - min(middle) or 1e-3), 0.1)
 
 
 def _shown(found: list[Difference]) -> str:

@@ -108,11 +108,9 @@ def _limits(own: pd.DataFrame) -> tuple[float, float]:
     Nothing above 1 is shown of fractions, whatever a t-interval says.
     """
     values = [float(values.mean()) for seeds in own["by_seed"] for values in seeds.values()]
-    low, high = min(values), max(values)
-    span = max(high - low, 0.02 * abs(high), 1e-9)
-    shown = own[own["n"] >= _BARS]
-    bottom = max(low - span, min([low, *shown["low"].dropna()])) - 0.08 * span
-    top = min(high + span, max([high, *shown["high"].dropna()])) + 0.08 * span
+    span = max(max(values) - min(values), 0.02 * abs(max(values)), 1e-9)
+    ends = own.loc[own["n"] >= _BARS, ["low", "high"]].to_numpy(dtype=float).ravel()
+    bottom, top = style.limits(values, ends[np.isfinite(ends)].tolist(), span, 0.08)
     return bottom, min(top, 1 + 0.08 * span) if (own["unit"] == "fraction").all() else top
 
 

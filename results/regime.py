@@ -48,9 +48,8 @@ def few_labels(collection: Collection, summary: pd.DataFrame, dataset: str) -> F
             points = own[own["probe"] == probe]
             rows = [names.index(name) + 0.22 * ((len(looks) - 1) / 2 - place) for name in points["name"]]
             axis.errorbar(100 * points["mean"], rows, xerr=100 * points["half_width"].fillna(0), **look.bars())
-        axis.set(title=shots_text(shots), xlabel="Top-1 accuracy (%)", ylim=(-0.6, len(names) - 0.4))
-        axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names))
-        axis.grid(axis="y", linewidth=0.3)
+        axis.set(title=shots_text(shots), xlabel="Top-1 accuracy (%)")
+        style.named_rows(axis, names)
     limits = found["data.limit"].dropna().astype(int) if "data.limit" in found else pd.Series(dtype=int)
     most = f"; {limits.max()} training images" if limits.nunique() > 1 else ""
     if len(looks) > 1:

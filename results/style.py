@@ -210,6 +210,20 @@ def grid(panels: int, columns: int = 3, height: float = 2.0) -> tuple[Figure, li
     return figure, flat[:panels]
 
 
+def limits(values: Sequence[float], ends: Sequence[float], room: float, margin: float) -> tuple[float, float]:
+    """Of an axis: all values, and the ends of their intervals as far as ``room`` beyond; a margin of parts of it."""
+    low, high = max(min(values) - room, min([*ends, *values])), min(max(values) + room, max([*ends, *values]))
+    return low - margin * room, high + margin * room
+
+
+def named_rows(axis: Axes, names: Sequence[str]) -> None:
+    """A row a name, from below, on each panel; names stand beside those of the first column."""
+    first = axis.get_subplotspec().is_first_col()  # type: ignore[union-attr]
+    axis.set_ylim(-0.6, len(names) - 0.4)
+    axis.set_yticks(range(len(names)), names if first else [""] * len(names))
+    axis.grid(axis="y", linewidth=0.3)
+
+
 def name_ends(axis: Axes, ends: pd.Series, looks: Mapping[str, Look]) -> None:
     """Each line's name right of the panel, level with its end (in data) or moved up or down where two would touch."""
     to_panel = axis.transData + axis.transAxes.inverted()
