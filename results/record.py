@@ -260,6 +260,16 @@ def parse_json(content: bytes, place: object, what: str = "file") -> Any:
         raise ValueError(f"damaged {what} {place}: {first_line(error)}") from error
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a log, one a line: none where there is no file, and none of a line that a kill tore."""
+    lines: list[Any] = []
+    with suppress(OSError):
+        for text in path.read_bytes().split(b"\n"):
+            with suppress(ValueError):
+                lines.append(json.loads(text))
+    return [line for line in lines if isinstance(line, dict)]
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file or nothing: to a neighbour first, flushed to disk, then renamed over ``path``."""
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.tmp")

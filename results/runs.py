@@ -10,7 +10,6 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -26,6 +25,7 @@ from results.record import (
     MeasurementRecord,
     NetworkRecord,
     parse_json,
+    read_lines,
     write_atomically,
 )
 
@@ -49,14 +49,7 @@ class Records:
 
     def curve(self) -> list[dict[str, Any]]:
         """The lines that it logged as it was trained, as they were written; one that a kill tore is passed over."""
-        if self.packed is not None:
-            return list(self.packed)
-        path = self.place / METRICS_NAME
-        lines = []
-        for text in path.read_bytes().split(b"\n") if path.exists() else ():
-            with suppress(ValueError):
-                lines.append(json.loads(text))
-        return [line for line in lines if isinstance(line, dict)]
+        return read_lines(self.place / METRICS_NAME) if self.packed is None else list(self.packed)
 
 
 def read_runs(places: Iterable[Path]) -> list[Records]:

@@ -1,14 +1,20 @@
 """Every network of a suite with its measurements, as its drawer shows it: settings, provenance, attempts, cost, log."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from results.collect import Collection, short_source
-from results.record import ATTEMPTS_NAME, DRAWS, MEASUREMENTS_NAME, NETWORK_NAME, MeasurementRecord, NetworkRecord
+from results.record import (
+    ATTEMPTS_NAME,
+    DRAWS,
+    MEASUREMENTS_NAME,
+    NETWORK_NAME,
+    MeasurementRecord,
+    NetworkRecord,
+    read_lines,
+)
 from results.report import curves
 from results.report.tables import Configurations
 from results.runs import Records
@@ -65,7 +71,7 @@ def _run(records: Records) -> dict[str, Any]:
         "converted": record.converted.id if record.converted else None,
         "place": str(records.place),
         "log": _tail((folder / NETWORK_NAME).with_suffix(".txt")) if folder else "",
-        "attempts": _attempts(folder) if folder else [],
+        "attempts": read_lines(folder / ATTEMPTS_NAME) if folder else [],
         "measurements": [_measurement(own, record, folder) for own in records.measurements],
     }
 
@@ -89,12 +95,3 @@ def _tail(path: Path) -> str:
     except OSError:
         return ""
     return ("…" if len(content) > _LOG_BYTES else "") + content[-_LOG_BYTES:].decode(errors="replace")
-
-
-def _attempts(folder: Path) -> list[dict[str, Any]]:
-    events = []
-    with suppress(OSError):
-        for line in (folder / ATTEMPTS_NAME).read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
-                events.append(json.loads(line))
-    return [event for event in events if isinstance(event, dict)]
