@@ -14,15 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from results import style
 from results.collect import Collection
-from results.regime_rows import (
-    OVER,
-    few_label_rows,
-    largest,
-    pictures,
-    several_ranks,
-    shots_text,
-    spectra,
-)
+from results.regime_rows import OVER, few_label_rows, largest, pictures, several_ranks, shots_text, spectra
 from results.summary import is_reference, natural
 
 # What the heat maps have across, beside the ridge.

@@ -36,16 +36,7 @@ from ..engine.spectra import SpectralFunction, entropy, root, spectral_sums
 from ..engine.sphere import Measure
 from ..engine.tiles import row_blocks
 from ..pairing import Pairing
-from .base import (
-    How,
-    Loss,
-    alignment_textbook,
-    assemble,
-    check_views,
-    sum_textbook,
-    wants_gradient,
-    weighted_sum,
-)
+from .base import How, Loss, alignment_textbook, assemble, check_views, sum_textbook, wants_gradient, weighted_sum
 from .sphere import alignment, sphere_loss
 
 VNE_ALIGN = 4.16  # published: log 64, of the batch's size there

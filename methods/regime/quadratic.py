@@ -26,14 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .base import ROWS, KernelSSL, Solution, extend
 from .dual import centre_both_sides, dual_pairs
-from .eigen import (
-    break_ties,
-    fix_signs,
-    generalised_pairs,
-    largest_eigenvalue,
-    symmetric_pairs,
-    target_eigenpairs,
-)
+from .eigen import break_ties, fix_signs, generalised_pairs, largest_eigenvalue, symmetric_pairs, target_eigenpairs
 from .features import Features, exact_features, kernel_matrix
 from .flow import integrate, logistic
 from .graphs import (
