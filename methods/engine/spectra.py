@@ -149,10 +149,7 @@ def spectral_sums(
         for (mean, slope), by_sum in zip(slopes, by_sums, strict=True):
             assert slope is not None
             mean.add_gradient_(by_points, slope.mul_((2 / points.count * by_sum).to(slope.dtype)), form)
-        for view, unscaled in enumerate(by_points.unscaled):
-            for rows in row_blocks(points.views[0]):
-                operand_RD = points.local_operands[view][rows].to(points.dtype)
-                by_points.radial[view, rows] = torch.linalg.vecdot(unscaled[rows], operand_RD)
+        by_points.set_radial_(points, range(len(points.views)))
         return by_points
 
     return torch.stack(sums), gradient_of

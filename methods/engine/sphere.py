@@ -16,7 +16,7 @@ No normalised copy of x is made in full precision: inner products are rescaled i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -100,6 +100,13 @@ class PointGradient:
         unscaled = [torch.zeros_like(view, dtype=points.dtype) for view in points.views]
         radial = torch.zeros_like(points.inverse_norms)
         return PointGradient(unscaled, radial, torch.ones_like(radial[:, 0]))
+
+    def set_radial_(self, points: Points, views: Iterable[int]) -> None:
+        """Of these views, whose g is whole."""
+        for view in views:
+            for rows in row_blocks(points.views[0]):
+                operand_RD = points.local_operands[view][rows].to(points.dtype)
+                self.radial[view, rows] = torch.linalg.vecdot(self.unscaled[view][rows], operand_RD)
 
     def by_views_(
         self, points: Points, pairs: Collection[Pair], delta_VVN: Tensor, by_delta_VVN: Tensor

@@ -201,10 +201,7 @@ def susreg(
             CharacteristicDistance(t_max / (knots - 1), w_K, target_K, points.group, scales_Vn),
             [by_points.unscaled[view] for view in which] if wanted else None,
         )
-        for view in which if wanted else ():
-            for rows in row_blocks(views[0]):
-                u_RD = points.local_operands[view][rows].to(points.dtype)
-                by_points.radial[view, rows] = torch.linalg.vecdot(by_points.unscaled[view][rows], u_RD)
+        by_points.set_radial_(points, which if wanted else ())
 
         def gradient_of(by_sum: Tensor) -> PointGradient:
             by_points.factors = by_sum.expand(len(views))
