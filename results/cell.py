@@ -81,6 +81,11 @@ class CostCell(RecordFile):
     reference_ridges: int | None = Field(default=None, description="how many the reference came to before it was ended")
     provenance: Provenance
 
+    @property
+    def shape(self) -> tuple[str | int, ...]:
+        """What a method was measured at: all but the form that it took."""
+        return self.scope, self.method, self.embedding_dim, self.batch_size, self.precision, self.network
+
     def row(self) -> dict[str, Any]:
         """The cell on one level; ratios are reference over ours, the rate's fraction is of that of a large product."""
         own, rate, compared = self.measured, None, {}

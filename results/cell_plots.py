@@ -50,10 +50,10 @@ def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
 
     A method that was measured in several forms at one shape is a method a form.
     """
-    forms = Counter(shape for shape, _ in {(_shape(cell), cell.form) for cell in cells})
+    forms = Counter(shape for shape, _ in {(cell.shape, cell.form) for cell in cells})
     rows = []
     for cell in cells:
-        apart = cell.form in ("primal", "dual") and forms[_shape(cell)] > 1
+        apart = cell.form in ("primal", "dual") and forms[cell.shape] > 1
         label = f"{cell.title}, {cell.form}" if apart else cell.title
         for by, measured in (("spherebench", cell.measured), ("reference", cell.reference)):
             if measured is not None:
@@ -61,10 +61,6 @@ def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
                 rows.append((label, by, cell.embedding_dim, cell.batch_size, cell.precision, *values))
     points = pd.DataFrame(rows, columns=["label", "by", "embedding_dim", "batch_size", "precision", *_VALUES])
     return points[points["precision"] == points["precision"].mode().get(0)]
-
-
-def _shape(cell: CostCell) -> tuple[str, int, int, str]:
-    return cell.method, cell.embedding_dim, cell.batch_size, cell.precision
 
 
 def _at_one(points: pd.DataFrame, axis: str, fixed: str) -> pd.DataFrame:

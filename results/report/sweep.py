@@ -12,6 +12,7 @@ from results.report.tables import plain
 
 def chapter(name: str, cells: Sequence[CostCell]) -> dict[str, Any]:
     """One sweep: what was measured on what, tables, and a point a cell and implementation that was measured."""
+    made = [cell.provenance for cell in cells]
     labels = list(dict.fromkeys(_label(cell, cells) for cell in sorted(cells, key=lambda cell: cell.title)))
     points = [point | {"method": labels.index(_label(cell, cells))} for cell in cells for point in _points(cell)]
     return {
@@ -21,8 +22,8 @@ def chapter(name: str, cells: Sequence[CostCell]) -> dict[str, Any]:
             "cells": len(cells),
             "scopes": list(dict.fromkeys(cell.scope for cell in cells)),
             "statuses": Counter(cell.status for cell in cells),
-            "devices": list(dict.fromkeys(f"{own.device}, threads={own.threads}" for own in _places(cells))),
-            "commits": list(dict.fromkeys((own.commit or "unknown")[:9] for own in _places(cells))),
+            "devices": list(dict.fromkeys(f"{own.device}, threads={own.threads}" for own in made)),
+            "commits": list(dict.fromkeys((own.commit or "unknown")[:9] for own in made)),
         },
         "methods": [{"label": label, "reference": False, "place": place} for label, place in places(labels).items()],
         "tables": [plain(table) for table in tables(cells)],
@@ -30,18 +31,10 @@ def chapter(name: str, cells: Sequence[CostCell]) -> dict[str, Any]:
     }
 
 
-def _places(cells: Sequence[CostCell]) -> list[Any]:
-    return [cell.provenance for cell in cells]
-
-
 def _label(cell: CostCell, cells: Sequence[CostCell]) -> str:
     """The method, and its form where one shape was measured in several."""
-    forms = {other.form for other in cells if _shape(other) == _shape(cell)}
+    forms = {other.form for other in cells if other.shape == cell.shape}
     return f"{cell.title}, {cell.form}" if len(forms) > 1 else cell.title
-
-
-def _shape(cell: CostCell) -> tuple[Any, ...]:
-    return cell.scope, cell.method, cell.embedding_dim, cell.batch_size, cell.precision, cell.network
 
 
 def _points(cell: CostCell) -> list[dict[str, Any]]:
