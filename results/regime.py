@@ -68,8 +68,8 @@ def over(collection: Collection, summary: pd.DataFrame, dataset: str, column: st
     families = [str(title) for title in variants.index[variants > 1]]
     if families:
         # What tells a variant from the others of its method is enough beside the title of its panel.
-        prefix = "|".join(re.escape(f"{family}, ") for family in families)
-        lines = lines.assign(name=lines["name"].str.replace(f"^(?:{prefix})", "", regex=True))
+        named = lines["name"].str.extract(f"^({'|'.join(map(re.escape, families))}), (.*)")
+        lines = lines.assign(title=named[0].fillna(lines["title"]), name=named[1].fillna(lines["name"]))
     beside = lines[~lines["title"].isin(families)] if families else lines.head(0)
     ours = lines.drop(beside.index)
     looks = style.looks(ours["name"].unique())

@@ -94,15 +94,17 @@ def test_variants_of_a_method_have_panels_of_their_own(make_record: Make, write_
         for augmentation in ("blur", "zoom")
         for views in (2, 8)
     ]
-    records += [_kernel(make_record, "kernel_pca", 0.3, n_views=views) for views in (2, 8)]
+    others = ("kernel_a, NTK", "kernel_pca")
+    records += [_kernel(make_record, method, 0.3, n_views=views) for method in others for views in (2, 8)]
     figure = regime.over(*_drawn(records, write_runs), "digits", "regime.n_views")
     assert figure is not None
     assert [axis.get_title() for axis in figure.axes] == [
         f"{method}\n{labels} per class" for method in ("kernel a", "kernel b") for labels in ("1 label", "5 labels")
     ]
-    assert [len(axis.containers) for axis in figure.axes] == [3] * 4
+    assert [len(axis.containers) for axis in figure.axes] == [4, 4, 3, 3]
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["augmentation=blur", "augmentation=zoom", "kernel pca"]
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["augmentation=blur", "augmentation=zoom", "NTK", "kernel pca"]
 
 
 def test_the_heat_map_tells_every_cell_and_the_base_kernel(make_record: Make, write_runs: Write) -> None:
