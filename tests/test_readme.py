@@ -78,7 +78,7 @@ def test_the_kernel_regimes_facts_name_tests_and_files_that_are_there() -> None:
     [
         ("README.md", "## The kernel regime", "regime_digits", 6),
         ("methods/regime/README.md", "## Infinite width", "regime_digits", 4),
-        ("methods/regime/README.md", "## On MNIST", "regime_mnist", 10),
+        ("methods/regime/README.md", "## On MNIST", "regime_mnist", 12),
         ("methods/regime/README.md", "## Where the best representation is known", "regime_chain", 10),
         ("methods/regime/README.md", "## What to expect of an augmentation", "regime_augmentations", 5),
     ],
@@ -86,9 +86,52 @@ def test_the_kernel_regimes_facts_name_tests_and_files_that_are_there() -> None:
 def test_the_kernel_regimes_figures_are_the_committed_records(page: str, heading: str, suite: str, count: int) -> None:
     section = (ROOT / page).read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
     table = (ROOT / "results" / "reference" / suite / "tables" / "accuracy.md").read_text(encoding="utf-8")
-    figures = re.findall(r"\d\d\.\d ± \d+\.\d", section)
+    figures = re.findall(r"(\d\d\.\d ± \d+\.\d)\s%", section)
     assert len(figures) == count
     assert [figure for figure in figures if figure not in table] == []
+
+
+@pytest.mark.parametrize(
+    ("heading", "suite", "labels", "pairs"),
+    [
+        (
+            "## Infinite width",
+            "regime_digits",
+            (1, 5),
+            [
+                (f"Kernel {loss}, NTK", f"Kernel {loss}, n_views=16")
+                for loss in ("spectral contrastive", "VICReg", "Barlow Twins")
+            ],
+        ),
+        (
+            "## On MNIST",
+            "regime_mnist",
+            (1,),
+            [
+                (f"{row}, NTK, limit=2000", f"{row}, limit=2000{more}")
+                for row, more in (("Kernel spectral contrastive", ", augmentation=mixed"), ("Base kernel", ""))
+            ],
+        ),
+    ],
+)
+def test_what_is_said_of_the_infinite_network_is_what_the_paired_tests_find(
+    heading: str, suite: str, labels: tuple[int, ...], pairs: list[tuple[str, str]]
+) -> None:
+    from results.collect import collect
+    from results.paired import against
+    from results.summary import summarise
+
+    page = (ROOT / "methods" / "regime" / "README.md").read_text(encoding="utf-8")
+    said = re.findall(r"(\d+\.\d ± \d\.\d)(?!\s%)", page.partition(heading)[2].partition("\n## ")[0])
+    rows = summarise(collect([ROOT / "results" / "reference" / suite]))
+    found = []
+    for count in labels:
+        one = rows[rows["protocol"].str.contains(f"labels_per_class={count},.*svm")]
+        for ntk, rbf in pairs:
+            (table,) = against(one, ntk)
+            (paired,) = [each.paired for each in table.found if each.row.label == rbf]
+            found.append(f"{100 * paired.difference:.1f} ± {50 * (paired.high - paired.low):.1f}")
+    assert said == found
 
 
 def test_what_is_said_of_digits_is_what_the_paired_tests_find() -> None:
