@@ -26,7 +26,7 @@ const known = (value) => value !== null && value !== undefined && value !== "";
 const plural = (count, noun) =>
   `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : /s$/.test(noun) ? "es" : "s"}`;
 const listed = (names) =>
-  names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`;
+  names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
 
 // A number for reading: three significant digits, and no fewer than are before the point.
 function short(value) {

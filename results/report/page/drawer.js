@@ -102,7 +102,7 @@ const attemptText = (event) =>
 
 function lossFinding(run) {
   const values = (run.curve.values.loss || []).filter(Number.isFinite);
-  return `Loss from ${short(values[0])} to ${short(values[values.length - 1])} over ${run.curve.step[run.curve.step.length - 1]} steps.`;
+  return `Loss from ${short(values[0])} to ${short(values.at(-1))} over ${run.curve.step.at(-1)} steps.`;
 }
 
 const shownMetric = ([, value, unit]) =>

@@ -13,7 +13,7 @@ function bestFinding(chapter, table, rows) {
     const here = some.filter((row) => (dimOf(chapter, row.c) ?? 0) === dim);
     return bestAt(chapter, table, here, dim || null, isWhole);
   });
-  const last = found[found.length - 1];
+  const last = found.at(-1);
   const isOne = unique(found.map((own) => own.name)).length === 1;
   const before = found.slice(0, -1).map((own) => `${own.name} (${own.dim ? `D = ${own.dim}` : "no D"})`);
   const elsewhere = !isOne && before.length < 4 && before.length ? `best elsewhere: ${before.join(", ")}` : "";
@@ -55,7 +55,7 @@ function growthFinding(chapter, table, rows) {
     .map((method) => {
       const own = rows.filter((row) => chapter.configurations[row.c].method === method && row.n);
       const sorted = own.sort((a, b) => chapter.configurations[a.c].D - chapter.configurations[b.c].D);
-      return { name: chapter.methods[method].label, first: sorted[0], last: sorted[sorted.length - 1] };
+      return { name: chapter.methods[method].label, first: sorted[0], last: sorted.at(-1) };
     })
     .filter((own) => own.first && own.last);
   if (!grown.length) return "";
@@ -64,7 +64,7 @@ function growthFinding(chapter, table, rows) {
   const there = grown
     .filter((own) => chapter.configurations[own.last.c].D === largest)
     .sort((a, b) => value(a.last) - value(b.last));
-  const [least, most] = [there[0], there[there.length - 1]];
+  const [least, most] = [there[0], there.at(-1)];
   const [low, high] = [value(least.last), value(most.last)];
   if (high / low < 1.005)
     return unparted(`At D = ${largest}, ${short(high)} ${unit} for ${least === most ? least.name : "all"}.`);

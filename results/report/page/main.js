@@ -107,7 +107,7 @@ function drawUnderWay() {
   const cards = live.under_way.map((own) => {
     const losses = own.curve.values.loss || [];
     const done = known(own.step) && own.total_steps ? own.step / own.total_steps : null;
-    const finding = `${own.id}: step ${own.step ?? "?"}${own.total_steps ? ` of ${own.total_steps}` : ""}, loss ${short(losses[losses.length - 1])}.`;
+    const finding = `${own.id}: step ${own.step ?? "?"}${own.total_steps ? ` of ${own.total_steps}` : ""}, loss ${short(losses.at(-1))}.`;
     const series = [
       {
         name: "loss",

@@ -1,10 +1,8 @@
 // The kernel regime: few labels by probe, over views and images, ridge and rank, spectra, neighbourhoods.
 
-const PROBE_NAMES = ["fewshot_top1"];
-
 function fewLabelRows(chapter) {
   const tables = figureTables(chapter).filter(
-    (table) => PROBE_NAMES.includes(table.metric) && table.protocol.labels_per_class,
+    (table) => table.metric === "fewshot_top1" && table.protocol.labels_per_class,
   );
   return tables.flatMap((table) =>
     visible(chapter, table.rows)
@@ -142,9 +140,9 @@ function overPanel(chapter, methods, axis, x) {
     ...lookOf(chapter, rows[0].c),
     points: rows.map(point).sort((a, b) => a.x - b.x),
   }));
-  const gain = (own) => own.points[own.points.length - 1].y - own.points[0].y;
+  const gain = (own) => own.points.at(-1).y - own.points[0].y;
   const [most] = series.filter((own) => own.points.length > 1).sort((a, b) => gain(b) - gain(a));
-  const [first, last] = [x.ticks[0], x.ticks[x.ticks.length - 1]];
+  const [first, last] = [x.ticks[0], x.ticks.at(-1)];
   const finding = most
     ? `${most.name} gains most, from ${first} to ${last}: ${gain(most) > 0 ? "+" : ""}${gain(most).toFixed(1)} points.`
     : "";
@@ -234,7 +232,7 @@ function drawSpectra(chapter, spectra) {
   const counts = names
     .map((name) => ({ name, count: half_of(spectra[name]) }))
     .sort((a, b) => a.count - b.count);
-  const [least, most] = [counts[0], counts[counts.length - 1]];
+  const [least, most] = [counts[0], counts.at(-1)];
   const finding = `Half of the variance lies in ${plural(least.count, "eigenvalue")} of ${least.name}, in ${most.count} of ${most.name}.`;
   const drawing = chart({
     finding,
@@ -260,7 +258,7 @@ function drawPictures(picture) {
       role: "img",
       "aria-label": pictureFinding(picture, grid, name),
     });
-    paint(canvas, grid, picture);
+    paint(canvas, grid);
     const at_ = ([x, y]) => [
       (50 * (x + picture.edge)) / picture.edge,
       (50 * (picture.edge - y)) / picture.edge,

@@ -75,7 +75,7 @@ function curvePanel(chapter, runs, method, quantity, dims) {
   });
   const told = series.map(
     (own) =>
-      `${own.name ? `${own.name}: ` : ""}${short(own.points[0]?.y)} → ${short(own.points[own.points.length - 1]?.y)}`,
+      `${own.name ? `${own.name}: ` : ""}${short(own.points[0]?.y)} → ${short(own.points.at(-1)?.y)}`,
   );
   const finding = told.join("; ");
   const drawing = chart({
