@@ -20,7 +20,7 @@ from tests.patience import MARK, end_marked
 
 # Begun first, with those of Slurm: few tests that take tens of seconds, and what begins last is what all wait for.
 LONG = (
-    *("test_contract", "test_disturbed_measurements", "test_plan", "test_published_suites"),
+    *("test_contract", "test_disturbed_measurements", "test_pages", "test_plan", "test_published_suites"),
     *("test_ranks", "test_run_command", "test_tracking", "test_wheel"),
 )
 

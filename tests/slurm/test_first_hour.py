@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -38,6 +40,7 @@ class Forked:
         *_, out, device = command
 
         def work() -> None:
+            gc.freeze()  # or its collections go through all of that, and copy its pages
             os.environ.update(env)
             sys.stdout = sys.stderr = stdout
             first_hour.main(Path(out), device)
@@ -67,6 +70,7 @@ def _start(command: list[str], **asked: Any) -> subprocess.Popen[bytes] | Forked
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The checks made in this process, which has loaded what they need; the runs in processes of their own."""
+    importlib.import_module("torch._dynamo")  # optimisers do on first use, in two seconds: once for all forks
     folder = tmp_path_factory.mktemp("doctor")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(first_hour, "alone", lambda check, **asked: Ended("done", result=check(**asked)))

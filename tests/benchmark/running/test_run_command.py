@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import importlib
 import json
 import multiprocessing
@@ -128,7 +129,12 @@ def test_exit_1_says_why(tiny: Path, tmp_path: Path, spherebench) -> None:
 
 def _forked(work: Callable[[], object]) -> int | None:
     """The exit code of a process of its own that does this, forked from this one, which has loaded what it needs."""
-    process = multiprocessing.get_context("fork").Process(target=work)
+
+    def without_what_is_here() -> None:
+        gc.freeze()  # or its collections go through all of that, and copy its pages
+        work()
+
+    process = multiprocessing.get_context("fork").Process(target=without_what_is_here)
     process.start()
     process.join(PATIENCE)
     process.kill()
