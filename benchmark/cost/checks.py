@@ -212,7 +212,7 @@ def _step(device: torch.device, *settings: str) -> tuple[TrainingStep, tuple[Ten
     """One, and views of noise."""
     cell = _cell(device, "vicreg")
     network: Trained = cell.model_copy(update={"settings": (*cell.settings, *settings), "precision": "fp16"}).network()
-    channels, side = len(steps.source_of(network).mean), steps.side_of(network)
-    shape, draws = (network.batch_size, channels, side, side), generator("doctor", "views")
+    input, draws = steps.input_of(network), generator("doctor", "views")
+    shape = (network.batch_size, input.channels, input.image_size, input.image_size)
     views = tuple(torch.randn(shape, generator=draws).to(device) for _ in range(2))
-    return TrainingStep(network, channels, Process(device)), views
+    return TrainingStep(network, input.channels, Process(device)), views

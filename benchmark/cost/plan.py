@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.cost.steps import side_of, source_of
+from benchmark.cost.steps import input_of, source_of
 from benchmark.cost.sweep import no_such_form
 from benchmark.data.datasets import SOURCES
 from benchmark.networks.step import TrainingStep
@@ -86,17 +86,16 @@ def _planned(dumped: str, gpus: int) -> Plan:
         raise UserError(f"batch_size is {network.batch_size}, must be a multiple of the number of GPUs, {gpus}")
     if network.batch_size // gpus < 2:
         raise UserError(f"batch_size is {network.batch_size}, must be at least two images for each of {gpus} GPUs")
-    source, side, limit = source_of(network), side_of(network), network.data.limit
-    channels = len(source.mean)
+    source, input, limit = source_of(network), input_of(network), network.data.limit
     with _pretended_group(gpus) as group, FakeTensorMode():
-        step = TrainingStep(network, channels, Process(torch.device("cpu")))
+        step = TrainingStep(network, input.channels, Process(torch.device("cpu")))
         step.encoder.train()
         # The loss gathers the rows of all ranks, the batch normalisation is one rank's: its statistics are small.
         step.process = Process(torch.device("cpu"), 0, gpus, group)
         params = list(step.encoder.parameters())
         buckets = _hold_buckets(params) if gpus > 1 else []
-        sides = step.recipe.sides(side)
-        views = tuple(torch.empty(network.batch_size // gpus, channels, side, side) for side in sides)
+        sides = step.recipe.sides(input.image_size)
+        views = tuple(torch.empty(network.batch_size // gpus, input.channels, side, side) for side in sides)
         with (
             FlopCounterMode(display=False) as flop,
             PeakMemory(step.encoder, step.optimizer, *views, *buckets) as memory,
@@ -132,15 +131,13 @@ def finetuning_bytes(network: Trained, gpus: int, batch_size: int, precision: Pr
 
     Raises as :func:`plan` where the data set is one's own.
     """
-    source, side = source_of(network), side_of(network)
+    classes, input = source_of(network).classes, input_of(network)
     with FakeTensorMode():
-        encoder, tuned = network.build(len(source.mean)), network.build(len(source.mean)).backbone
-        model = nn.Sequential(tuned, nn.Linear(encoder.feature_dim, source.classes)).train()
-        optimizer, scaler = (
-            torch.optim.SGD(model.parameters(), momentum=0.9),
-            torch.amp.GradScaler("cpu", enabled=False),
-        )
-        x_NCHW = torch.empty(-(-batch_size // gpus), len(source.mean), side, side)
+        encoder, tuned = network.build(input.channels), network.build(input.channels).backbone
+        model = nn.Sequential(tuned, nn.Linear(encoder.feature_dim, classes)).train()
+        optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+        scaler = torch.amp.GradScaler("cpu", enabled=False)
+        x_NCHW = torch.empty(-(-batch_size // gpus), input.channels, input.image_size, input.image_size)
         labels_N = torch.zeros(len(x_NCHW), dtype=torch.int64)
         with PeakMemory(encoder, model, x_NCHW, labels_N) as memory:
             for _ in range(2):  # the first makes the momenta

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmark.cost.losses import clock_of, textbook, timed
-from benchmark.data import PixelImages
+from benchmark.data import Input, PixelImages
 from benchmark.data.datasets import SOURCES, Source
 from benchmark.networks.backbones import TIMM, entry_of
 from benchmark.networks.optimizers import LARS
@@ -137,25 +137,17 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
     On views of random pixels in memory, of the size and through the augmentation of the network's data set.
     """
     network = cell.network()
-    source = source_of(network)
-    channels = len(source.mean)
-    shape = (BATCHES * network.batch_size, channels, source.image_size, source.image_size)
+    input, stored = input_of(network), source_of(network).image_size
+    channels, process = input.channels, Process(device)
+    shape = (BATCHES * network.batch_size, channels, stored, stored)
     pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator("step cost"))
-    loader = ViewLoader(
-        PixelImages(pixels, np.zeros(len(pixels), dtype=np.int64)),
-        recipe(network.augmentation),
-        batch_size=network.batch_size,
-        image_size=side_of(network),
-        mean=source.mean,
-        std=source.std,
-        seed=0,
-        device=device,
-    )
+    images = PixelImages(pixels, np.zeros(len(pixels), dtype=np.int64))
+    loader = ViewLoader(images, recipe(network.augmentation), input, process, batch_size=network.batch_size, seed=0)
     views = next(loader.epoch(0)).views
 
     def ours() -> TimedStep:
         feed = (batch.views for batch in chain.from_iterable(map(loader.epoch, count())))
-        return TimedStep(TrainingStep(network, channels, Process(device)), next(feed), device, feed)
+        return TimedStep(TrainingStep(network, channels, process), next(feed), device, feed)
 
     if not cell.compared:
         return {"ours": ours}
@@ -164,7 +156,7 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
 
 def described(network: Trained) -> str:
     """What a step is of, in words."""
-    backbone, projector, side = network.backbone, network.projector, side_of(network)
+    backbone, projector, side = network.backbone, network.projector, input_of(network).image_size
     own = {"small_cnn": f", width {backbone.width}", TIMM: ""}
     stem = own.get(entry_of(backbone.name), f", {backbone.stem} stem")
     hidden = "-".join([*[str(projector.hidden)] * projector.layers, "D"])
@@ -180,6 +172,7 @@ def source_of(network: Trained) -> Source:
     return SOURCES[network.data.source]
 
 
-def side_of(network: Trained) -> int:
-    """The side in pixels of the views that a network sees. Raises as :func:`source_of`."""
-    return network.data.image_size or source_of(network).image_size
+def input_of(network: Trained) -> Input:
+    """What a network's images are made into. Raises as :func:`source_of`."""
+    source = source_of(network)
+    return Input(len(source.mean), network.data.image_size or source.image_size, source.mean, source.std)

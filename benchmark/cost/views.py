@@ -27,8 +27,9 @@ from torchvision.transforms.v2 import functional as F
 from benchmark.cost.losses import timed
 from benchmark.cost.waiting import Waited, children
 from benchmark.data.folders import IMAGE_SUFFIXES
-from benchmark.data.images import OF_IMAGENET, FileImages
+from benchmark.data.images import OF_IMAGENET, FileImages, Input
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.process import Process
 from benchmark.runtime.progress import quartiles
 from benchmark.runtime.seeds import fork_rng
 from benchmark.views import batched, recipe, recipes
@@ -100,14 +101,8 @@ def _finish(recipe_: recipes.Recipe, raw: Sequence[Tensor], side: int, epoch: in
 def _waits(images: FileImages, cell: Cell, device: torch.device) -> dict[str, float]:
     """How long the batches of some epochs are waited for, of one loading process: the least and the most."""
     part = images.subset(np.arange(STEPS * cell.batch_size) % len(images))
-    mean, std = OF_IMAGENET
-    options: dict[str, Any] = {
-        "batch_size": cell.batch_size,
-        "image_size": cell.embedding_dim,
-        "mean": mean,
-        "std": std,
-    }
-    loader, others = ViewLoader(part, recipe(cell.method), seed=0, workers=1, device=device, **options), children()
+    input, process, others = Input(3, cell.embedding_dim, *OF_IMAGENET), Process(device), children()
+    loader = ViewLoader(part, recipe(cell.method), input, process, batch_size=cell.batch_size, seed=0, workers=1)
     steps = (batch for epoch in range(EPOCHS + 1) for batch in loader.epoch(epoch))
     for _ in islice(steps, STEPS):
         pass  # it starts its process

@@ -163,6 +163,22 @@ class DataSet:
         return f"{split} {len(images)} ({each})"
 
 
+@dataclass(frozen=True)
+class Input:
+    """What a network's images are made into: channels, side in pixels, and mean and deviation by channel in [0, 1]."""
+
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, data: DataSet, scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None) -> Input:
+        """As the data set has them; by the mean and deviation of a network's own where these are of its channels."""
+        mean, std = scale if scale and len(scale[0]) == data.channels else (data.mean, data.std)
+        return cls(data.channels, data.image_size, mean, std)
+
+
 def channels_first(pixels: NDArray[np.uint8]) -> Tensor:
     """(N, H, W) or (N, H, W, C) to a contiguous (N, C, H, W)."""
     tensor = torch.from_numpy(pixels)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from benchmark.data import DataSet, DataSpec, ImageSet, Points
+from benchmark.data import DataSet, DataSpec, ImageSet, Input, Points
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
@@ -31,22 +31,6 @@ WEIGHTS_NAME = "weights.safetensors"
 
 class Diverged(Exception):
     """The loss, or a weight, is not finite."""
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a network's images are made into: channels, side in pixels, and mean and deviation by channel in [0, 1]."""
-
-    channels: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @classmethod
-    def of(cls, data: DataSet, scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None) -> Input:
-        """As the data set has them; by the mean and deviation of a network's own where these are of its channels."""
-        mean, std = scale if scale and len(scale[0]) == data.channels else (data.mean, data.std)
-        return cls(data.channels, data.image_size, mean, std)
 
 
 @dataclass(frozen=True)

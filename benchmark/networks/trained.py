@@ -109,20 +109,9 @@ class Trained(Network):
 
     def loader(self, data: DataSet, process: Process, workers: int) -> ViewLoader:
         """The views that it is trained on, this process's part of every batch."""
-        input = self.input(data)
-        return ViewLoader(
-            data.train,
-            recipe(self.augmentation),
-            batch_size=self.batch_size,
-            image_size=input.image_size,
-            mean=input.mean,
-            std=input.std,
-            seed=self.seed,
-            workers=workers,
-            device=process.device,
-            rank=process.rank,
-            world_size=process.world_size,
-        )
+        views, input = recipe(self.augmentation), self.input(data)
+        size, seed = self.batch_size, self.seed
+        return ViewLoader(data.train, views, input, process, batch_size=size, seed=seed, workers=workers)
 
     def check(self, data: DataSet, process: Process) -> None:
         """Images, and enough of them for a batch that divides over the processes."""

@@ -220,21 +220,9 @@ class Subject:
     ) -> ViewLoader:
         """Augmented views, the same for every network: this process's part of them, or all where not ``shared``."""
         assert isinstance(self.network, FrozenModule)
-        input = self.network.input
-        return ViewLoader(
-            images,
-            recipe,
-            batch_size=batch_size,
-            image_size=input.image_size,
-            mean=input.mean,
-            std=input.std,
-            seed=_VIEWS_SEED,
-            workers=self.execution.workers,
-            device=self.device,
-            rank=self.process.rank if shared else 0,
-            world_size=self.process.world_size if shared else 1,
-            smallest=smallest,
-        )
+        process, how = self.process if shared else Process(self.device), {"batch_size": batch_size, "seed": _VIEWS_SEED}
+        workers = self.execution.workers
+        return ViewLoader(images, recipe, self.network.input, process, workers=workers, smallest=smallest, **how)
 
     def through(self, module: nn.Module, x_NCHW: Tensor) -> Tensor:
         """A frozen module's output in the measurement's precision, as float32."""
@@ -263,23 +251,15 @@ class Subject:
         return self._made[name]
 
     def _extracted(self, network: FrozenModule, images: ImageSet, part: str, interpolation: Interpolation) -> Tensor:
-        rank, world_size, input = self.process.rank, self.process.world_size, network.input
+        rank, world_size = self.process.rank, self.process.world_size
         batches = list(torch.arange(len(images)).split(self.execution.feature_batch_size))
         folder = self.folder / f"features-{part}-{interpolation}-{self.precision}"
         x_NF = torch.zeros(len(images), network.feature_dim, device=self.device)
         done = self.from_main(lambda: read_parts(folder, x_NF, batches))
         todo = [images_n for number, images_n in enumerate(batches) if number not in done]
         mine = todo[rank::world_size]
-        made = plain_batches(
-            images,
-            mine,
-            image_size=input.image_size,
-            mean=input.mean,
-            std=input.std,
-            interpolation=interpolation,
-            device=self.device,
-            workers=self.execution.workers,
-        )
+        how: dict[str, Any] = {"interpolation": interpolation, "workers": self.execution.workers}
+        made = plain_batches(images, mine, network.input, self.device, **how)
         written = place = 0
 
         def write() -> None:

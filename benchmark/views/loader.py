@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.data import ImageSet
+from benchmark.data import ImageSet, Input
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
 from benchmark.views import Recipe, batched
 from benchmark.views.batched import central_crop
@@ -37,12 +38,12 @@ class Batch:
 
 
 class ViewLoader:
-    """This rank's part of every batch of views.
+    """This process's part of every batch of views, made as ``input`` says.
 
     The images of an epoch are one permutation by (seed, epoch); a last, smaller batch is dropped, or only
     where it has fewer than ``smallest`` images. Of W ranks, rank r holds rows r·n/W to (r+1)·n/W of a global batch of
     n. Images in files are decoded, cropped and flipped by ``workers`` processes, which go on from epoch to epoch and
-    send bytes; all the rest is done to batches on ``device``, and everything there to images in memory.
+    send bytes; all the rest is done to batches on the process's device, and everything there to images in memory.
     Raises :class:`UserError` where smaller batches are dropped and no batch would be left, or a whole one does not
     divide over the ranks.
     """
@@ -51,32 +52,28 @@ class ViewLoader:
         self,
         images: ImageSet,
         recipe: Recipe,
+        input: Input,
+        process: Process,
         *,
         batch_size: int,
-        image_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
         seed: int,
         workers: int = 0,
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
         smallest: int | None = None,
     ) -> None:
         if smallest is None:
-            check_batch(batch_size, len(images), world_size)
+            check_batch(batch_size, len(images), process.world_size)
         whole, rest = divmod(len(images), batch_size)
         self.sizes = [batch_size] * whole + ([rest] if rest >= (smallest or batch_size) else [])
         self._labels = torch.from_numpy(images.labels)
-        self._recipe, self._image_size, self._seed = recipe, image_size, seed
-        self._schedule = _Schedule(len(images), tuple(self.sizes), seed, rank, world_size)
-        self._normalise = _Normalise(mean, std, torch.device(device))
-        self._pixels = None if images.pixels is None else images.pixels.to(device)
+        self._recipe, self._image_size, self._seed = recipe, input.image_size, seed
+        self._schedule = _Schedule(len(images), tuple(self.sizes), seed, process.rank, process.world_size)
+        self._normalise = _Normalise(input, process.device)
+        self._pixels = None if images.pixels is None else images.pixels.to(process.device)
         if images.pixels is None:
             # Here, since importing torchvision takes seconds: images in memory do without.
             from benchmark.views.files import RandomCrops
 
-            self._workers = Workers(RandomCrops(images, recipe, image_size, seed), workers, torch.device(device))
+            self._workers = Workers(RandomCrops(images, recipe, input.image_size, seed), workers, process.device)
             self._bytes = self._workers.batches(iter(()))
             self._next: tuple[int, int] | None = None  # epoch and step that these bytes go on with
 
@@ -169,28 +166,25 @@ def check_batch(batch_size: int, images: int, world_size: int) -> None:
 def plain_batches(
     images: ImageSet,
     batches: Sequence[Tensor],
+    input: Input,
+    device: torch.device,
     *,
-    image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
     interpolation: Interpolation = "bicubic",
-    device: torch.device | str = "cpu",
     workers: int = 0,
 ) -> Iterator[Tensor]:
     """Images by their numbers, a tensor of them a batch, as probes see them: float32 (n, C, H, W), normalised.
 
     Where an image is not of the view's size, its shorter side becomes 256/224 of it, and the central square is cut out.
     """
-    device, pixels = torch.device(device), images.pixels
-    normalise = _Normalise(mean, std, device)
+    pixels, size, normalise = images.pixels, input.image_size, _Normalise(input, device)
     made: Iterable[Tensor]
     if pixels is None:
         from benchmark.views.files import CentralCrops
 
-        crops = Workers(CentralCrops(images, image_size, interpolation), workers, device)
+        crops = Workers(CentralCrops(images, size, interpolation), workers, device)
         made = (x_NCHW for (x_NCHW,) in crops.batches(numbers_N.tolist() for numbers_N in batches))
     else:
-        made = (central_crop(pixels[numbers_N].to(device), image_size, interpolation) for numbers_N in batches)
+        made = (central_crop(pixels[numbers_N].to(device), size, interpolation) for numbers_N in batches)
     for x_NCHW in made:
         yield normalise(x_NCHW.float().div_(255))
 
@@ -198,10 +192,9 @@ def plain_batches(
 class _Normalise:
     """(x - mean) / std by channel. Grey becomes colour before a network for that."""
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        self.channels, self.device = len(mean), device
-        self._mean = torch.tensor(mean, device=device).view(-1, 1, 1)
-        self._std = torch.tensor(std, device=device).view(-1, 1, 1)
+    def __init__(self, input: Input, device: torch.device) -> None:
+        self.channels, self.device = len(input.mean), device
+        self._mean, self._std = (torch.tensor(one, device=device).view(-1, 1, 1) for one in (input.mean, input.std))
 
     def __call__(self, x_NCHW: Tensor) -> Tensor:
         channels = x_NCHW.shape[-3]

@@ -15,9 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.data import DataSet, DataSpec, load
+from benchmark.data import DataSet, DataSpec, Input, load
 from benchmark.data.own import content_of
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.process import Process
 from benchmark.views import recipe
 from benchmark.views.loader import ViewLoader
 from tests.benchmark import layouts
@@ -71,8 +72,9 @@ def read(source: str | Path) -> DataSet:
 
 
 def first_views(data: DataSet, workers: int) -> tuple[torch.Tensor, ...]:
-    shape = {"batch_size": 4, "image_size": 16, "mean": data.mean, "std": data.std}
-    return next(ViewLoader(data.train, recipe("vicreg"), seed=0, workers=workers, **shape).epoch(1)).views
+    how = {"batch_size": 4, "seed": 0, "workers": workers}
+    loader = ViewLoader(data.train, recipe("vicreg"), Input.of(data), Process(torch.device("cpu")), **how)
+    return next(loader.epoch(1)).views
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -77,7 +77,7 @@ def data_of(network: Network) -> DataSet:
 def features(loaded: FrozenModule, images: ImageSet) -> Tensor:
     parts, input = torch.arange(len(images)).split(50), loaded.input
     with frozen([loaded.module]):
-        made = plain_batches(images, parts, image_size=input.image_size, mean=input.mean, std=input.std)
+        made = plain_batches(images, parts, input, CPU)
         found = torch.cat([loaded.module(x_NCHW) for x_NCHW in made])
     assert found.shape == (len(images), loaded.feature_dim)
     return found
@@ -206,9 +206,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor, Te
     assert result.cost.peak_bytes_step
     assert result.form == "primal"
     (encoder,) = kept
-    x_NCHW = torch.cat(
-        list(plain_batches(data.test, torch.arange(500).split(50), image_size=8, mean=data.mean, std=data.std))
-    )
+    x_NCHW = torch.cat(list(plain_batches(data.test, torch.arange(500).split(50), Input.of(data), CPU)))
     with frozen([encoder]):
         parts = [encoder(x) for x in x_NCHW.split(50)]
     x_NF, z_ND = (torch.cat(part) for part in zip(*parts, strict=True))

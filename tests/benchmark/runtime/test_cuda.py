@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmark.cost import checks, losses
 from benchmark.cost.sweep import Cell, measure
-from benchmark.data import PixelImages, load
+from benchmark.data import Input, PixelImages, load
 from benchmark.networks.base import Job, load_weights
 from benchmark.networks.step import TrainingStep, synchronise_batch_norm
 from benchmark.networks.trained import Trained
@@ -98,8 +98,8 @@ def test_views_lie_on_the_gpu_and_are_those_of_the_cpu() -> None:
     images = PixelImages(pixels, torch.zeros(64, dtype=torch.int64).numpy())
     made = {}
     for device in (CPU, GPU):
-        options = {"batch_size": 32, "image_size": 32, "mean": (0.5,) * 3, "std": (0.25,) * 3, "seed": 0}
-        loader = ViewLoader(images, recipe("simclr_small"), device=device, **options)  # type: ignore[arg-type]
+        input = Input(3, 32, (0.5,) * 3, (0.25,) * 3)
+        loader = ViewLoader(images, recipe("simclr_small"), input, Process(device), batch_size=32, seed=0)
         made[device.type] = next(iter(loader.epoch(0)))
     for own, other in zip(made["cuda"].views, made["cpu"].views, strict=True):
         assert own.device == GPU

@@ -18,8 +18,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from benchmark.cost import views as sample
-from benchmark.data import PixelImages
+from benchmark.data import Input, PixelImages
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import fork_rng, generator
 from benchmark.views import PROBE_CROPS, RECIPES, recipe
 from benchmark.views import batched as batch
@@ -422,16 +423,8 @@ def test_views_in_memory_take_few_operations_and_nothing_waits(name: str) -> Non
     channels = 1 if name == "grey" else 3
     pixels = torch.empty(512, channels, 32, 32, dtype=torch.uint8, device="meta")
     images = PixelImages(pixels, np.zeros(512, dtype=np.int64))
-    loader = ViewLoader(
-        images,
-        recipe(name),
-        batch_size=256,
-        image_size=32,
-        mean=(0.5,) * channels,
-        std=(0.5,) * channels,
-        seed=0,
-        device="meta",
-    )
+    input, process = Input(channels, 32, (0.5,) * channels, (0.5,) * channels), Process(torch.device("meta"))
+    loader = ViewLoader(images, recipe(name), input, process, batch_size=256, seed=0)
     steps = loader.epoch(0)
     next(steps)
     with Dispatched() as dispatched:

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmark.data import DataSet, DataSpec, ImageSet, PixelImages, load
+from benchmark.data import DataSet, DataSpec, ImageSet, Input, PixelImages, load
 from benchmark.runtime.errors import UserError
+from benchmark.runtime.process import Process
 from benchmark.views import PROBE_CROPS, Recipe, View, recipe
 from benchmark.views.batched import central_crop
 from benchmark.views.loader import AHEAD, ViewLoader, Workers, plain_batches, share
@@ -28,6 +29,8 @@ VICREG = recipe("vicreg")
 
 # Python from 3.12 on warns of any fork of a process with threads; torch's loading processes are made for that.
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,8 @@ def data(request: pytest.FixtureRequest) -> DataSet:
 
 def loader(data: DataSet, views: Recipe = VICREG, **options: Any) -> ViewLoader:
     options = {"batch_size": 8, "seed": 0, **options}
-    return ViewLoader(data.train, views, image_size=data.image_size, mean=data.mean, std=data.std, **options)
+    process = Process(CPU, options.pop("rank", 0), options.pop("world_size", 1))
+    return ViewLoader(data.train, views, Input.of(data), process, **options)
 
 
 def views_of(made: ViewLoader, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, ...]]:
@@ -109,8 +113,9 @@ def test_a_batch_carries_numbers_and_labels_of_its_images(data: DataSet) -> None
 
 
 def plain_of(data: DataSet, images: ImageSet, batch_size: int = 7, **options: Any) -> list[Tensor]:
-    options = {"image_size": data.image_size, "mean": data.mean, "std": data.std, **options}
-    return list(plain_batches(images, torch.arange(len(images)).split(batch_size), **options))
+    changed = {name: options.pop(name) for name in ("image_size", "mean", "std") if name in options}
+    input, batches = replace(Input.of(data), **changed), torch.arange(len(images)).split(batch_size)
+    return list(plain_batches(images, batches, input, CPU, **options))
 
 
 def test_an_epoch_taken_up_in_its_middle_is_its_tail(data: DataSet) -> None:
@@ -161,9 +166,9 @@ def test_plain_batches_hold_the_images_that_are_asked_for(data: DataSet) -> None
     assert x_NCHW.shape == (len(data.test), data.channels, data.image_size, data.image_size)
     assert torch.equal(x_NCHW, torch.cat(plain_of(data, data.test, batch_size=500)))
     asked = [torch.tensor([3, 1]), torch.tensor([0])]
-    some = list(plain_batches(data.test, asked, image_size=data.image_size, mean=data.mean, std=data.std))
+    some = list(plain_batches(data.test, asked, Input.of(data), CPU))
     assert equal([tuple(some)], [(x_NCHW[[3, 1]], x_NCHW[[0]])])
-    assert list(plain_batches(data.test, [], image_size=16, mean=data.mean, std=data.std)) == []
+    assert list(plain_batches(data.test, [], Input.of(data), CPU)) == []
 
 
 def test_plain_batches_of_stored_size_are_the_normalised_pixels(in_memory: DataSet) -> None:
@@ -311,7 +316,7 @@ def test_loading_processes_end_with_their_loader(
     views = loader(in_files, workers=2)
     next(views_of(views, 0))
     asked = [torch.arange(2)] * 2
-    plain = plain_batches(in_files.test, asked, image_size=16, mean=in_files.mean, std=in_files.std, workers=2)
+    plain = plain_batches(in_files.test, asked, Input.of(in_files), CPU, workers=2)
     next(plain)
     processes = set(multiprocessing.active_children()) - before
     kept: list[object] = [views, plain]
