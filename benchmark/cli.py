@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -53,13 +53,12 @@ set_option = click.option(
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
+    callback=lambda ctx, _, given: (*given, *(["download=true"] if ctx.params.pop("download", False) else [])),
     help="Override a setting, e.g. epochs=10; a list (embedding_dim=512,2048) becomes an axis. May be repeated.",
 )
+# One of those settings, and so looked at before them.
 download_option = click.option(
-    "--download",
-    is_flag=True,
-    callback=lambda ctx, param, given: ("download=true",) if given else (),  # as --set would have it
-    help="Fetch the data set where it is missing.",
+    "--download", is_flag=True, is_eager=True, help="Fetch the data set where it is missing."
 )
 runs_argument = click.argument("runs", nargs=-1, required=True, type=TypedPath())
 
@@ -109,23 +108,8 @@ def _check_own_packages() -> None:
             )
 
 
-def _tell_version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
-    if asked:
-        from results import __version__  # not before it was checked that this is ours
-
-        click.echo(f"spherebench, version {__version__}")
-        ctx.exit()
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_tell_version,
-    help="Show the version and exit.",
-)
+@click.version_option(package_name="spherebench", prog_name="spherebench")
 def main() -> None:
     """Benchmark of self-supervised learning with kernel regularisers: from a suite file to comparison tables."""
     # Figures are files: a notebook's shell names a backend that may not be there, and matplotlib would not start.
@@ -138,16 +122,14 @@ def main() -> None:
 @set_option
 @download_option
 @click.option("--retry", type=click.Choice(["failed"]), help="Redo what failed, diverged or ran out of memory.")
-def run(
-    suite: str, out: Path | None, assignments: tuple[str, ...], download: tuple[str, ...], retry: str | None
-) -> None:
+def run(suite: str, out: Path | None, assignments: tuple[str, ...], retry: str | None) -> None:
     """Train every network of SUITE (a name or a YAML file) that is not there, measure what is missing; write tables.
 
     On a CPU small networks are trained side by side, one on each core; --set jobs=N says how many at a time.
     """
     from benchmark.suite.expand import load_suite
 
-    loaded = load_suite(suite, [*assignments, *download])
+    loaded = load_suite(suite, assignments)
     execute_and_report(loaded, out or Path("runs") / loaded.name, retry=retry is not None)
 
 
@@ -171,6 +153,13 @@ def execute_and_report(suite: Suite, folder: Path, *, retry: bool, train: bool =
     raise SystemExit(0 if finished else 1)
 
 
+def echo_table(rows: Sequence[Mapping[str, Any]], format_: str, **told: Any) -> None:
+    """Print rows as the user asked, with a title and notes where the format is for people."""
+    from results.formats import format_table
+
+    click.echo(format_table(rows, format_, **told), nl=False)
+
+
 def echo_written(paths: Iterable[Path], *, err: bool = False) -> None:
     for path in paths:
         if path.exists():  # a figure may have failed
@@ -183,14 +172,13 @@ def echo_written(paths: Iterable[Path], *, err: bool = False) -> None:
 @set_option
 @download_option
 @format_option
-def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: tuple[str, ...], format_: str) -> None:
+def tune(suite: str, out: Path | None, assignments: tuple[str, ...], format_: str) -> None:
     """Choose each method's hyper-parameters on the tune split, with the same budget for every method."""
     from benchmark.suite.expand import parse_overrides, read_suite, suite_path
     from benchmark.suite.tune import MISSING, choose, scores, tuning_suite, write_choice
-    from results.formats import format_table
 
     path = suite_path(suite)
-    file, overrides = read_suite(path), parse_overrides([*assignments, *download])
+    file, overrides = read_suite(path), parse_overrides(assignments)
     candidates = tuning_suite(file, overrides, name=path.stem, where=path.name)
     folder = out or Path("runs") / candidates.name
     assert file.tune is not None
@@ -210,7 +198,7 @@ def tune(suite: str, out: Path | None, assignments: tuple[str, ...], download: t
         }
         for score in found
     ]
-    click.echo(format_table(rows, format_))
+    echo_table(rows, format_)
     if any(score.note == MISSING for score in found):
         click.echo("nothing is chosen: candidates are missing, and the same command tries them", err=True)
         raise SystemExit(1)
@@ -248,11 +236,10 @@ def execute(suite: Suite, folder: Path, *, retry: bool, quiet: bool = False, **o
 def suites(format_: str) -> None:
     """List the suites that come with spherebench."""
     from benchmark.suite.expand import read_suite, suite_names, suite_path
-    from results.formats import format_table
 
     files = {name: read_suite(suite_path(name)) for name in suite_names()}
     rows = [{"suite": name, "what it is": file.description.partition("\n")[0]} for name, file in files.items()]
-    click.echo(format_table(rows, format_))
+    echo_table(rows, format_)
 
 
 @main.command()
@@ -262,7 +249,6 @@ def methods(format_: str) -> None:
     from benchmark.networks.kernel import kernel_methods_table
     from benchmark.networks.wide import wide_methods_table
     from methods import registry
-    from results.formats import format_table
 
     rows = [
         {
@@ -273,7 +259,7 @@ def methods(format_: str) -> None:
         }
         for method in map(registry.get, registry.names())
     ]
-    click.echo(format_table(rows + kernel_methods_table() + wide_methods_table(), format_))
+    echo_table(rows + kernel_methods_table() + wide_methods_table(), format_)
 
 
 @main.command()
@@ -281,7 +267,6 @@ def methods(format_: str) -> None:
 def probes(format_: str) -> None:
     """List the probes and their options, keys of a suite's `evaluation`, with their defaults."""
     from benchmark.probes.base import probes
-    from results.formats import format_table
 
     rows = [
         {
@@ -291,7 +276,7 @@ def probes(format_: str) -> None:
         }
         for name, kind in probes().items()
     ]
-    click.echo(format_table(rows, format_))
+    echo_table(rows, format_)
 
 
 @main.command()
@@ -299,9 +284,8 @@ def probes(format_: str) -> None:
 def datasets(format_: str) -> None:
     """List the data sets and how to get them."""
     from benchmark.data import datasets_table
-    from results.formats import format_table
 
-    click.echo(format_table(datasets_table(), format_))
+    echo_table(datasets_table(), format_)
 
 
 @main.command()

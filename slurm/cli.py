@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from benchmark.cli import TypedPath, download_option, format_option, set_option
+from benchmark.cli import TypedPath, download_option, echo_table, format_option, set_option
 from benchmark.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def submit(
     cluster: str,
     out: Path | None,
     assignments: tuple[str, ...],
-    download: tuple[str, ...],
     resources: tuple[str, ...],
     force: bool,
     dry_run: bool,
@@ -64,7 +63,7 @@ def submit(
     from slurm.profile import load_profile
     from slurm.send import by_hand, script
 
-    loaded, profile = load_suite(suite, [*assignments, *download]), load_profile(cluster, resources)
+    loaded, profile = load_suite(suite, assignments), load_profile(cluster, resources)
     runs = out or Path("runs") / loaded.name
     if print_sbatch and profile.executor != "slurm":
         raise UserError(f"--print-sbatch: --cluster {cluster} is no Slurm cluster but {profile.executor}; leave it out")
@@ -113,7 +112,6 @@ def _say_sent(arrays: list[Submission], runs: Path) -> None:
 @format_option
 def status(runs: Path, watch: bool, every: float, format_: str) -> None:
     """Show where every run of RUNS stands. Exit code: 0 all is measured, 3 some wait or run, 1 otherwise."""
-    from results.formats import format_table
     from slurm.queue import NoAnswer
     from slurm.status import UNDER_WAY, exit_code, row, summary
     from slurm.survey import survey
@@ -131,7 +129,7 @@ def status(runs: Path, watch: bool, every: float, format_: str) -> None:
             click.clear()
         notes = (summary(standings),) if format_ == "plain" else ()
         rows = [row(standing, runs / standing.run) for standing in standings]
-        click.echo(format_table(rows, format_, notes=notes), nl=False)
+        echo_table(rows, format_, notes=notes)
         code = exit_code(standings)
         if not watch or code != UNDER_WAY:
             raise SystemExit(code)
@@ -195,11 +193,10 @@ def doctor(out: Path, data_root: Path, gpu: bool, device: str, format_: str) -> 
 
 
 def _first_hour(device: str, out: Path, format_: str) -> NoReturn:
-    from results.formats import format_table
     from slurm.first_hour import REPORT_NAME
     from slurm.first_hour import examine as compute
 
     report = compute(device, out, lambda text: click.echo(text, err=True))
-    click.echo(format_table(report.rows(), format_), nl=False)
+    echo_table(report.rows(), format_)
     click.echo(f"wrote {out / REPORT_NAME}", err=True)
     raise SystemExit(int(not report.fine))

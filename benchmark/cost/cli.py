@@ -6,7 +6,7 @@ from typing import Any
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
-from benchmark.cli import TypedPath, damage_told, echo_written, format_option, set_option
+from benchmark.cli import TypedPath, damage_told, echo_table, echo_written, format_option, set_option
 from benchmark.runtime.output import outlive_readers
 
 
@@ -111,7 +111,6 @@ def _calibrate(name: str, format_: str) -> None:
     from benchmark.runtime.devices import check_usable, resolve_device
     from benchmark.runtime.numerics import computing_in
     from methods.engine.forms import Constants
-    from results.formats import format_table
 
     device = resolve_device(name)
     check_usable(device)
@@ -119,7 +118,7 @@ def _calibrate(name: str, format_: str) -> None:
         found = choices(device)
         measured = Constants(entry(found), eigen(device))
     rows = [asdict(choice) for choice in found]
-    click.echo(format_table(rows, format_), nl=False)
+    echo_table(rows, format_)
     path = keep_constants(device, measured, choices=rows)
     click.echo(f"entry {measured.entry:.0f}, eigen {measured.eigen:.0f}: wrote {path}, which runs here read", err=True)
 
@@ -137,7 +136,7 @@ def family(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for name, rows in ((drawn.WEIGHTS, [*degree_weights()]), (drawn.SLICES, slices_beside_their_limit())):
             write_atomically(out / name, format_table(rows, "csv").encode())
-            click.echo(format_table(rows, "plain"), nl=False)
+            echo_table(rows, "plain")
         echo_written(drawn.write(out), err=True)
 
 
@@ -154,7 +153,6 @@ def plan(suite: str, gpus: int | None, format_: str, assignments: tuple[str, ...
     """Predict memory and flop of every run of SUITE, without a GPU and without running."""
     from benchmark.cost.plan import NOTE, predict, readable, row
     from benchmark.suite.expand import load_suite
-    from results.formats import format_table
 
     loaded = load_suite(suite, assignments)
     gpus = gpus or loaded.gpus
@@ -163,4 +161,4 @@ def plan(suite: str, gpus: int | None, format_: str, assignments: tuple[str, ...
     shown = rows if format_ in ("csv", "json") else list(map(readable, rows))
     precisions = ", ".join(sorted({plan.network.precision for plan in plans}))
     title = f"{suite}: {gpus} GPU{'s' if gpus > 1 else ''}, {precisions}"
-    click.echo(format_table(shown, format_, title=title, notes=[NOTE]), nl=False)
+    echo_table(shown, format_, title=title, notes=[NOTE])

@@ -25,7 +25,6 @@ def evaluate(
     assignments: tuple[str, ...],
     source: str | None,
     out: Path | None,
-    download: tuple[str, ...],
     retry: str | None,
 ) -> None:
     """Measure networks that exist: of the folder RUNS, or of one file, weights:PATH, which stay as they are.
@@ -36,16 +35,15 @@ def evaluate(
     """
     from benchmark.running.evaluate import WEIGHTS, WEIGHTS_RUNS, suite_of_folder, suite_of_listed, suite_of_weights
 
-    given = [*assignments, *download]
     if suite is not None:
-        loaded, folder = suite_of_listed(suite, runs, source, given, out)
+        loaded, folder = suite_of_listed(suite, runs, source, assignments, out)
     elif len(runs) > 1:
         raise UserError("RUNS: is one folder or one file; several are measured by a suite, with --suite")
     elif runs[0].startswith(WEIGHTS):
-        loaded, folder = suite_of_weights(runs[0], source, given), out or WEIGHTS_RUNS
+        loaded, folder = suite_of_weights(runs[0], source, assignments), out or WEIGHTS_RUNS
     elif out is None:
         folder = Path(typed(runs[0], "RUNS"))
-        loaded = suite_of_folder(folder, source, given)
+        loaded = suite_of_folder(folder, source, assignments)
     else:
         raise UserError("--out: only for weights:PATH; measurements of a runs folder are written into it")
     execute_and_report(loaded, folder, retry=retry is not None, train=False)
