@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmark.data.downloads import found
 from benchmark.data.folders import read_tree
 from benchmark.data.images import FILE_IMAGE_SIZE, OF_IMAGENET, PixelImages, Stored, channels_first, stratified
-from benchmark.data.own import digest_of_arrays, of_arrays
+from benchmark.data.own import check_files, digest_of_arrays, of_arrays
 from benchmark.data.points import ARCS, IN_PLANE, ON_CIRCLES, ON_CIRCLES_TEST, in_plane, on_circles, spirals
 from benchmark.data.torchvision_files import SPLITS, VOC07_FOLDER, read_files, read_voc07
 from benchmark.runtime.errors import UserError
@@ -296,11 +296,14 @@ def read_named(name: str, root: Path, download: bool) -> Stored:
     """
     source, read = SOURCES[name], READERS[name]
     if not source.folder or not source.image_size:  # generated, a library's, or made of another one
-        return read(root, download)
-    if source.how != _DOWNLOAD:  # by its folder, before torchvision says so in its words
-        check_there(name, root)
-        download = False
-    return found(name, root, root / source.folder, download, _how(name), partial(read, root))
+        stored = read(root, download)
+    else:
+        if source.how != _DOWNLOAD:  # by its folder, before torchvision says so in its words
+            check_there(name, root)
+            download = False
+        stored = found(name, root, root / source.folder, download, _how(name), partial(read, root))
+    check_files(name, stored)
+    return stored
 
 
 READERS: dict[str, Callable[[Path, bool], Stored]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,12 +15,12 @@ from pydantic import Field, field_validator
 from benchmark.data.datasets import SOURCES, check_source, read_named
 from benchmark.data.decoding import VERSION
 from benchmark.data.hf import Table
-from benchmark.data.images import DataSet, ImageSet, Indices, Stored, stratified
+from benchmark.data.images import DataSet, ImageSet, Indices, stratified
 from benchmark.data.listings import kept_listing
-from benchmark.data.own import check_files, content_of, read_own
+from benchmark.data.own import content_of, read_own
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import absolute, in_job, is_of_job, typed
-from benchmark.runtime.spec import Spec
+from benchmark.runtime.spec import Spec, digest_of
 
 
 class DataSpec(Spec):
@@ -67,7 +66,7 @@ class DataSpec(Spec):
     @property
     def digest(self) -> str:
         """Hex digest of the canonical form."""
-        return hashlib.sha256(json.dumps(self.canonical(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.canonical())
 
 
 def load(spec: DataSpec, root: Path, *, download: bool = False, listings: Path | None = None) -> DataSet:
@@ -85,7 +84,7 @@ def load(spec: DataSpec, root: Path, *, download: bool = False, listings: Path |
             raise UserError(f"data.source {spec.source}: {place} holds {found}, submitted were {spec.content}")
         read = partial(read_own, spec.source)
     else:
-        read, place = partial(_read_named, spec.source, root, download), root.resolve() / spec.source
+        read, place = partial(read_named, spec.source, root, download), root.resolve() / spec.source
     if listings is None:
         stored = read()
     else:
@@ -111,12 +110,6 @@ def load(spec: DataSpec, root: Path, *, download: bool = False, listings: Path |
         left_out=stored.left_out,
         per_class=spec.source in SOURCES and SOURCES[spec.source].per_class,
     )
-
-
-def _read_named(name: str, root: Path, download: bool) -> Stored:
-    stored = read_named(name, root, download)
-    check_files(name, stored)
-    return stored
 
 
 def hold_out(labels: NDArray[np.int64], fraction: float, class_names: Sequence[str] = ()) -> tuple[Indices, Indices]:

@@ -6,7 +6,6 @@ makes it. :mod:`benchmark.networks.kinds` lists them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from benchmark.data import DataSet, DataSpec, ImageSet, Input, Points
 from benchmark.runtime.errors import UserError, full_disk_told
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
-from benchmark.runtime.spec import Execution, Spec
+from benchmark.runtime.spec import Execution, Spec, digest_of
 from results.record import Cost, write_atomically
 
 WEIGHTS_NAME = "weights.safetensors"
@@ -90,8 +89,7 @@ class Network(Spec):
     @property
     def digest(self) -> str:
         """Hex digest of the canonical form: sorted JSON of every field and of the protocol's version."""
-        text = json.dumps({"protocol": self.protocol_version, **self.canonical()}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest_of({"protocol": self.protocol_version, **self.canonical()})
 
     @property
     def id(self) -> str:

@@ -4,7 +4,6 @@ A new kind is a module of its own, and a word in :data:`KINDS`.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -156,4 +155,4 @@ def kind_of(method: str) -> type[Network]:
 def parse_network(fields: dict[str, Any]) -> Network:
     """A network from its settings as a record holds them. Raises ``ValueError`` where they are none."""
     kind = Weights if fields.get("kind") == "weights" else kind_of(fields.get("method", ""))
-    return kind.model_validate_json(json.dumps(fields))
+    return kind.of_record(fields)

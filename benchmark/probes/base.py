@@ -8,8 +8,6 @@ the same features give the same figures.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,7 +22,7 @@ from pydantic import Field
 from benchmark.data import DataSet, DataSpec
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.members import import_all
-from benchmark.runtime.spec import Precision, Spec
+from benchmark.runtime.spec import Precision, Spec, digest_of
 from results.record import Metric, ProtocolValue
 
 if TYPE_CHECKING:
@@ -177,13 +175,13 @@ class Measurement(Spec):
     def parse(cls, settings: Mapping[str, Any]) -> Measurement:
         """A measurement from a record's settings. Raises ``ValueError`` where this code knows no such probe."""
         options = dict(settings)
-        name, data = options.pop("probe"), DataSpec.model_validate_json(json.dumps(options.pop("data")))
+        name, data = options.pop("probe"), DataSpec.of_record(options.pop("data"))
         place = {key: options.pop(key) for key in ("split", "precision")}
         if other := options.pop("tested_on", None):
-            place["tested_on"] = DataSpec.model_validate_json(json.dumps(other))
+            place["tested_on"] = DataSpec.of_record(other)
         if name not in probes():
             raise ValueError(f"probe {name!r} is not known; there are {', '.join(probes())}")
-        return cls(probe=probes()[name].model_validate_json(json.dumps(options)), data=data, **place)
+        return cls(probe=probes()[name].of_record(options), data=data, **place)
 
     @property
     def digest(self) -> str:
@@ -192,7 +190,7 @@ class Measurement(Spec):
         covered = {"probe": self.probe.name, "split": self.split, "precision": self.precision, **own}
         if self.tested_on is not None:
             covered["tested_on"] = self.tested_on.canonical()
-        return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
+        return digest_of(covered)
 
     @property
     def id(self) -> str:

@@ -16,8 +16,8 @@ def key(*parts: str | int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def generator(*parts: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    return torch.Generator(device=device).manual_seed(key(*parts))
+def generator(*parts: str | int) -> torch.Generator:
+    return torch.Generator().manual_seed(key(*parts))
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """What every settings value is made of, and the settings of how a suite is carried out."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -16,6 +19,16 @@ class Spec(BaseModel):
     """A validated value: no unknown keys, no changes after construction, no silent conversions from text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @classmethod
+    def of_record(cls, settings: Mapping[str, Any]) -> Self:
+        """From what a record holds, JSON, which has no tuples. Raises ``ValueError`` where it is no such value."""
+        return cls.model_validate_json(json.dumps(settings))
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Hex digest of plain JSON, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class SettingError(ValueError):
