@@ -8,13 +8,11 @@ defaults, the method's settings, the cell, ``--set``. One with ``measure`` in pl
 (:mod:`benchmark.suite.measure`).
 """
 
-import hashlib
 import itertools
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -27,7 +25,7 @@ from benchmark.networks.kinds import Weights, kind_of, method_names
 from benchmark.networks.layouts import Branch
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import typed
-from benchmark.runtime.spec import Execution, SettingError, Spec
+from benchmark.runtime.spec import Execution, SettingError, Spec, digest_of
 from benchmark.suite.config import (
     Settings,
     given_in,
@@ -131,7 +129,7 @@ class Suite:
 
         More values on an axis keep it the same, and so does all that is measured.
         """
-        return hashlib.sha256(json.dumps(self.protocol, sort_keys=True).encode()).hexdigest()
+        return digest_of(self.protocol)
 
 
 def suite_names() -> list[str]:
@@ -203,26 +201,10 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     if file.measure:
         raise UserError(f"{where}: makes no network, it measures those there are: evaluate RUNS --suite {name}")
     execution, overrides = execution_of(file.execution, overrides, where)
-    grid = dict(file.grid)
-    for key, values in overrides.items():
-        if len(values) > 1 or key in grid:
-            grid[key] = values
+    grid = file.grid | {key: values for key, values in overrides.items() if len(values) > 1 or key in file.grid}
     scalars = {key: values[0] for key, values in overrides.items() if key not in grid}
-    given = overrides.keys()
-    listed = {f"--set {axis}" if axis in given else f"{where}: grid.{axis}": values for axis, values in grid.items()}
-    for place, values in {**listed, f"{where}: baselines": file.baselines}.items():
-        if again := repeated(values):
-            raise UserError(f"{place}: lists {again[0]!r} twice")
-        if not values and place in listed:
-            raise UserError(f"{place}: is empty, must list at least one value")
-    named = [*file.methods, *grid.get("method", ()), *file.baselines]
-    for number, skip in enumerate(file.skip):
-        with given_in(f"{where}: skip.{number}.when."):
-            check_keys(nest(dict.fromkeys(skip.when)))
-        named += _listed(skip.when.get("method", []))
-    for method in map(file.method_of, named):
-        if method not in method_names():
-            raise UserError(f"{where}: method {method!r} is not known; there are {', '.join(method_names())}")
+    _check_names(file, grid, overrides.keys(), where)
+    layers_of = partial(_layers, file, scalars, overrides.keys(), where)
     identify = cache(DataSpec.identified)  # once a data set: a folder's digest takes a look at all its files
     cells: list[Cell] = []
     skipped: list[tuple[dict[str, Any], str]] = []
@@ -230,12 +212,10 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     asked = [(axes, file.skip) for axes in product(grid)]
     asked += [(axes, []) for axes in _baseline_axes(file, grid)]
     for axes, skips in asked:
-        layers = _layers(file, scalars, axes, given, where)
-        settings = reduce(merge, layers.values())
-        if reason := _skip_reason(skips, settings | {key: axes[key] for key in ("method",) if key in axes}):
-            skipped.append((axes, reason))
-            continue
-        with placed(layers, where):
+        with placed(layers_of(axes), where) as settings:
+            if reason := _skip_reason(skips, settings | {key: axes[key] for key in ("method",) if key in axes}):
+                skipped.append((axes, reason))
+                continue
             run = compose(settings, identify)
         if run.measurements:
             cells.append(Cell(run, axes))
@@ -251,13 +231,10 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
             continue
         weights = Weights(name=row.title, path=str(path), branch=row.branch, normalise=row.normalise).resolved()
         for axes in product(_axes_of(Weights, grid)):
-            layers = _layers(file, scalars, axes, given, where)
-            settings = reduce(merge, layers.values())
-            with placed(layers, where):
+            with placed(layers_of(axes), where) as settings:
                 check_not_filled_in(settings)
                 data = identify(validated(DataSpec, settings.get("data", {}), "data"))
-                run = of_weights(weights, settings.get("evaluation", {}), data)
-            cells.append(Cell(run, {"method": "weights"}))
+                cells.append(Cell(of_weights(weights, settings.get("evaluation", {}), data), {"method": "weights"}))
     protocol = {
         "name": name,
         "axes": sorted(_of_networks(grid)),
@@ -266,6 +243,24 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
         "methods": {method: _of_networks(settings) for method, settings in file.methods.items()},
     }
     return Suite(name, _once(cells), tuple(skipped), execution, protocol, file.gpus, tuple(file.headline))
+
+
+def _check_names(file: SuiteFile, grid: Mapping[str, list[Any]], given: Collection[str], where: str) -> None:
+    """Raise :class:`UserError` for an axis that is empty or says something twice, and for what is not known."""
+    listed = {f"--set {axis}" if axis in given else f"{where}: grid.{axis}": values for axis, values in grid.items()}
+    for place, values in {**listed, f"{where}: baselines": file.baselines}.items():
+        if again := repeated(values):
+            raise UserError(f"{place}: lists {again[0]!r} twice")
+        if not values and place in listed:
+            raise UserError(f"{place}: is empty, must list at least one value")
+    named = [*file.methods, *grid.get("method", ()), *file.baselines]
+    for number, skip in enumerate(file.skip):
+        with given_in(f"{where}: skip.{number}.when."):
+            check_keys(nest(dict.fromkeys(skip.when)))
+        named += _listed(skip.when.get("method", []))
+    for method in map(file.method_of, named):
+        if method not in method_names():
+            raise UserError(f"{where}: method {method!r} is not known; there are {', '.join(method_names())}")
 
 
 def _of_networks(settings: Mapping[str, Any]) -> Settings:
@@ -333,7 +328,7 @@ def _listed(wanted: Any) -> list[Any]:
 
 
 def _layers(
-    file: SuiteFile, scalars: Settings, axes: Settings, given: Collection[str], where: str
+    file: SuiteFile, scalars: Settings, given: Collection[str], where: str, axes: Settings
 ) -> dict[str, Settings]:
     """Where one cell's settings come from, each layer under the name a message gives it; later ones win.
 
@@ -351,10 +346,10 @@ def _layers(
 
 
 @contextmanager
-def placed(layers: dict[str, Settings], where: str) -> Iterator[None]:
-    """Of a setting at fault, tell the last layer that sets it: the one to change."""
+def placed(layers: dict[str, Settings], where: str) -> Iterator[Settings]:
+    """What the layers say together; of a setting at fault, tell the last layer that sets it: the one to change."""
     try:
-        yield
+        yield reduce(merge, layers.values())
     except SettingError as error:
         for name, layer in reversed(layers.items()):
             if error.key and holds(layer, error.key):

@@ -4,7 +4,6 @@ Its file has ``measure`` in place of ``grid``: settings of ``data`` and ``evalua
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from benchmark.networks.kinds import Weights
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Measurement
 from benchmark.runtime.errors import UserError
-from benchmark.suite.config import Settings, lookup, merge, nest, validated
+from benchmark.suite.config import Settings, lookup, nest, validated
 from benchmark.suite.expand import SuiteFile, placed
 from benchmark.suite.run import check_keys, check_not_filled_in, measurements
 
@@ -40,8 +39,7 @@ def rows_of(
     skipped: Skipped = []
     for place, row in listed.items():
         layers = {f"{where}: defaults.": nest(file.defaults), place: row, "--set ": changes}
-        settings = reduce(merge, layers.values())
-        with placed(layers, where):
+        with placed(layers, where) as settings:
             check_keys(settings)
             check_not_filled_in(settings)
             data = validated(DataSpec, settings.get("data", {}), "data")
