@@ -179,6 +179,11 @@ class Input:
         return cls(data.channels, data.image_size, mean, std)
 
 
+def evenly(count: int, most: int) -> Indices:
+    """All numbers below ``count``, or ``most`` of them, evenly spaced: images in files are sorted by class."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
 def channels_first(pixels: NDArray[np.uint8]) -> Tensor:
     """(N, H, W) or (N, H, W, C) to a contiguous (N, C, H, W)."""
     tensor = torch.from_numpy(pixels)

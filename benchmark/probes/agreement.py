@@ -1,10 +1,9 @@
 """What to expect of an augmentation, without labels: how far kernel and embedding agree on the views of an image."""
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from benchmark.data import ImageSet
+from benchmark.data.images import evenly
 from benchmark.networks.kernel import FrozenKernel
 from benchmark.probes.base import Figures, Found, Probe, register
 from benchmark.probes.subject import Subject
@@ -43,7 +42,8 @@ class Agreement(Probe):
     def _measured(self, network: FrozenKernel, subject: Subject) -> Found:
         from methods.regime import expectations
 
-        images = some_of(subject.queries_images)
+        measured = subject.queries_images
+        images = measured.subset(evenly(len(measured), MOST_IMAGES))
         rows_ND, image_N = network.views_of(images, key("evaluation", "views"))
         features, W_dP = network.map.in_features()
         agreement = expectations.Agreement.of(features.transform(rows_ND), image_N, self.smoothing)
@@ -51,7 +51,7 @@ class Agreement(Probe):
         invariances = expectations.component_invariances(z_Nd, image_N)
         norms = expectations.component_norms(z_Nd, W_dP)
         rows_ND, fitted_N = network.views_of(subject.data.train, network.seed)
-        some_N = np.isin(fitted_N, evenly(len(subject.data.train)))
+        some_N = np.isin(fitted_N, evenly(len(subject.data.train), MOST_IMAGES))
         fitted = expectations.component_invariances(network.map.transform(rows_ND[some_N]), fitted_N[some_N])
         gap = round(float(fitted.mean() - invariances.mean()), 9)  # of copies, rounding is no gap
         place: dict[str, ProtocolValue] = {"images": len(images), **subject.place()}
@@ -69,12 +69,3 @@ class Agreement(Probe):
         listed = {"eigenvalues": agreement.eigenvalues, "invariances": invariances, "rkhs_norms": norms}
         short = {name: [float(f"{value:.5g}") for value in own[:MOST_LISTED]] for name, own in listed.items()}
         return Found(metrics, short)
-
-
-def evenly(count: int) -> NDArray[np.int64]:
-    """At most ``MOST_IMAGES`` numbers below ``count``, evenly spaced."""
-    return np.linspace(0, count - 1, min(count, MOST_IMAGES)).round().astype(np.int64)
-
-
-def some_of(images: ImageSet) -> ImageSet:
-    return images.subset(evenly(len(images)))

@@ -1,8 +1,4 @@
-"""Clustering of frozen features without labels, and how far the clusters are the classes. Nothing is trained.
-
-Draws go round the processes, and the figures of those that ended are kept from time to time: a run that ends goes on
-from there.
-"""
+"""Clustering of frozen features without labels, and how far the clusters are the classes. Nothing is trained."""
 
 import warnings
 from typing import Any, Literal
@@ -64,7 +60,12 @@ class Clustering(Probe):
         x_ND = queries.x.cpu().numpy()
         if self.cluster_distance == "cosine":
             x_ND = x_ND / np.maximum(np.linalg.norm(x_ND, axis=1, keepdims=True), 1e-12)
-        found = self._draws(x_ND, queries.labels.cpu().numpy(), clusters, subject)
+        labels_N = queries.labels.cpu().numpy()
+
+        def draw(number: int) -> tuple[float, float, float]:
+            return clustered(x_ND, labels_N, clusters, key("clustering", self.cluster_seed, number))
+
+        found = subject.dealt("draws", self.cluster_n_init, draw)
         if not subject.process.is_main:
             return Found()
         _, nmi, ari = min(found, key=lambda figures: figures[0])
@@ -84,27 +85,6 @@ class Clustering(Probe):
             of_classes = "" if self.cluster_k else " (as many as there are classes)"
             raise UserError(f"evaluation.cluster_k: is {clusters}{of_classes}, must be at most the {images} images")
         return clusters
-
-    def _draws(
-        self, x_ND: NDArray[Any], labels_N: NDArray[np.int64], clusters: int, subject: Subject
-    ) -> list[tuple[float, float, float]]:
-        """Inertia, NMI and ARI of every draw, on all processes."""
-        process, state = subject.process, subject.resumed()
-        found: list[tuple[float, float, float]] = [] if state is None else state["found"]
-
-        def save() -> None:
-            subject.save(len(found), {"found": found})
-
-        with subject.kept(save) as step_done:
-            while len(found) < self.cluster_n_init:
-                draw, own = len(found) + process.rank, None
-                if draw < self.cluster_n_init:
-                    with subject.requests.at_once():
-                        own = clustered(x_ND, labels_N, clusters, key("clustering", self.cluster_seed, draw))
-                subject.check()
-                found += [figures for figures in process.all_gather(own) if figures is not None]
-                step_done()
-        return found
 
 
 @register

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from benchmark.data import ImageSet, Points
+from benchmark.data.images import evenly
 from benchmark.networks.base import FrozenModule
 from benchmark.networks.kernel import FrozenKernel, Rows, plain_rows
 from benchmark.probes.base import Figures, Found, Probe, register
@@ -47,8 +48,7 @@ class Geometry(Probe):
             return Found()
         assert subject.augmentation is not None
         images = subject.queries_images
-        # All, or so many of them evenly spaced: images in files are sorted by class.
-        rows = np.linspace(0, len(images) - 1, min(len(images), MOST_IMAGES)).round().astype(np.int64)
+        rows = evenly(len(images), MOST_IMAGES)
         chosen = torch.from_numpy(rows).to(subject.device)
         some = Features(queries.x[chosen], queries.labels[chosen])
         with subject.frozen():

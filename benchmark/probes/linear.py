@@ -162,18 +162,17 @@ class Cached:
             yield bank.x[mine], bank.labels[mine], size
 
 
-class Crops:
+class Crops(LabelledViews):
     """Features of views (random crops and flips) that are made anew every epoch, otherwise the same."""
 
     def __init__(self, subject: Subject, batch_size: int, *, recipe: Recipe = PROBE_CROPS, smallest: int = 1) -> None:
+        super().__init__(subject, subject.data.labelled, batch_size, recipe, smallest=smallest)
         self._subject, self.batch_size = subject, batch_size
-        self._views = LabelledViews(subject, subject.data.labelled, batch_size, recipe, smallest=smallest)
-        self.steps_per_epoch = self._views.steps_per_epoch
 
     def epoch(self, number: int, first_step: int = 0) -> Steps:
         subject, network = self._subject, self._subject.network
         assert isinstance(network, FrozenModule)
-        for view_NCHW, labels_N, size in self._views.epoch(number, first_step):
+        for view_NCHW, labels_N, size in super().epoch(number, first_step):
             with subject.frozen():
                 nothing_NF = view_NCHW.new_empty(0, network.feature_dim)
                 x_NF = subject.through(network.module, view_NCHW) if len(labels_N) else nothing_NF

@@ -3,8 +3,6 @@
 The protocol of fair_self_supervision_benchmark (Goyal et al., ICCV 2019), as OBoW has it: LIBLINEAR's dual solver on
 rows divided by ‖x‖ + 1e-5, positives counted twice, C of each class chosen by the mean average precision of three
 folds. What is there but difficult to see counts as absent in learning, and not at all in testing.
-
-Classes go round the processes, and the figures of those that are done are kept: a run that ends goes on from there.
 """
 
 import warnings
@@ -70,7 +68,14 @@ class Multilabel(Probe):
         learnt, measured = data.labelled.present, queries_images.present
         assert learnt is not None
         assert measured is not None
-        found = self._by_class(x_MF, learnt, x_NF, measured, subject)
+
+        def of_class(label: int) -> tuple[float, float]:
+            positive_M, counted_N = learnt[:, label] == 1, measured[:, label] != 0
+            c = self._chosen(x_MF, positive_M)
+            scores_N = fitted(x_MF, positive_M, c).decision_function(x_NF)
+            return average_precision(scores_N[counted_N], measured[counted_N, label] == 1), c
+
+        found = subject.dealt("classes", data.classes, of_class)
         if not subject.process.is_main:
             return Found()
         choice = f"C of {len(self.multilabel_c)} by {self.multilabel_folds} folds"
@@ -82,37 +87,6 @@ class Multilabel(Probe):
         }
         value = float(np.mean([precision for precision, _ in found]))
         return Found([Metric(metric="multilabel_map", protocol=protocol, value=value)], details)
-
-    def _by_class(
-        self,
-        x_MF: NDArray[Any],
-        learnt_MC: NDArray[np.int8],
-        x_NF: NDArray[Any],
-        measured_NC: NDArray[np.int8],
-        subject: Subject,
-    ) -> list[tuple[float, float]]:
-        """Average precision and C of every class, on all processes."""
-        process, classes = subject.process, learnt_MC.shape[1]
-        state = subject.resumed()
-        found: list[tuple[float, float]] = [] if state is None else state["found"]
-
-        def save() -> None:
-            subject.save(len(found), {"found": found})
-
-        with subject.kept(save) as step_done:
-            while len(found) < classes:
-                label, own = len(found) + process.rank, None
-                if label < classes:
-                    with subject.requests.at_once():
-                        c = self._chosen(x_MF, learnt_MC[:, label] == 1)
-                        scores_N = fitted(x_MF, learnt_MC[:, label] == 1, c).decision_function(x_NF)
-                    counted_N = measured_NC[:, label] != 0
-                    own = (average_precision(scores_N[counted_N], measured_NC[counted_N, label] == 1), c)
-                subject.check()
-                found += [figures for figures in process.all_gather(own) if figures is not None]
-                subject.tell("classes", len(found), classes)
-                step_done()
-        return found
 
     def _chosen(self, x_MF: NDArray[Any], positive_M: NDArray[np.bool_]) -> float:
         """The C of the largest mean over folds of scikit-learn's average precision, the first of equal ones."""

@@ -156,6 +156,26 @@ class Subject:
                 warnings.warn(f"{self.folder}: what was done since the last checkpoint is lost: {error}", stacklevel=2)
             raise
 
+    def dealt(self, what: str, count: int, find: Callable[[int], T]) -> list[T]:
+        """``find`` of every number below ``count``, which go round the processes; what each found, on all of them.
+
+        What was found is kept from time to time, so that a run that ends goes on from there; a request to stop ends
+        ``find`` at once. ``what`` is counted, in words.
+        """
+        state = self.resumed()
+        found: list[T] = [] if state is None else state["found"]
+        with self.kept(lambda: self.save(len(found), {"found": found})) as step_done:
+            while len(found) < count:
+                number, own = len(found) + self.process.rank, None
+                if number < count:
+                    with self.requests.at_once():
+                        own = find(number)
+                self.check()
+                found += [one for one in self.process.all_gather(own) if one is not None]
+                self.tell(what, len(found), count)
+                step_done()
+        return found
+
     @property
     def queries_images(self) -> ImageSet:
         """The images that it is measured on."""
@@ -177,9 +197,9 @@ class Subject:
         self._made.clear()
         return learnt
 
-    def tune(self, interpolation: Interpolation = "bicubic") -> Features:
+    def tune(self) -> Features:
         """Of the images held out, to choose by."""
-        return self._features("tune", self.data.tune, interpolation)
+        return self._features("tune", self.data.tune, "bicubic")
 
     def place(self, features: str | None = None) -> dict[str, ProtocolValue]:
         """The end of every protocol: what was looked at, on which images, after how many epochs of training."""

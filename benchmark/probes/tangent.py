@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from benchmark.data.images import evenly
 from benchmark.networks.kernel import Rows, plain_rows
 from benchmark.networks.wide import FrozenWide
 from benchmark.probes.base import Figures, Found, Probe, register
@@ -43,7 +44,7 @@ class KernelLimit(Probe):
         with subject.requests.at_once():
             rows_ND, image_N = network.track.rows, network.track.image
             images = subject.queries_images
-            chosen = np.linspace(0, len(images) - 1, min(len(images), self.limit_images)).round().astype(np.int64)
+            chosen = evenly(len(images), self.limit_images)
             new_MD = plain_rows(images.subset(chosen))
             z_Nd, z_Md = network.embed(rows_ND), network.embed(new_MD)
             kernels = {"own": EmpiricalNTK(network.origin), "infinite": NTK(network.settings.mlp.depth)}
