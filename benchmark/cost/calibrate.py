@@ -50,6 +50,12 @@ class Choice:
         return float(getattr(self, self.chosen)) / min(self.dual, self.primal)
 
 
+def measure(device: torch.device, shapes: Sequence[tuple[int, int]] = ()) -> tuple[list[Choice], Constants]:
+    """Both forms of the losses, and what they say the constants are."""
+    found = choices(device, shapes)
+    return found, Constants(entry(found), eigen(device))
+
+
 def choices(device: torch.device, shapes: Sequence[tuple[int, int]] = ()) -> list[Choice]:
     """Both forms of every loss of ``_COSTS`` in turns, float32, at each (N, D)."""
     found = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.cost import calibrate, steps
-from benchmark.cost.losses import LOSS_SCALE, draw_views
+from benchmark.cost.losses import differentiated, draw_views, relative_error
 from benchmark.cost.plan import plan
 from benchmark.cost.sweep import Cell, _counted, no_such_form
 from benchmark.networks.step import TrainingStep
@@ -25,7 +26,6 @@ from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator
 from benchmark.runtime.spec import Precision
 from methods import registry
-from methods.engine.forms import Constants
 
 # The largest relative error of a gradient, in the Frobenius norm, against float64 on the CPU. There, where half
 # precision is emulated, MMCR's are the largest: 1.5e-5 in fp32, 1.0 % in bf16, 0.13 % in fp16. On an H200, whose
@@ -96,19 +96,10 @@ def gradient_error(method: str, form: str, precision: Precision, device: torch.d
     if loss.draws:  # each device draws its own directions
         draws = torch.randn(dim, options.pop("slices"), generator=generator("doctor", method))
         options |= {"directions": draws}
-    scale = LOSS_SCALE if precision == "fp16" else 1.0
-
-    def gradients(views: Iterable[Tensor], scale: float) -> list[Tensor]:
-        leaves = [view.detach().requires_grad_() for view in views]
-        value = loss.loss(leaves, form=form, **options).value
-        return [found.cpu().double() / scale for found in torch.autograd.grad(value * scale, leaves)]
-
-    views = draw_views(count, dim, AUTOCAST[precision], device)
-    exact = gradients([view.detach().cpu().double() for view in views], 1.0)
-    difference = sum(
-        float((own - other).square().sum()) for own, other in zip(gradients(views, scale), exact, strict=True)
-    )
-    error = (difference / sum(float(other.square().sum()) for other in exact)) ** 0.5
+    call, views = partial(loss.loss, form=form, **options), draw_views(count, dim, AUTOCAST[precision], device)
+    _, exact = differentiated(call, [view.detach().cpu().double() for view in views])
+    _, own = differentiated(call, views, precision)
+    error = relative_error([found.cpu() for found in own], exact)
     return error if error < float("inf") else float("inf")  # NaN is no smaller than anything
 
 
@@ -177,8 +168,7 @@ def cost_model(device: str) -> dict[str, Any]:
     """Both forms of losses: how much slower the model's choice is than the faster one, and this device's constants."""
     own = _usable(device)
     with computing_in("fp32"):
-        found = calibrate.choices(own, _KERNEL_SHAPES[own.type])
-        measured = Constants(calibrate.entry(found), calibrate.eigen(own))
+        found, measured = calibrate.measure(own, _KERNEL_SHAPES[own.type])
     slower = [choice.slower_than_best for choice in found]
     told = f"its choice is {median(slower):.2f}x the faster form's time, at most {max(slower):.2f}x"
     constants = f"; measured here: entry {measured.entry:.0f}, eigen {measured.eigen:.0f}"

@@ -106,17 +106,15 @@ def _calibrate(name: str, format_: str) -> None:
     """Measure, keep and tell the constants of the cost model."""
     from dataclasses import asdict
 
-    from benchmark.cost.calibrate import choices, eigen, entry
+    from benchmark.cost.calibrate import measure
     from benchmark.runtime.calibration import keep_constants
     from benchmark.runtime.devices import check_usable, resolve_device
     from benchmark.runtime.numerics import computing_in
-    from methods.engine.forms import Constants
 
     device = resolve_device(name)
     check_usable(device)
     with computing_in("fp32"):
-        found = choices(device)
-        measured = Constants(entry(found), eigen(device))
+        found, measured = measure(device)
     rows = [asdict(choice) for choice in found]
     echo_table(rows, format_)
     path = keep_constants(device, measured, choices=rows)

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from benchmark.runtime.memory import Holder, PeakMemory
 from benchmark.runtime.numerics import AUTOCAST
 from benchmark.runtime.progress import quartiles
 from benchmark.runtime.seeds import generator
+from benchmark.runtime.spec import Precision
 from methods import Pairing, registry
 from methods.losses.base import Loss
 from results.cell import Clock
@@ -173,22 +174,29 @@ def errors(cell: Cell, device: torch.device) -> dict[str, Any]:
     In fp16 the loss is scaled as in training: without, the smallest entries of a gradient are below fp16's range.
     """
     views = draw_views(cell.batch_size, cell.embedding_dim, AUTOCAST[cell.precision], device)
-    loss, gradients = _differentiated(cell, views)
-    exact, exact_gradients = _differentiated(cell, tuple(view.detach().double() for view in views))
-    pairs = list(zip(gradients, exact_gradients, strict=True))
-    difference = sum(float((own - other).square().sum()) for own, other in pairs)
-    size = sum(float(other.square().sum()) for _, other in pairs)
-    if not math.isfinite(difference):
+    call = partial(registry.get(cell.method).loss, form=cell.form, **cell.options)
+    loss, gradients = differentiated(call, views, cell.precision)
+    exact, exact_gradients = differentiated(call, [view.detach().double() for view in views])
+    error = relative_error(gradients, exact_gradients)
+    if not math.isfinite(error):
         return {"form": loss.form, "status": "failed", "message": f"the gradient overflows in {cell.precision}"}
     return {
         "form": loss.form,
         "value_error": abs(float((loss.value.detach().double() / exact.value.detach()) - 1)),
-        "gradient_error": (difference / size) ** 0.5,
+        "gradient_error": error,
     }
 
 
-def _differentiated(cell: Cell, views: tuple[Tensor, ...]) -> tuple[Loss, tuple[Tensor, ...]]:
-    leaves = [view.detach().requires_grad_() for view in views]
-    loss = registry.get(cell.method).loss(leaves, form=cell.form, **cell.options)
-    scale = LOSS_SCALE if cell.precision == "fp16" else 1.0
-    return loss, tuple(gradient.double() / scale for gradient in torch.autograd.grad(loss.value * scale, leaves))
+def differentiated(
+    call: Callable[[Sequence[Tensor]], Loss], views: Iterable[Tensor], precision: Precision = "fp32"
+) -> tuple[Loss, list[Tensor]]:
+    """A loss of views, and its gradients in float64; in fp16 it is scaled before, and they are afterwards."""
+    leaves, scale = [view.detach().requires_grad_() for view in views], LOSS_SCALE if precision == "fp16" else 1.0
+    loss = call(leaves)
+    return loss, [found.double() / scale for found in torch.autograd.grad(loss.value * scale, leaves)]
+
+
+def relative_error(own: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """√(Σ ‖own − exact‖² / Σ ‖exact‖²), in the Frobenius norm."""
+    difference = sum(float((one - other).square().sum()) for one, other in zip(own, exact, strict=True))
+    return (difference / sum(float(other.square().sum()) for other in exact)) ** 0.5
