@@ -6,7 +6,7 @@ them is the service's own command.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -25,18 +25,18 @@ class Line(NamedTuple):
 
     @classmethod
     def of(cls, logged: Mapping[str, Any]) -> "Line":
-        numbers = _numbers(logged)
+        values = flattened(logged, "/")
+        numbers = {path: one for path, one in values if isinstance(one, int | float) and not isinstance(one, bool)}
         return cls(int(numbers.pop("step")), numbers)
 
 
-def _numbers(logged: Mapping[str, Any], section: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
-    for key, value in logged.items():
+def flattened(settings: Mapping[str, Any], separator: str, section: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values by their paths."""
+    for key, value in settings.items():
         if isinstance(value, Mapping):
-            found |= _numbers(value, f"{section}{key}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{section}{key}"] = value
-    return found
+            yield from flattened(value, separator, f"{section}{key}{separator}")
+        else:
+            yield f"{section}{key}", value
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from benchmark.runtime.tracking.base import Curve, Line, Tracker, register
+from benchmark.runtime.tracking.base import Curve, Line, Tracker, flattened, register
 
 
 @register
@@ -30,7 +30,10 @@ class TensorBoard(Tracker):
         held = [event.step for event in events if event.HasField("summary")]
         self._writer = self._writer_of(str(self.curve.folder))
         if not held:
-            self._add(0, self._hparams(dict(_flat(self.curve.settings)), trial_id=self.curve.id))
+            settings = dict(flattened(self.curve.settings, "."))
+            for name, value in settings.items():  # what is no number nor text as JSON
+                settings[name] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+            self._add(0, self._hparams(settings, trial_id=self.curve.id))
         return max(held, default=0)
 
     def tell(self, lines: Sequence[Line]) -> None:
@@ -44,12 +47,3 @@ class TensorBoard(Tracker):
 
     def _add(self, step: int, summary: Any) -> None:
         self._writer.add_event(self._event(wall_time=time.time(), step=step, summary=summary))
-
-
-def _flat(settings: Mapping[str, Any], section: str = "") -> Iterator[tuple[str, bool | float | str]]:
-    """Settings by their dotted keys, as hyper-parameters may be: what is no number nor text as JSON."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{section}{key}.")
-        else:
-            yield f"{section}{key}", value if isinstance(value, bool | int | float | str) else json.dumps(value)
