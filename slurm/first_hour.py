@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -77,16 +77,18 @@ def examine(device: str, folder: Path, say: Callable[[str], None]) -> Report:
             raise UserError(f"no GPU can be used: {fault}; doctor --gpu --device cpu asks the same of two processes")
         processes = min(2, seen.result["count"])
     in_one = (checks.losses, checks.overflow, checks.memory, checks.speed, checks.cost_model)
-    asked: dict[str, Callable[[], list[Result]]] = {
+    asked: dict[str, Callable[[], Iterable[Result]]] = {
         check.__name__.replace("_", " "): partial(_in_one_process, check, device) for check in in_one
     }
-    asked["training"] = partial(_training, device, processes)
-    started, results, seconds = now(), [], {}
-    for name, check in asked.items():
-        say(f"{name} ...")
-        began = time.perf_counter()
-        results += check()
-        seconds[name] = time.perf_counter() - began
+    started, seconds = now(), {}
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory(prefix="spherebench-doctor-") as scratch:
+        asked["training"] = partial(_runs, device, processes, Path(scratch))
+        for name, check in asked.items():
+            say(f"{name} ...")
+            began = time.perf_counter()
+            results += check()
+            seconds[name] = time.perf_counter() - began
     with computing_in("fp32"):
         place = Process(resolve_device(device), world_size=processes)
         made = provenance(place, started, attempts=1, lost_seconds=0.0)
@@ -138,11 +140,6 @@ def _in_one_process(check: Callable[..., dict[str, Any]], device: str) -> list[R
     if ended.status != "done":
         return [Result(check.__name__, "the check itself", f"{ended.status}: {ended.message}", "ends", fine=False)]
     return [Result(**result) for result in ended.result["results"]]
-
-
-def _training(device: str, processes: int) -> list[Result]:
-    with tempfile.TemporaryDirectory(prefix="spherebench-doctor-") as scratch:
-        return list(_runs(device, processes, Path(scratch)))
 
 
 def _runs(device: str, processes: int, scratch: Path) -> Iterator[Result]:

@@ -123,9 +123,11 @@ def give_up(submission: Submission, index: int, code: int) -> None:
     """
     folder = submission.run_folder(index)
     message = f"ended {FRUITLESS} times at {attempts.kept(folder)} without getting further: {in_words(code)}"
-    line = last_line(submission.log(str(job_id())))
-    message += f"; log: {line}" if line else ""
-    if _OUT_OF_MEMORY.search(_end_of(submission.log(str(job_id())))):
+    log = submission.log(str(job_id()))
+    message += f"; log: {line}" if (line := last_line(log)) else ""
+    # Slurm's own lines, at the end, are none of those that tell something.
+    ending = log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:] if log.exists() else ()
+    if any(map(_OUT_OF_MEMORY.search, ending)):
         message += f"; out of memory: spherebench retry {submission.runs} --resource memory_gb=... asks for more"
     ids, begun = missing(submission, index), attempts.begun(folder)
     for name in [begun] if begun in ids else ids:
@@ -137,11 +139,6 @@ def fail(submission: Submission, message: str, indices: Iterable[int]) -> None:
     for index in indices:
         for name in missing(submission, index):
             write_failure(submission, index, name, message)
-
-
-def _end_of(log: Path) -> str:
-    """What was written last, Slurm's own lines included."""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]) if log.exists() else ""
 
 
 def write_failure(submission: Submission, index: int, name: str, message: str) -> None:

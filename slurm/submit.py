@@ -11,11 +11,11 @@ import re
 import secrets
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from benchmark.data import load
@@ -24,7 +24,7 @@ from benchmark.running.folder import RunState, check_owner, claim_folder, locked
 from benchmark.runtime.devices import built_without_cuda, gpu_fault
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import absolute, is_of_job
-from benchmark.runtime.provenance import SOURCE_NAME
+from benchmark.runtime.provenance import ROOT, SOURCE_NAME, checked_out, git
 from benchmark.runtime.spec import Execution
 from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell, Suite
@@ -39,7 +39,6 @@ from slurm.survey import FAILED, LIVE, OTHER_VERSION, UNFINISHED, UNKNOWN, Stand
 # Where the controller does not tell its MaxArraySize, the first index of an array that it refuses: 1001 as Slurm comes.
 _ARRAY_SIZE = 1000
 _LOCK_PATIENCE_SECONDS = 120.0
-_ROOT = Path(__file__).parents[1]
 _PACKAGES = ("benchmark", "methods", "results", "slurm")
 
 
@@ -59,51 +58,39 @@ def plan(
     check_owner(suite, runs)
     asked = {cell.run.id: _asked(cell.run, suite, profile) for cell in suite.cells}
     cluster, array_size = _cluster(profile) if profile.executor == "slurm" else ("", _ARRAY_SIZE)
-    standings = survey(runs, {cell.run.id: [one.id for one in cell.run.measurements] for cell in suite.cells})
-    arrays: list[Submission] = []
-    left_out: Counter[str] = Counter()
-    groups: dict[tuple[tuple[Resources, Resources], bool], list[Cell]] = {}
-    for cell in suite.cells:
-        run, standing = cell.run, standings[cell.run.id]
-        # As benchmark.running.folder.state_of has it, but that nothing is set aside.
-        records = {one.id: standing.records.measurements.get(one.id) for one in run.measurements}
-        state = RunState(run, standing.records.network, records, run.network.is_kept(runs / run.id))
-        if reason := _left_out(standing, state, retry, force):
-            left_out[reason] += 1
-        else:
-            groups.setdefault((asked[run.id], state.network_missing(retry)), []).append(cell)
+    wanted, left_out = _wanted(suite, runs, retry, force)
     if suite.execution.jobs not in (None, 1):
         raise UserError(f"jobs: is {suite.execution.jobs}; a job of a cluster does one run at a time, leave it out")
     check_trackers(suite.execution.tracking)
-    _check_data([cell for cells in groups.values() for cell in cells], suite.execution)
-    # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
-    execution = suite.execution.model_copy(update={"data_root": absolute(suite.execution.data_root)})
+    _check_data([cell for cell, _ in wanted], suite.execution)
+    make = partial(
+        Submission,
+        runs=str(runs.resolve()),
+        profile=profile,
+        suite=suite.name,
+        protocol=suite.protocol,
+        skipped=suite.skipped,
+        # A job starts where sbatch was called, but a profile may move it: data are found from anywhere.
+        execution=suite.execution.model_dump(mode="json") | {"data_root": absolute(suite.execution.data_root)},
+        source=source,
+        retry=retry,
+        host=socket.gethostname(),
+        user=queue.user(),
+        cluster=cluster,
+    )
+    arrays: list[Submission] = []
 
     def add(stage: Part, resources: Resources, cells: Sequence[Cell], after: str | None = None) -> str:
         # A job name that squeue takes in a list, and no shell nor Slurm reads anything into.
         name = f"{re.sub(r'[^A-Za-z0-9_.+-]', '_', suite.name)}-{secrets.token_hex(4)}"
-        submission = Submission(
-            name=name,
-            runs=str(runs.resolve()),
-            stage=stage,
-            after=after,
-            profile=profile,
-            resources=resources,
-            suite=suite.name,
-            protocol=suite.protocol,
-            skipped=suite.skipped,
-            execution=execution.model_dump(mode="json"),
-            entries=tuple(Entry.of(cell) for cell in cells),
-            source=source,
-            retry=retry,
-            submitted=datetime.now(UTC).isoformat(timespec="microseconds"),
-            host=socket.gethostname(),
-            user=queue.user(),
-            cluster=cluster,
-        )
-        arrays.append(submission)
+        entries, submitted = tuple(map(Entry.of, cells)), datetime.now(UTC).isoformat(timespec="microseconds")
+        own = {"name": name, "stage": stage, "after": after, "resources": resources}
+        arrays.append(make(entries=entries, submitted=submitted, **own))
         return name
 
+    groups: dict[tuple[tuple[Resources, Resources], bool], list[Cell]] = {}
+    for cell, network_is_missing in wanted:
+        groups.setdefault((asked[cell.run.id], network_is_missing), []).append(cell)
     for ((train, measure), network_is_missing), cells in groups.items():
         for start in range(0, len(cells), array_size):
             part = cells[start : start + array_size]
@@ -115,6 +102,23 @@ def plan(
                 trained = add("train", train, part)
                 add("measure", measure, part, after=trained)
     return arrays, left_out
+
+
+def _wanted(suite: Suite, runs: Path, retry: bool, force: bool) -> tuple[list[tuple[Cell, bool]], Counter[str]]:
+    """The runs to submit, each with whether its network is missing; and how many are left out, by the reason."""
+    standings = survey(runs, {cell.run.id: [one.id for one in cell.run.measurements] for cell in suite.cells})
+    found: list[tuple[Cell, bool]] = []
+    left_out: Counter[str] = Counter()
+    for cell in suite.cells:
+        run, standing = cell.run, standings[cell.run.id]
+        # As benchmark.running.folder.state_of has it, but that nothing is set aside.
+        records = {one.id: standing.records.measurements.get(one.id) for one in run.measurements}
+        state = RunState(run, standing.records.network, records, run.network.is_kept(runs / run.id))
+        if reason := _left_out(standing, state, retry, force):
+            left_out[reason] += 1
+        else:
+            found.append((cell, state.network_missing(retry)))
+    return found, left_out
 
 
 def _check_data(cells: Sequence[Cell], execution: Execution) -> None:
@@ -298,9 +302,12 @@ def snapshot(runs: Path) -> Source:
 
     Beside them lie ``source.json`` (the commit, and whether files differed from it) and ``diff.patch`` where they did.
     """
-    paths = [path for package in _PACKAGES for path in sorted((_ROOT / package).rglob("*"))]
-    files = {str(path.relative_to(_ROOT)): path.read_bytes() for path in paths if path.suffix in {".py", ".yaml"}}
-    commit, diff = _commit_and_diff()
+    paths = [path for package in _PACKAGES for path in sorted((ROOT / package).rglob("*"))]
+    files = {str(path.relative_to(ROOT)): path.read_bytes() for path in paths if path.suffix in {".py", ".yaml"}}
+    commit, diff = checked_out(), b""
+    if commit:  # what differs from it, new files included
+        untracked = git("ls-files", "--others", "--exclude-standard", *_PACKAGES)
+        diff = git("diff", "--binary", "HEAD", "--", *_PACKAGES) + untracked
     digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"{name}\0".encode() + content)
@@ -319,18 +326,3 @@ def snapshot(runs: Path) -> Source:
             (beside / name).write_bytes(content)
         beside.replace(folder)
     return source
-
-
-def _commit_and_diff() -> tuple[str | None, bytes]:
-    """The commit checked out and what differs from it, new files included; (None, nothing) outside a checkout."""
-
-    def git(*arguments: str) -> bytes:
-        return subprocess.run(["git", *arguments], cwd=_ROOT, check=True, capture_output=True, timeout=60).stdout
-
-    try:
-        git("ls-files", "--error-unmatch", "benchmark/__init__.py")
-        commit = git("rev-parse", "HEAD").decode().strip()
-        untracked = git("ls-files", "--others", "--exclude-standard", *_PACKAGES)
-        return commit, git("diff", "--binary", "HEAD", "--", *_PACKAGES) + untracked
-    except (OSError, subprocess.CalledProcessError):
-        return None, b""

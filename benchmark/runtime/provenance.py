@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmark.runtime.process import Process
 
-SOURCE_NAME = "source.json"
+ROOT, SOURCE_NAME = Path(__file__).parents[2], "source.json"
 _PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 
 
@@ -75,21 +75,25 @@ def _commit() -> tuple[str | None, bool | None]:
 
     A snapshot of the code carries its commit with it, in ``source.json``.
     """
-    root = Path(__file__).parents[2]
-    source = root / SOURCE_NAME
+    source = ROOT / SOURCE_NAME
     if source.exists():
         noted = json.loads(source.read_text(encoding="utf-8"))
         return noted["commit"], noted["dirty"]
+    commit = checked_out()
+    return commit, None if commit is None else bool(git("status", "--porcelain", "--untracked-files=no").strip())
+
+
+def checked_out() -> str | None:
+    """The commit of the checkout that this code is in; None where it is in none."""
     try:
-        _git(root, "ls-files", "--error-unmatch", "benchmark")  # installed, it may lie within a repository of others
-        commit = _git(root, "rev-parse", "HEAD").strip()
-        return commit, bool(_git(root, "status", "--porcelain", "--untracked-files=no").strip())
+        git("ls-files", "--error-unmatch", "benchmark/__init__.py")  # installed, it may lie in a repository of others
+        return git("rev-parse", "HEAD").decode().strip()
     except (OSError, subprocess.CalledProcessError):
-        return None, None
+        return None
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
+def git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
 
 
 @cache
