@@ -35,7 +35,7 @@ from benchmark.runtime.seeds import fork_rng
 from benchmark.views import batched, recipe, recipes
 from benchmark.views.batched import central_crop, resized
 from benchmark.views.draws import view_key
-from benchmark.views.files import RandomCrops
+from benchmark.views.files import random_crops
 from benchmark.views.loader import ViewLoader
 
 if TYPE_CHECKING:  # which builds on this module
@@ -54,7 +54,7 @@ def measure(cell: Cell, device: torch.device) -> dict[str, Any]:
     with TemporaryDirectory() as scratch:
         images = photographs(Path(cell.data or ""), Path(scratch))
         file_bytes = np.mean([Path(os.fsdecode(path)).stat().st_size for path in images.paths])
-        work = RandomCrops(images, recipe_, side, 0)
+        work = partial(random_crops, images, recipe_, side, 0)
         transforms = [transform(view, side) for view in recipe_.views]
         taken: dict[str, list[float]] = {name: [] for name in ("decode", "loading", "device", "reference")}
         for turn in range(-1, TURNS):  # the first is not counted

@@ -4,7 +4,6 @@ All else is done to whole batches where the network is (:mod:`benchmark.views.ba
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,38 +20,26 @@ from benchmark.views.recipes import CentralCrop, Crop, Interpolation, RandomCrop
 AT_ONCE = 16  # images that are held decoded: boxes are drawn for all of them in one stroke
 
 
-@dataclass(frozen=True)
-class RandomCrops:
-    """(epoch, image)s to bytes (n, C, side, side) for every view of the recipe, drawn by (seed, epoch, image, view)."""
-
-    images: ImageSet
-    recipe: Recipe
-    image_size: int
-    seed: int
-
-    def __call__(self, places: Sequence[tuple[int, int]]) -> list[Tensor]:
-        views, epoch = self.recipe.views, places[0][0]
-        sides = [view.whole(self.image_size) for view in views]
-        made = [torch.empty(len(places), 3, side, side, dtype=torch.uint8) for side in sides]
-        for start in range(0, len(places), AT_ONCE):
-            numbers = [index for _, index in places[start : start + AT_ONCE]]
-            images = [self.images.image(index) for index in numbers]
-            sizes_2n = np.array([image_CHW.shape[-2:] for image_CHW in images]).T
-            for place, (out, view, side) in enumerate(zip(made, views, sides, strict=True)):
-                draws = Draws.of(numbers, *view_key(self.seed, epoch, place), "crop")
-                cropped = _cropped(view.crop, images, sizes_2n, side, draws)
-                for row, (crop_CHW, mirrored) in enumerate(zip(cropped, draws.chosen(view.flip), strict=True), start):
-                    out[row] = crop_CHW.flip(-1) if mirrored else crop_CHW
-        return made
-
-
-def _cropped(
-    crop: Crop,
-    images: Sequence[Tensor],
-    sizes_2n: NDArray[Any],
-    side: int,
-    draws: Draws,
+def random_crops(
+    images: ImageSet, recipe: Recipe, image_size: int, seed: int, places: Sequence[tuple[int, int]]
 ) -> list[Tensor]:
+    """(epoch, image)s to bytes (n, C, side, side) for every view of the recipe, drawn by (seed, epoch, image, view)."""
+    views, epoch = recipe.views, places[0][0]
+    sides = [view.whole(image_size) for view in views]
+    made = [torch.empty(len(places), 3, side, side, dtype=torch.uint8) for side in sides]
+    for start in range(0, len(places), AT_ONCE):
+        numbers = [index for _, index in places[start : start + AT_ONCE]]
+        decoded = [images.image(index) for index in numbers]
+        sizes_2n = np.array([image_CHW.shape[-2:] for image_CHW in decoded]).T
+        for place, (out, view, side) in enumerate(zip(made, views, sides, strict=True)):
+            draws = Draws.of(numbers, *view_key(seed, epoch, place), "crop")
+            cropped = _cropped(view.crop, decoded, sizes_2n, side, draws)
+            for row, (crop_CHW, mirrored) in enumerate(zip(cropped, draws.chosen(view.flip), strict=True), start):
+                out[row] = crop_CHW.flip(-1) if mirrored else crop_CHW
+    return made
+
+
+def _cropped(crop: Crop, images: Sequence[Tensor], sizes_2n: NDArray[Any], side: int, draws: Draws) -> list[Tensor]:
     """One crop (C, side, side) of every image (C, H, W)."""
     if isinstance(crop, CentralCrop):
         return [central_crop(image_CHW, side, crop.interpolation) for image_CHW in images]
@@ -70,13 +57,8 @@ def _cropped(
     return found
 
 
-@dataclass(frozen=True)
-class CentralCrops:
+def central_crops(
+    images: ImageSet, image_size: int, interpolation: Interpolation, numbers: Sequence[int]
+) -> list[Tensor]:
     """Numbers of images to bytes (n, C, side, side) of their centres."""
-
-    images: ImageSet
-    image_size: int
-    interpolation: Interpolation
-
-    def __call__(self, numbers: Sequence[int]) -> list[Tensor]:
-        return [torch.stack([central_crop(self.images.image(i), self.image_size, self.interpolation) for i in numbers])]
+    return [torch.stack([central_crop(images.image(index), image_size, interpolation) for index in numbers])]

@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -71,9 +72,10 @@ class ViewLoader:
         self._pixels = None if images.pixels is None else images.pixels.to(process.device)
         if images.pixels is None:
             # Here, since importing torchvision takes seconds: images in memory do without.
-            from benchmark.views.files import RandomCrops
+            from benchmark.views.files import random_crops
 
-            self._workers = Workers(RandomCrops(images, recipe, input.image_size, seed), workers, process.device)
+            crops = partial(random_crops, images, recipe, input.image_size, seed)
+            self._workers = Workers(crops, workers, process.device)
             self._bytes = self._workers.batches(iter(()))
             self._next: tuple[int, int] | None = None  # epoch and step that these bytes go on with
 
@@ -179,9 +181,9 @@ def plain_batches(
     pixels, size, normalise = images.pixels, input.image_size, _Normalise(input, device)
     made: Iterable[Tensor]
     if pixels is None:
-        from benchmark.views.files import CentralCrops
+        from benchmark.views.files import central_crops
 
-        crops = Workers(CentralCrops(images, size, interpolation), workers, device)
+        crops = Workers(partial(central_crops, images, size, interpolation), workers, device)
         made = (x_NCHW for (x_NCHW,) in crops.batches(numbers_N.tolist() for numbers_N in batches))
     else:
         made = (central_crop(pixels[numbers_N].to(device), size, interpolation) for numbers_N in batches)
