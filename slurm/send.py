@@ -188,6 +188,7 @@ def _to_this_machine(submission: Submission) -> tuple[str, ...]:
 
     A worker is what LocalExecutor would start, a task a GPU under one controller; returned is its process's number.
     """
+    from submitit.core.utils import environment_variables
     from submitit.local.local import start_controller
 
     asked, gpus = submission.resources.gpus_per_node, visible_gpus()
@@ -200,7 +201,8 @@ def _to_this_machine(submission: Submission) -> tuple[str, ...]:
     # After these lines the shell becomes Python, so that signals reach that.
     lines = "\n".join([*_shell_lines(submission), f"exec {job}"])
     workers = min(submission.profile.jobs_at_once or len(shares), len(submission.entries))
-    with _outside_any_job(), _detached(), _safe_path():
+    # What is started imports nothing of the folder it is started in: a random.py, say, of the user's own.
+    with _outside_any_job(), _detached(), environment_variables(PYTHONSAFEPATH="1"):
         started = [
             start_controller(
                 folder=submission.folder,
@@ -255,20 +257,6 @@ def _outside_any_job(variables: Sequence[str] = ()) -> Iterator[None]:
             yield
         finally:
             os.environ.update(hidden)
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """What is started inside imports nothing of the folder it is started in: a random.py, say, of the user's own."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager

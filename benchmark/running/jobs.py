@@ -223,14 +223,13 @@ class _Job(Generic[T]):
 @contextmanager
 def _surroundings(jobs: int) -> Iterator[None]:
     """What a job begins with: its share of the cores, and deaf to what a terminal sends before it can answer."""
+    from submitit.core.utils import environment_variables
+
     before = {number: signal.signal(number, signal.SIG_IGN) for number in STOP_SIGNALS}
-    given = _THREADS in os.environ
-    os.environ.setdefault(_THREADS, str(max(1, cpu_count() // jobs)))
     try:
-        yield
+        with environment_variables(**{_THREADS: os.environ.get(_THREADS, max(1, cpu_count() // jobs))}):
+            yield
     finally:
-        if not given:
-            del os.environ[_THREADS]
         for number, handler in before.items():
             signal.signal(number, handler)
 

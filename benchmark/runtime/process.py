@@ -126,12 +126,16 @@ def process(device_name: str) -> Iterator[Process]:
 
 @contextmanager
 def _joined(device: torch.device, world_size: int) -> Iterator[Process]:
+    from submitit.core.utils import environment_variables
+
     store, rank, _ = next(dist.rendezvous("env://", timeout=_COLLECTIVE))
     lifelines = Lifelines.tie(dist.PrefixStore("lifelines", store), os.environ["MASTER_ADDR"], rank, world_size)
     failures = Failures(store)
     with failures.watched(lifelines):
         try:
-            with _interface(lifelines.address):
+            # By itself gloo takes the interface of the host name's entry in /etc/hosts: 127.0.1.1 as Debian writes it.
+            name = None if _GLOO_INTERFACE in os.environ else interface_of(lifelines.address)
+            with environment_variables(**({_GLOO_INTERFACE: name} if name else {})):
                 group_store, backend = dist.PrefixStore("group", store), _BACKENDS[device.type]
                 dist.init_process_group(
                     backend, store=group_store, rank=rank, world_size=world_size, timeout=_COLLECTIVE
@@ -153,22 +157,6 @@ def _joined(device: torch.device, world_size: int) -> Iterator[Process]:
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
-
-
-@contextmanager
-def _interface(address: str) -> Iterator[None]:
-    """Inside, gloo takes the interface with this address, unless the environment names one.
-
-    By itself it takes that of the host name's entry in /etc/hosts: 127.0.1.1 as Debian writes it.
-    """
-    name = None if _GLOO_INTERFACE in os.environ else interface_of(address)
-    if name is not None:
-        os.environ[_GLOO_INTERFACE] = name
-    try:
-        yield
-    finally:
-        if name is not None:
-            del os.environ[_GLOO_INTERFACE]
 
 
 def one_thread() -> AbstractContextManager[Any]:
