@@ -170,7 +170,9 @@ def _runs(device: str, processes: int, scratch: Path) -> Iterator[Result]:
 
 def _run(device: str, count: int, out: Path, *, kill: bool = False) -> str:
     """Train on so many processes; '' where all end well. With ``kill`` the last one is, once a step is logged."""
-    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    together = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     environment = {**os.environ, **together, **({"OMP_NUM_THREADS": "1"} if device == "cpu" else {})}
     logs = [out.with_name(f"{out.name}-{rank}.log") for rank in range(count)]
     ranks = []
@@ -218,13 +220,6 @@ def _gap(one: Path, other: Path) -> float:
 def _record(out: Path) -> NetworkRecord:
     (path,) = out.glob(f"*/{METRICS_NAME}")
     return NetworkRecord.read(network_path(path.parent))
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def main(out: Path, device: str) -> None:

@@ -20,6 +20,15 @@ LEARNING_RATE = 1e-3
 UNLABELLED = -1
 
 
+def initial_head(feature_dim: int, classes: int, device: torch.device, what: str = "linear") -> nn.Linear:
+    """Weights from N(0, 0.01²), the same for every network, and a bias of zero."""
+    head = nn.utils.skip_init(nn.Linear, feature_dim, classes)
+    with torch.no_grad():
+        head.weight.normal_(0, 0.01, generator=generator(what, "init"))
+        head.bias.zero_()
+    return head.to(device)
+
+
 class OnlineProbe:
     """AdamW on the cross-entropy of every batch's first view, summed over the processes; ``read`` tells accuracy.
 
@@ -30,11 +39,7 @@ class OnlineProbe:
         if not (data.train.labels != UNLABELLED).any():
             raise UserError(f"online_probe: the images that {data.name} trains on have no labels; leave it off")
         self.process = process
-        self.head = nn.utils.skip_init(nn.Linear, feature_dim, data.classes)
-        with torch.no_grad():
-            self.head.weight.normal_(0, 0.01, generator=generator("online probe", "init"))
-            self.head.bias.zero_()
-        self.head.to(process.device)
+        self.head = initial_head(feature_dim, data.classes, process.device, "online probe")
         self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
         self.counts_3 = torch.zeros(3, device=process.device)  # summed loss, right, seen; since the last `read`
 

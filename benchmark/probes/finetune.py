@@ -21,11 +21,12 @@ from torch import nn
 
 from benchmark.data import DataSet, FileImages
 from benchmark.networks.base import Diverged, FrozenModule
+from benchmark.networks.online import initial_head
 from benchmark.networks.step import synchronise_batch_norm
 from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
 from benchmark.probes.linear import TOP5_CLASSES
 from benchmark.probes.subject import Subject
-from benchmark.probes.training import Batches, LabelledViews, cosine, initial_head, milestones, top, train
+from benchmark.probes.training import Batches, LabelledViews, cosine, milestones, top, train
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import absolute, in_job, typed
 from benchmark.runtime.seeds import generator

@@ -12,10 +12,11 @@ from torch import nn
 
 from benchmark.data import DataSet
 from benchmark.networks.base import Diverged, FrozenModule
+from benchmark.networks.online import initial_head
 from benchmark.networks.step import synchronise_batch_norm
 from benchmark.probes.base import Count, Figures, Found, Probe, Split, register
 from benchmark.probes.subject import Subject
-from benchmark.probes.training import LabelledViews, Steps, cosine, initial_head, milestones, top, train
+from benchmark.probes.training import LabelledViews, Steps, cosine, milestones, top, train
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.seeds import generator
 from benchmark.views import PROBE_CROPS, PROBE_SQUARES, Recipe

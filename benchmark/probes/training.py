@@ -17,7 +17,6 @@ from benchmark.data import ImageSet
 from benchmark.networks.base import Diverged
 from benchmark.probes.subject import Features, Subject
 from benchmark.runtime.numerics import AUTOCAST
-from benchmark.runtime.seeds import generator
 from benchmark.views import PROBE_CROPS, Recipe
 
 # Of every step: this process's inputs (n, ...) and labels (n,), and the images of the global batch.
@@ -59,15 +58,6 @@ def cosine(time: float, epochs: int) -> float:
 def milestones(time: float, at: tuple[int, ...], factor: float) -> float:
     """``factor`` to the power of how many of the epochs ``at`` are over."""
     return float(factor ** sum(milestone <= time for milestone in at))
-
-
-def initial_head(feature_dim: int, classes: int, device: torch.device) -> nn.Linear:
-    """Weights from N(0, 0.01²), the same for every network, and a bias of zero."""
-    head = nn.utils.skip_init(nn.Linear, feature_dim, classes)
-    with torch.no_grad():
-        head.weight.normal_(0, 0.01, generator=generator("linear", "init"))
-        head.bias.zero_()
-    return head.to(device)
 
 
 def train(

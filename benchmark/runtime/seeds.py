@@ -26,9 +26,6 @@ def fork_rng(*parts: str | int) -> Iterator[None]:
 
     For what draws from it: torchvision's transforms, layers' constructors.
     """
-    state = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(key(*parts))
-    try:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(key(*parts))
         yield
-    finally:
-        torch.default_generator.set_state(state)

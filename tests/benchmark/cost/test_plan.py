@@ -13,6 +13,7 @@ import torch
 
 from benchmark.cost.plan import finetuning_bytes, largest_dimension, plan, probe_bytes
 from benchmark.data import DataSpec
+from benchmark.networks.online import initial_head
 from benchmark.networks.step import TrainingStep
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Measurement, Precision
@@ -20,7 +21,7 @@ from benchmark.probes.classifiers import SIMILARITIES, weighted_knn
 from benchmark.probes.multilabel import Multilabel
 from benchmark.probes.multinomial import Regression, Scaling, fits, planned_bytes
 from benchmark.probes.subject import Features
-from benchmark.probes.training import backward, initial_head
+from benchmark.probes.training import backward
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite

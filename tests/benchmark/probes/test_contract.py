@@ -19,13 +19,14 @@ import torch
 
 from benchmark.data import DataSet, DataSpec, load
 from benchmark.networks.base import WEIGHTS_NAME, FrozenModule, Input, Job, Network, keep_backbone, save_weights
+from benchmark.networks.online import initial_head
 from benchmark.networks.trained import Trained
 from benchmark.probes import transfer
 from benchmark.probes.base import Measurement, Probe, probes, register
 from benchmark.probes.finetune import FineTune
 from benchmark.probes.linear import Cached, Crops, Linear
 from benchmark.probes.subject import Features
-from benchmark.probes.training import LabelledViews, initial_head
+from benchmark.probes.training import LabelledViews
 from benchmark.running.stages import _subject, measure
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import fork_rng

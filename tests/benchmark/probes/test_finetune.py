@@ -21,9 +21,10 @@ from torch import nn
 
 from benchmark.data import DataSpec, load
 from benchmark.networks.base import FrozenModule, Input
+from benchmark.networks.online import initial_head
 from benchmark.probes import finetune
 from benchmark.probes.finetune import RECIPES, FineTune, drawn
-from benchmark.probes.training import LabelledViews, initial_head, top
+from benchmark.probes.training import LabelledViews, top
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests

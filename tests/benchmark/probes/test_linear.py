@@ -16,10 +16,11 @@ from torch import nn
 
 from benchmark.data import DataSet, DataSpec, PixelImages
 from benchmark.networks.base import FrozenModule, Input
+from benchmark.networks.online import initial_head
 from benchmark.probes.base import Measurement
 from benchmark.probes.linear import Cached, Crops, Linear
 from benchmark.probes.subject import AllStopped, Features, Subject
-from benchmark.probes.training import initial_head, top
+from benchmark.probes.training import top
 from benchmark.running import attempts
 from benchmark.runtime import checkpoints
 from benchmark.runtime.errors import UserError
