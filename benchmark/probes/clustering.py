@@ -63,7 +63,8 @@ class Clustering(Probe):
         labels_N = queries.labels.cpu().numpy()
 
         def draw(number: int) -> tuple[float, float, float]:
-            return clustered(x_ND, labels_N, clusters, key("clustering", self.cluster_seed, number))
+            with subject.requests.at_once():
+                return clustered(x_ND, labels_N, clusters, key("clustering", self.cluster_seed, number))
 
         found = subject.dealt("draws", self.cluster_n_init, draw)
         if not subject.process.is_main:

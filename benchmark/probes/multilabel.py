@@ -71,8 +71,9 @@ class Multilabel(Probe):
 
         def of_class(label: int) -> tuple[float, float]:
             positive_M, counted_N = learnt[:, label] == 1, measured[:, label] != 0
-            c = self._chosen(x_MF, positive_M)
-            scores_N = fitted(x_MF, positive_M, c).decision_function(x_NF)
+            with subject.requests.at_once():
+                c = self._chosen(x_MF, positive_M)
+                scores_N = fitted(x_MF, positive_M, c).decision_function(x_NF)
             return average_precision(scores_N[counted_N], measured[counted_N, label] == 1), c
 
         found = subject.dealt("classes", data.classes, of_class)

@@ -5,9 +5,6 @@ The queries are the images of the split that is measured. They are looked for in
 the protocol of metric learning: Oh Song et al., CVPR 2016, section 6). Every figure's protocol says which, as
 ``gallery``. Recall@1, 3, 5 and mean average precision are what arXiv 2606.17603 reports on textures; which gallery that
 is we have not found, so that neither is claimed to be its protocol.
-
-Queries go round the processes a tile at a time, and what was found is kept from time to time: a run that ends goes on
-from there.
 """
 
 from typing import Annotated, Literal
@@ -81,31 +78,16 @@ class Retrieval(Probe):
 
 def _ranked(queries: Features, gallery: Features, subject: Subject, *, within: bool) -> Tensor:
     """What :func:`answered` finds of every query, (N, 2), on all processes."""
-    process, most = subject.process, int(torch.bincount(gallery.labels).max())
-    tile = max(1, SIMILARITIES // (len(gallery) + 4 * most))
+    most = int(torch.bincount(gallery.labels).max())
+    tiles = torch.arange(len(queries)).split(max(1, SIMILARITIES // (len(gallery) + 4 * most)))
     norms_M = gallery.x.norm(dim=1).clamp_(min=1e-12)
-    found_N2 = torch.zeros(len(queries), 2, dtype=torch.float64, device=queries.x.device)
-    done, state = 0, subject.resumed()
-    if state is not None:
-        done, found_N2 = state["done"], state["found"]
 
-    def save() -> None:
-        subject.save(done, {"done": done, "found": found_N2})
+    def of_tile(number: int) -> Tensor:
+        rows_n = tiles[number].to(queries.x.device)
+        asked = Features(queries.x[rows_n], queries.labels[rows_n])
+        return answered(asked, gallery, norms_M, most, rows_n if within else None).cpu()
 
-    with subject.kept(save) as step_done:
-        while done < len(queries):
-            round_n2 = torch.zeros_like(found_N2[done : done + process.world_size * tile])
-            rows = torch.arange(len(queries), device=round_n2.device)[done : done + len(round_n2)]
-            mine = slice(process.rank * tile, (process.rank + 1) * tile)
-            if len(rows[mine]):
-                own_n = rows[mine] if within else None
-                asked = Features(queries.x[rows[mine]], queries.labels[rows[mine]])
-                round_n2[mine] = answered(asked, gallery, norms_M, most, own_n)
-            subject.check()
-            found_N2[rows] = process.all_reduce_sum(round_n2)
-            done += len(rows)
-            step_done()
-    return found_N2
+    return torch.cat(subject.dealt("tiles", len(tiles), of_tile))
 
 
 def answered(queries: Features, gallery: Features, norms_M: Tensor, most: int, own_N: Tensor | None) -> Tensor:

@@ -159,17 +159,14 @@ class Subject:
     def dealt(self, what: str, count: int, find: Callable[[int], T]) -> list[T]:
         """``find`` of every number below ``count``, which go round the processes; what each found, on all of them.
 
-        What was found is kept from time to time, so that a run that ends goes on from there; a request to stop ends
-        ``find`` at once. ``what`` is counted, in words.
+        What was found is kept from time to time, so that a run that ends goes on from there. ``what`` is counted, in
+        words.
         """
-        state = self.resumed()
-        found: list[T] = [] if state is None else state["found"]
-        with self.kept(lambda: self.save(len(found), {"found": found})) as step_done:
+        found: list[T] = (self.resumed() or {}).get(what, [])
+        with self.kept(lambda: self.save(len(found), {what: found})) as step_done:
             while len(found) < count:
-                number, own = len(found) + self.process.rank, None
-                if number < count:
-                    with self.requests.at_once():
-                        own = find(number)
+                number = len(found) + self.process.rank
+                own = find(number) if number < count else None
                 self.check()
                 found += [one for one in self.process.all_gather(own) if one is not None]
                 self.tell(what, len(found), count)
