@@ -22,20 +22,27 @@ _WIDE = 1000
 _TICKS = 8  # at most, of such an axis
 _VALUES = {"milliseconds": "Time (ms)", "mib": "Extra memory (MiB)"}
 _SLICED = ", sliced"  # what the labels of sliced forms end with
-# By scope: what the lines are of, what stands beside them, and what the axes are called.
+# By scope: what the lines are of, what stands beside them, and what the axes and values are called.
 _AXES = {"embedding_dim": "Embedding dimension $D$", "batch_size": "Batch size $N$"}
 _FIT_AXES = {"embedding_dim": "Components $D$", "batch_size": "Rows $N$"}
 _TOLD = {
-    "loss": ("Loss and gradient", "the textbook form", _AXES),
-    "fit": ("Fit in the kernel regime", "scikit-learn's nearest", _FIT_AXES),
+    "loss": ("Loss and gradient", "the textbook form", _AXES, _VALUES),
+    "step": (
+        "Training step",
+        "the textbook form in a step written plainly",
+        _AXES,
+        _VALUES | {"mib": "Peak memory (MiB)"},
+    ),
+    "fit": ("Fit in the kernel regime", "scikit-learn's nearest", _FIT_AXES, _VALUES),
 }
 
 
 def write(cells: Sequence[CostCell], folder: Path) -> list[Path]:
     """Write every figure that the sweep holds data for, as PNG and PDF; returns the files."""
     style.use_style()
-    losses, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in ("loss", "fit"))
+    losses, steps, fits = (_points([cell for cell in cells if cell.scope == scope]) for scope in _TOLD)
     figures = {
+        "step_over_embedding_dim": partial(_over, steps, "embedding_dim", "step"),
         "fit_over_rows": partial(_over, fits, "batch_size", "fit"),
         "over_embedding_dim": partial(_over, losses, "embedding_dim", "loss"),
         "over_batch_size": partial(_over, losses, "batch_size", "loss"),
@@ -64,27 +71,28 @@ def _points(cells: Sequence[CostCell]) -> pd.DataFrame:
 
 
 def _at_one(points: pd.DataFrame, axis: str, fixed: str) -> pd.DataFrame:
-    """The points along ``axis`` at the one value of ``fixed`` that most of it was measured at; none if all alone."""
-    counts = points.groupby(fixed)[axis].nunique()
-    if counts.empty or counts.max() < 2:
+    """The points along ``axis`` at the value of ``fixed`` with most values of it, then points; none if all alone."""
+    counts = points.groupby(fixed)[axis].agg(["nunique", "size"])
+    if counts.empty or counts["nunique"].max() < 2:
         return points.head(0)
-    return points[points[fixed] == counts.idxmax()].sort_values(axis)
+    most = counts.sort_values(["nunique", "size"], ascending=False, kind="stable").index[0]
+    return points[points[fixed] == most].sort_values(axis)
 
 
 def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
     """Time and memory over one axis, the other fixed where most of it was measured: a line a method."""
-    what, reference, names = _TOLD[scope]
+    what, reference, names, titles = _TOLD[scope]
     (fixed,) = names.keys() - {axis}
     own = _at_one(points, axis, fixed)
-    if own.empty:
-        return None
     # No ends of lines between others: at least half of the values that most have.
     values = own.groupby("label")[axis].transform("nunique")
     own = own[(values > 1) & (values >= values.max() / 2)]
+    if own.empty:
+        return None
     looks = style.looks(sorted(own["label"].unique()), dash="-")
     ticks = sorted(own[axis].unique())
     figure, panels = style.grid(2, columns=2, height=2.6)
-    for panel, (column, title) in zip(panels, _VALUES.items(), strict=True):
+    for panel, (column, title) in zip(panels, titles.items(), strict=True):
         for keywords, line in _lines(own, looks):
             panel.plot(line[axis], line[column], **keywords)
         panel.set(xscale="log", yscale="log", xlabel=names[axis], ylabel=title)
@@ -93,16 +101,17 @@ def _over(points: pd.DataFrame, axis: str, scope: str) -> Figure | None:
         else:
             style.fixed_ticks(panel.xaxis, ticks[:: -(-len(ticks) // _TICKS)])
         style.plain_numbers(panel.yaxis)
-    told = {}
+    told, powers = {}, scope != "step"  # most of a step is the network's, whatever D
     for label, look in looks.items():
         # ``SFRIK, L = 3: 1.02, 1.00``: the exponents of time and memory.
         ours = own[(own["label"] == label) & (own["by"] == "spherebench")].tail(SLOPE_POINTS)
-        slopes = [f"{slope(ours[axis], ours[column]):.2f}" for column in _VALUES if len(ours) > 1]
+        slopes = [f"{slope(ours[axis], ours[column]):.2f}" for column in _VALUES if powers and len(ours) > 1]
         told[f"{label}: {', '.join(slopes)}" if slopes else label] = look
     beside = f"; faint, dotted: {reference}" if "reference" in set(own["by"]) else ""
     cut = f" over the last {SLOPE_POINTS} points" if len(ticks) > SLOPE_POINTS else ""
     at = f"${'N' if fixed == 'batch_size' else 'D'}={own[fixed].iloc[0]}$"
-    return style.finish(figure, told, f"{what} at {at}; exponents of time and memory{cut}{beside}")
+    exponents = f"; exponents of time and memory{cut}" if powers else ""
+    return style.finish(figure, told, f"{what} at {at}{exponents}{beside}")
 
 
 def slope(x: pd.Series, y: pd.Series) -> float:

@@ -179,7 +179,9 @@ def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
         style.tradeoff(axis, lines, sizes, "Peak memory (MiB)", alpha=0.6, zorder=1)
         axis.set_title(title)
     grown = f"; marks grow with $D$ = {', '.join(map(str, sizes))}" if len(sizes) > 1 else ""
-    return style.finish(figure, looks, f"Mean over seeds of each run's median time and peak memory{grown}")
+    jobs = collection.runs.loc[collection.runs["dataset"] == dataset, "provenance.jobs"].max()
+    shared = f"; of up to {jobs:.0f} runs side by side, which lengthens times" if jobs > 1 else ""
+    return style.finish(figure, looks, f"Mean over seeds of each run's median time and peak memory{grown}{shared}")
 
 
 def curve(records: Records, *path: str) -> pd.Series:

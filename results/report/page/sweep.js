@@ -125,6 +125,14 @@ function sweepSeries(chapter, points, across, up) {
   });
 }
 
+// What the shape of a cell is of, by scope.
+const AXES = {
+  loss: { D: "Embedding dimension D", N: "Rows N" },
+  fit: { D: "Components D", N: "Rows N" },
+  probe: { D: "Features D", N: "Rows N" },
+  views: { D: "Side in pixels", N: "Images in a batch" },
+};
+
 function sweepPanel(chapter, points, swept, what) {
   const ticks = ascending(points.map((point) => point[swept]));
   if (ticks.length < 2) return null;
@@ -142,7 +150,7 @@ function sweepPanel(chapter, points, swept, what) {
     chart({
       finding,
       title: MEASURED[what],
-      x: { label: swept === "D" ? "Embedding dimension D" : "Rows N", log: true, ticks },
+      x: { label: AXES[points[0].scope]?.[swept] ?? AXES.loss[swept], log: true, ticks },
       y: { label: unit, log: true },
       series,
       width: half(),
