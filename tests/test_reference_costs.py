@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -27,8 +28,8 @@ ROOT = Path(__file__).parents[1]
 PAGE, REFERENCE = ROOT / "methods" / "README.md", ROOT / "results" / "reference"
 EPOCHS = cells_in(REFERENCE / "cost-epoch")
 SWEEPS = (
-    *("cost-cpu", "cost-epoch", "cost-family", "cost-fit", "cost-forms", "cost-probe", "cost-step"),
-    *("cost-views", "precision", "precision-large"),
+    *("cost-cifar10_small", "cost-cpu", "cost-epoch", "cost-family", "cost-fit", "cost-forms", "cost-infomax"),
+    *("cost-probe", "cost-step", "cost-views", "precision", "precision-large"),
 )
 
 
@@ -168,8 +169,23 @@ def test_a_whole_step_is_faster_than_one_written_plainly(method: str, dim: int, 
     assert all(f"{ratio:.2f} times" in page for ratio in told.values())
 
 
+def test_a_small_networks_step_is_faster_than_one_written_plainly() -> None:
+    cells = cells_in(REFERENCE / "cost-cifar10_small")
+    assert {(cell.method, cell.embedding_dim) for cell in cells} == set(
+        product(load_suite("cifar10_small").protocol["methods"], (64, 256, 1024, 4096))
+    )
+    ratios = {(cell.method, cell.embedding_dim): cell.row()["time_ratio"] for cell in cells}
+    small = [ratio for (_, dim), ratio in ratios.items() if dim < 4096]
+    page = " ".join(PAGE.read_text(encoding="utf-8").split())
+    assert f"goes {min(small):.2f} to {max(small):.2f} times as fast" in page
+    vicreg, barlow_twins = ratios["vicreg", 4096], ratios["barlow_twins", 4096]
+    assert f"with VICReg {vicreg:.2f} and Barlow Twins {barlow_twins:.2f} times" in page
+    assert min(ratios.values()) > 1
+
+
 FAMILY = cells_in(REFERENCE / "cost-family")
-_COMPARED = {(cell.method, cell.embedding_dim): cell for cell in FAMILY if cell.reference_status}
+INFOMAX = cells_in(REFERENCE / "cost-infomax")
+_COMPARED = {(cell.method, cell.embedding_dim): cell for cell in (*FAMILY, *INFOMAX) if cell.reference_status}
 _TESTS = ("sigreg", "susreg", "visreg", "zonal_mmd", "zonal_ksd", "zonal_kl")
 _OTHERS = ("frossl", "wasserstein", "vne", "mmcr", "auh", "simclr", "dcl", "vicreg", "barlow_twins")
 
@@ -212,16 +228,16 @@ def test_no_test_of_the_family_is_slower_than_as_published_or_in_lightly() -> No
     for (method, dim), cell in _COMPARED.items():
         row = cell.row()
         assert (row["batch_size"], row["clock"], row["threads"]) == (1024, "cpu", 1)
-        least = 0.85 if method == "barlow_twins" and dim < 512 else 1.0  # as the page says
+        least = 0.975 if (method, dim) == ("barlow_twins", 64) else 0.995  # as the page says
         assert (row["time_ratio"] or least) >= least, (method, dim)
         assert row.get("lightly_seconds", row["seconds"]) >= least * row["seconds"], (method, dim)
-        if (method, dim) != ("auh", 256):  # as the page says
+        if (method, dim) not in {("auh", 256), ("vicreg", 64)}:  # as the page says
             assert row.get("lightly_peak_bytes", row["peak_bytes"]) >= 0.99 * row["peak_bytes"], (method, dim)
     for dim, time in ((256, 6.0), (8192, 1.6)):
         row = _COMPARED["sigreg", dim].row()
         assert row["time_ratio"] > time
         assert min(row["reference_peak_bytes"], row["lightly_peak_bytes"]) > 5 * row["peak_bytes"]
-    assert _COMPARED["vicreg", 8192].row()["time_ratio"] > 14
+    assert _COMPARED["vicreg", 8192].row()["time_ratio"] > 17
 
 
 def test_slices_overtake_the_dual_form_in_large_batches_and_the_primal_one_at_large_d_alone() -> None:
@@ -241,7 +257,7 @@ def test_the_pages_commands_make_these_cells() -> None:
         for cell in cells(axes, {"settings": asked["assignments"], "reference": asked["reference"]})[0]:
             settings = tuple(setting.removeprefix("loss.") for setting in cell.settings)
             made.append((cell.method, cell.batch_size, cell.embedding_dim, settings, cell.reference))
-    found = [(*_shape(cell), cell.settings, cell.reference_status is not None) for cell in FAMILY]
+    found = [(*_shape(cell), cell.settings, cell.reference_status is not None) for cell in (*FAMILY, *INFOMAX)]
     assert sorted(made) == sorted(found)
 
 
