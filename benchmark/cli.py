@@ -108,8 +108,24 @@ def _check_own_packages() -> None:
             )
 
 
+def _tell_version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    """Not click's own option: that asks for an installed package, and a checkout runs without."""
+    if asked:
+        from results import __version__  # not before it was checked that this is ours
+
+        click.echo(f"spherebench, version {__version__}")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="spherebench", prog_name="spherebench")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_tell_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Benchmark of self-supervised learning with kernel regularisers: from a suite file to comparison tables."""
     # Figures are files: a notebook's shell names a backend that may not be there, and matplotlib would not start.

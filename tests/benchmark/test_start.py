@@ -1,12 +1,18 @@
-"""What a job loads before it trains: nothing that takes seconds and is not needed yet."""
+"""What a command needs to begin, and what a job loads before it trains: nothing that takes seconds and can wait."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from benchmark.cli import main
+from results import __version__
 from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -38,3 +44,12 @@ def test_training_on_digits_needs_neither_torchvision_nor_scikit_learn(tmp_path:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "weights.safetensors").exists(), "it did not train"
     assert done.stdout.strip() == ""
+
+
+def test_a_checkout_that_is_not_installed_tells_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    done = CliRunner().invoke(main, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"spherebench, version {__version__}\n")
