@@ -156,7 +156,8 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
 
 def described(network: Trained) -> str:
     """What a step is of, in words."""
-    backbone, projector, side = network.backbone, network.projector, input_of(network).image_size
+    backbone, projector = network.backbone, network.projector
+    side = network.data.image_size or source_of(network).image_size  # of one's own data it is given
     own = {"small_cnn": f", width {backbone.width}", TIMM: ""}
     stem = own.get(entry_of(backbone.name), f", {backbone.stem} stem")
     hidden = "-".join([*[str(projector.hidden)] * projector.layers, "D"])
