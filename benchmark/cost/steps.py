@@ -156,8 +156,7 @@ def subjects(cell: Cell, device: torch.device) -> dict[str, Callable[[], TimedSt
 
 def described(network: Trained) -> str:
     """What a step is of, in words."""
-    backbone, projector = network.backbone, network.projector
-    side = network.data.image_size or source_of(network).image_size  # of one's own data it is given
+    backbone, projector, side = network.backbone, network.projector, side_of(network)
     own = {"small_cnn": f", width {backbone.width}", TIMM: ""}
     stem = own.get(entry_of(backbone.name), f", {backbone.stem} stem")
     hidden = "-".join([*[str(projector.hidden)] * projector.layers, "D"])
@@ -173,7 +172,12 @@ def source_of(network: Trained) -> Source:
     return SOURCES[network.data.source]
 
 
+def side_of(network: Trained) -> int:
+    """The side in pixels of the views that a network sees. Raises as :func:`source_of` where it is not given."""
+    return network.data.image_size or source_of(network).image_size
+
+
 def input_of(network: Trained) -> Input:
     """What a network's images are made into. Raises as :func:`source_of`."""
     source = source_of(network)
-    return Input(len(source.mean), network.data.image_size or source.image_size, source.mean, source.std)
+    return Input(len(source.mean), side_of(network), source.mean, source.std)

@@ -118,12 +118,13 @@ def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) 
     def gradients(alpha: float, beta_PD: Tensor) -> Sequence[Tensor]:
         """dL/dA_a = Σ_b A_b Gᵀ_ab and dL/dA_b = Σ_a A_a G_ab with G = w (2α R + diag β)/N."""
         operands: dict[Pair, tuple[Tensor, Tensor | float]] = {}
-        along: list[list[Tensor]] = [[] for _ in x]  # Σ_i A_id dL/dA_id / N a view: sums of R ∘ G, by pair
+        along: dict[int, Tensor] = {}  # Σ_i A_id dL/dA_id / N by view: sums of R ∘ G over its pairs
         for (pair, weight), beta_D, r_D in zip(weights.items(), beta_PD, diagonals_PD, strict=True):
             factor, scaled_D = 2 * alpha * weight / batch.count, beta_D * (weight / batch.count)
             own_D = scaled_D * r_D
             for view, square_D in zip(pair, squares[pair], strict=True):
-                along[view].append(torch.add(own_D, square_D, alpha=factor))
+                of_pair_D = torch.add(own_D, square_D, alpha=factor)
+                along[view] = along[view] + of_pair_D if view in along else of_pair_D
             g_DD = correlations[pair].mul_(factor)
             g_DD.diagonal().add_(scaled_D)
             operands[pair] = as_operand(g_DD, batch.matmul_dtype)
@@ -136,10 +137,8 @@ def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) 
                     write_(slopes[view], blocks[other], factor_DD, unit)
                     written.add(view)
             for view, block_RD in enumerate(blocks):
-                if view in written:
-                    _destandardise_(
-                        block_RD, slopes[view], reduce(torch.add, along[view]), batch.inverse_deviations[view]
-                    )
+                if view in along:
+                    _destandardise_(block_RD, slopes[view], along[view], batch.inverse_deviations[view])
                 else:  # in no pair
                     block_RD.zero_()
         return x

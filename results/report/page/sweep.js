@@ -3,6 +3,13 @@
 const MEASURED = { ms: "Time (ms)", mib: "Memory (MiB)" };
 // What ours is measured in turns with, by scope.
 const REFERENCES = ["textbook", "scikit-learn"];
+// What the shape of a cell is of, by scope.
+const AXES = {
+  loss: { D: "Embedding dimension D", N: "Rows N" },
+  fit: { D: "Components D", N: "Rows N" },
+  probe: { D: "Features D", N: "Rows N" },
+  views: { D: "Side in pixels", N: "Images in a batch" },
+};
 const SCOPES = {
   loss: "Loss and its gradient",
   step: "Training step",
@@ -124,14 +131,6 @@ function sweepSeries(chapter, points, across, up) {
     };
   });
 }
-
-// What the shape of a cell is of, by scope.
-const AXES = {
-  loss: { D: "Embedding dimension D", N: "Rows N" },
-  fit: { D: "Components D", N: "Rows N" },
-  probe: { D: "Features D", N: "Rows N" },
-  views: { D: "Side in pixels", N: "Images in a batch" },
-};
 
 function sweepPanel(chapter, points, swept, what) {
   const ticks = ascending(points.map((point) => point[swept]));
