@@ -9,8 +9,8 @@ CPU_TILE = 1024  # rows of a Gram tile: 4 MiB in float32, and close to the machi
 CUDA_TILE = 4096
 # Entries of a block, at least (but one row) and at most. A GPU's small blocks cost the launches of their kernels: in
 # eight blocks SFRIK at N = 256, D = 8192 dispatched five times the operations of its textbook form.
-BLOCK_ELEMENTS = {"cpu": (2**16, 2**20), "cuda": (2**22, 2**24)}
-COLUMN_ELEMENTS = {"cpu": (0, 2**21), "cuda": (2**22, 2**24)}
+BLOCK_ELEMENTS = {"cpu": (2**16, 2**18), "cuda": (2**22, 2**24)}
+OPERAND_ELEMENTS = {"cpu": (2**16, 2**21), "cuda": (2**22, 2**24)}  # where a block is a factor of a matrix product
 LEAST_COLUMNS = 256
 CACHED = 2**16  # entries of a block that is worked on several times: 256 KiB in float32
 
@@ -43,6 +43,13 @@ def row_blocks(view: Tensor) -> Iterator[slice]:
     return slices(view.shape[0], max(1, elements // view.shape[1]))
 
 
+def operand_rows(view: Tensor) -> Iterator[slice]:
+    """Rows worked out anew for each product, in four blocks or more: large for its rate, but few for the memory."""
+    least, most = OPERAND_ELEMENTS[kind_of(view.device)]
+    elements = max(least, min(most, view.numel() // 4))
+    return slices(view.shape[0], max(1, elements // view.shape[1]))
+
+
 def cached_rows(tile: Tensor) -> Iterator[slice]:
     """Rows of a tile in blocks of which a CPU's cache holds several; on a GPU all at once."""
     return slices(tile.shape[0], max(1, CACHED // tile.shape[1]) if kind_of(tile.device) == "cpu" else tile.shape[0])
@@ -50,6 +57,6 @@ def cached_rows(tile: Tensor) -> Iterator[slice]:
 
 def column_tiles(view: Tensor, count: int) -> Iterator[slice]:
     """Columns of `count` rows, in eight blocks or more: a few blocks at a time take little memory."""
-    least, most = COLUMN_ELEMENTS[kind_of(view.device)]
+    least, most = OPERAND_ELEMENTS[kind_of(view.device)]
     elements = max(least, min(most, count * view.shape[1] // 8))
     return slices(view.shape[1], max(LEAST_COLUMNS, elements // count))

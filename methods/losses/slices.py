@@ -36,7 +36,7 @@ from ..engine.ranks import Group
 from ..engine.rows import CentredBatch
 from ..engine.slices import CharacteristicDistance, Directions, QuantileDistance, slice_sums
 from ..engine.sphere import Measured, PointGradient, Points
-from ..engine.tiles import row_blocks, row_tiles
+from ..engine.tiles import operand_rows, row_blocks, row_tiles
 from ..pairing import Pairing
 from .base import How, Loss, alignment_textbook, assemble, check_views, terms_and_gradients, wants_gradient
 from .sphere import alignment, sphere_loss
@@ -253,7 +253,7 @@ def visreg(
         sums_V = slice_sums(
             lambda index, rows: batch.rows(index, rows).mul_(inverse_VD[index]).to(batch.matmul_dtype),
             batch.views,
-            row_blocks(views[0]),
+            operand_rows(views[0]),
             chosen,
             QuantileDistance(batch.group, factor=per_entry * world),
             [gradients[view] for view in pairing.regularised] if gradients is not None else None,
