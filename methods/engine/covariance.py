@@ -104,14 +104,16 @@ def _partner(grams: list[Tensor], weights: Mapping[Pair, float], view: int, fact
 
 def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) -> Correlation:
     x, correlations = batch.standardised, {pair: batch.zeros(batch.width, batch.width) for pair in weights}
-    for rows in batch.row_tiles():
+    tiles = [[x_nD[rows] for x_nD in x] for rows in batch.row_tiles()]
+    for blocks in tiles:
         for (a, b), r_DD in correlations.items():
-            add_product_(r_DD, x[a][rows].T, x[b][rows].to(batch.matmul_dtype))
+            add_product_(r_DD, blocks[a].T, blocks[b].to(batch.matmul_dtype))
     squares = {}
     for pair, r_DD in correlations.items():
         batch.group.all_reduce_(r_DD).mul_(1 / batch.count)
-        # By row and by column: on these the standardisation's own gradient rests, too.
-        squares[pair] = [torch.linalg.vecdot(r_DD, r_DD, dim=dim) for dim in (1, 0)]
+        # Summed by row and by column: on these the standardisation's own gradient rests, too.
+        square_DD = r_DD.square()
+        squares[pair] = [square_DD.sum(1), square_DD.sum(0)]
     square_sum = reduce(torch.add, (w * squares[pair][0].sum(dtype=torch.float64) for pair, w in weights.items()))
     diagonals_PD = torch.stack([r_DD.diagonal() for r_DD in correlations.values()])
 
@@ -128,8 +130,7 @@ def primal_correlation(batch: StandardisedBatch, weights: Mapping[Pair, float]) 
             g_DD = correlations[pair].mul_(factor)
             g_DD.diagonal().add_(scaled_D)
             operands[pair] = as_operand(g_DD, batch.matmul_dtype)
-        for rows in batch.row_tiles():
-            blocks = [x_nD[rows] for x_nD in x]
+        for blocks in tiles:
             slopes, written = [torch.empty_like(block_RD) for block_RD in blocks], set[int]()
             for (a, b), (g_DD, unit) in operands.items():
                 for view, other, factor_DD in ((a, b, g_DD.T), (b, a, g_DD)):
