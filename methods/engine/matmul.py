@@ -1,7 +1,7 @@
 """The types that the engine computes in, and matrix products in the autocast type with float32 accumulation."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -25,13 +25,16 @@ def working_dtype(view: Tensor) -> torch.dtype:
     return torch.float64 if view.dtype == torch.float64 else torch.float32
 
 
-@contextmanager
-def closed_form(view: Tensor) -> Iterator[None]:
+def closed_form(view: Tensor) -> AbstractContextManager[None]:
     """Neither autograd nor autocast: types and gradients are the engine's own business here."""
     device = view.device.type
     # To switch off what is off would take a small loss a tenth of its time.
-    autocast = torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-    with torch.no_grad(), autocast:
+    return _without_autocast(device) if torch.is_autocast_enabled(device) else torch.no_grad()
+
+
+@contextmanager
+def _without_autocast(device: str) -> Iterator[None]:
+    with torch.no_grad(), torch.autocast(device, enabled=False):
         yield
 
 

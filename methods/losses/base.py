@@ -68,7 +68,7 @@ def sum_textbook(scalars: Iterable[Tensor]) -> Tensor:
 def weighted_sum(values: Tensor, weights: Iterable[float]) -> Tensor:
     """Σ_p w_p Σ values_p, p along the first axis."""
     common, others = common_weight(dict(enumerate(weights)))
-    total = common * values.sum()
+    total = values.sum() if common == 1 else common * values.sum()
     for index, more in others.items():
         total = total + more * values[index].sum()
     return total
