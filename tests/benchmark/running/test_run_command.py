@@ -32,8 +32,10 @@ from benchmark.runtime.process import Process
 from benchmark.suite.expand import load_suite, read_suite
 from benchmark.suite.tune import MISSING, scores, tuning_suite
 from results.record import MeasurementRecord, NetworkRecord
+from tests.benchmark import ranks
 from tests.patience import PATIENCE
 
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("no_figures")
 Digits = dict[str, dict[str, float]]
 
@@ -424,10 +426,12 @@ def test_unequal_budgets_are_refused(tiny: Path, tmp_path: Path, spherebench) ->
     assert "sfrik_l2 3, vicreg 2" in result.output
 
 
+@ranks.GREY
 def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, spherebench) -> None:
+    """torchrun forks them: programs that begin afresh take each of them seconds to load what is loaded here."""
     sets = ["--set", "method=simclr", "--set", "evaluation.probes=knn"]  # few figures
     assert spherebench("run", tiny, "--out", tmp_path / "one", *sets).exit_code == 0
-    torchrun = ["--nproc-per-node=2", "--master-port=29611", "-m", "benchmark"]
+    torchrun = ["--nproc-per-node=2", "--start-method=fork", "--run-path", str(ROOT / "benchmark" / "__main__.py")]
     command = [*torchrun, "run", str(tiny), "--out", str(tmp_path / "two"), *sets]
     assert _forked(lambda: importlib.import_module("torch.distributed.run").main(command)) == 0
     (one,), (two,) = (_losses(tmp_path / folder).values() for folder in ("one", "two"))
