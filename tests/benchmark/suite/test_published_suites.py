@@ -41,8 +41,8 @@ def test_a_published_recipe_trains_and_is_evaluated(name: str, tmp_path: Path, m
         name,
         [
             *("method=vicreg", "embedding_dim=16", "seed=0", f"batch_size={batch}", "projector.hidden=32"),
-            *("epochs=1", "optimizer.warmup_epochs=1", "data.limit=null" if batch > 10 else "data.limit=40"),
-            *("data.image_size=32", "evaluation.probes=[knn,logistic,embedding]", "evaluation.knn_k=[1]"),
+            *("epochs=1", "optimizer.warmup_epochs=1", "data.limit=null" if batch > 10 else "data.limit=20"),
+            *("data.image_size=16", "evaluation.probes=[knn,logistic,embedding]", "evaluation.knn_k=[1]"),
             *("data.tune_fraction=0.2", "precision=fp32", "workers=0", f"data_root={tmp_path / 'data'}", "device=cpu"),
         ],
     )
