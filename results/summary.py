@@ -221,6 +221,8 @@ def _labels(table: pd.DataFrame, axes: Sequence[str]) -> list[str]:
     fields: list[str] = []
     apart = len(table.drop_duplicates(_PLACE))
     for name in dict.fromkeys([*axes, *table.columns]):
+        if apart == len(table):
+            break
         if name not in known and (more := len(table.drop_duplicates([*_PLACE, *fields, name]))) > apart:
             fields, apart = [*fields, name], more
     varies = {name: table.groupby(["dataset", "title"])[name].transform("nunique") > 1 for name in fields}
