@@ -7,7 +7,7 @@ import importlib.util
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,13 @@ def datasets_table() -> list[dict[str, str]]:
 
 def _digits(root: Path, download: bool) -> Stored:
     """1,797 digits of 8 x 8 pixels in 17 shades, of which a stratified 500 are for testing."""
+    images = _all_digits()
+    test, train = stratified(images.labels, DIGITS_TEST_IMAGES)
+    return _stored("digits", images.subset(train), images.subset(test))
+
+
+@cache
+def _all_digits() -> PixelImages:
     # The file that sklearn.datasets.load_digits reads, pixels and label, a row an image (1797, 65): read without
     # scikit-learn, whose import takes seconds, since a job that is preempted in training needs nothing of it.
     package = importlib.util.find_spec("sklearn")
@@ -173,9 +180,7 @@ def _digits(root: Path, download: bool) -> Stored:
     assert package.origin is not None
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     pixels = channels_first(np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8))
-    images = PixelImages(pixels, table[:, -1].astype(np.int64))
-    test, train = stratified(images.labels, DIGITS_TEST_IMAGES)
-    return _stored("digits", images.subset(train), images.subset(test))
+    return PixelImages(pixels, table[:, -1].astype(np.int64))
 
 
 # torchvision's data sets that are one array a split: its name, and the options that give the splits: to train and to

@@ -127,6 +127,7 @@ def _of_gpu(device: torch.device) -> dict[str, str]:
     }
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
