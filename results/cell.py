@@ -40,7 +40,7 @@ class Measurement(Frozen):
     seconds: Quartiles
     peak_bytes: int = Field(description="the most that lived at once beyond the inputs; of a step, everything")
     peak_rss_bytes: int | None = Field(default=None, description="of the whole process, where that was asked for")
-    flop: int | None = Field(default=None, description="of products and convolutions, by torch's FlopCounterMode")
+    flop: int | None = Field(default=None, description="of products and convolutions, by torch's formulas")
     phases: dict[str, float] = Field(default={}, description="of a step, or of views: median seconds of its parts")
 
     def over(self, other: Measurement) -> tuple[float, float]:

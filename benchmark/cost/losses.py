@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.cost.flop import FlopCounter
 from benchmark.networks.trained import Trained
 from benchmark.runtime.memory import Holder, PeakMemory
 from benchmark.runtime.numerics import AUTOCAST
@@ -84,9 +84,9 @@ def draw_views(count: int, dim: int, dtype: torch.dtype, device: torch.device) -
 
 def count(call: Callable[[], object], *baseline: Holder, device: torch.device) -> tuple[PeakMemory, int]:
     """Peak memory and flop (of matrix products and convolutions) of one call, which also serves to warm it up."""
-    with FlopCounterMode(display=False) as flops, PeakMemory(*baseline, device=device) as memory:
+    with FlopCounter() as flop, PeakMemory(*baseline, device=device) as memory:
         call()
-    return memory, flops.get_total_flops()
+    return memory, flop.total
 
 
 def clock_of(device: torch.device) -> Clock:

@@ -15,8 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.cost.flop import FlopCounter
 from benchmark.cost.steps import input_of, source_of
 from benchmark.cost.sweep import no_such_form
 from benchmark.data.datasets import SOURCES
@@ -96,10 +96,7 @@ def _planned(dumped: str, gpus: int) -> Plan:
         buckets = _hold_buckets(params) if gpus > 1 else []
         sides = step.recipe.sides(input.image_size)
         views = tuple(torch.empty(network.batch_size // gpus, input.channels, side, side) for side in sides)
-        with (
-            FlopCounterMode(display=False) as flop,
-            PeakMemory(step.encoder, step.optimizer, *views, *buckets) as memory,
-        ):
+        with FlopCounter() as flop, PeakMemory(step.encoder, step.optimizer, *views, *buckets) as memory:
             # The update that ends the step before makes the optimiser's state, and leaves no gradients. Without the
             # scaler, which would look at values.
             for place, param in enumerate(params):
@@ -121,7 +118,7 @@ def _planned(dumped: str, gpus: int) -> Plan:
         parameter_bytes=parameter_bytes,
         evaluation_bytes=4 * ((bank + source.test_images) * step.encoder.feature_dim + tile) + parameter_bytes,
         feature_dim=step.encoder.feature_dim,
-        flop_per_step=flop.get_total_flops(),
+        flop_per_step=flop.total,
         steps=network.epochs * (min(train_images, limit or train_images) // network.batch_size),
     )
 
