@@ -34,6 +34,8 @@ Subject = losses.LossCall | steps.TimedStep
 OF_LOSSES, OF_SUITES, _OPTION = ("loss", "errors"), ("step", "epoch"), "loss."
 # Scopes of no loss: their methods, with their titles.
 OTHERS: dict[str, Mapping[str, Any]] = {"fit": fits.TITLES, "probe": ridge_path.TITLES, "views": RECIPES}
+# Of the large square matrix product whose rate a device's other work is held against.
+_PRODUCT_SIDES = {"cpu": 2048, "cuda": 8192}
 
 
 class Cell(Spec):
@@ -271,8 +273,7 @@ def _costs(cell: Cell, device: torch.device) -> Found:
     factories: dict[str, Callable[[], Subject]] = dict(subjects_of(cell, device))
     counts = {name: _counted(make, device) for name, make in factories.items()}
     subjects = {name: factories[name]() for name, count in counts.items() if count}
-    # The rate of a large square matrix product, against which a device's other work is held.
-    side = 8192 if device.type == "cuda" else 2048
+    side = _PRODUCT_SIDES[device.type]
     factor = torch.randn(side, side).to(device, AUTOCAST[cell.precision])
     product = partial(torch.mm, factor, factor, out=torch.empty_like(factor))
     # Each comes after a product, as in training after a network: none finds what another left in the caches.

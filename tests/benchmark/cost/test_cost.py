@@ -6,8 +6,10 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,10 +36,15 @@ TINY = (
 )
 
 
+def here(function: Callable[..., dict[str, Any]], **asked: Any) -> runner.Ended:
+    """In place of a process that loads torch anew, of which test_regime_cost.py asks."""
+    return runner.Ended("done", result=function(**asked))
+
+
 def test_a_sweep_is_kept_told_and_not_measured_again(
     tmp_path: Path, spherebench: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "alone", lambda function, **asked: runner.Ended("done", result=function(**asked)))
+    monkeypatch.setattr(sweep, "alone", here)
     asked = ("cost", "--embedding-dim", "64,128", "--batch-size", "32", "--method", "sfrik_l3", "--reference")
     asked = (*asked, "--out", str(tmp_path), "--format", "json")
     rows = json.loads(spherebench(*asked).stdout)
@@ -146,7 +153,11 @@ def test_a_peer_is_measured_where_it_is_installed(tmp_path: Path, monkeypatch: p
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in ("lightly", "lightly.loss"):  # not a real one, and this one only here
+        monkeypatch.setitem(sys.modules, name, None)
+        del sys.modules[name]
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sweep, "alone", here)
     found = sweep.measured(Cell(method="simclr", embedding_dim=32, batch_size=16, reference=True))
     assert found.status == "done", found.message
     assert found.peers["lightly"].seconds.median > 0
