@@ -129,11 +129,11 @@ def test_folder_without_records_is_one_clear_sentence(tmp_path: Path) -> None:
         read_runs([tmp_path / "notes.txt"])
 
 
-@pytest.mark.parametrize("format", ["plain", "md", "latex", "csv", "json"])
-def test_packed_folder_says_what_the_folder_says(digits: Path, packed: Path, format: str) -> None:
+def test_packed_folder_says_what_the_folder_says(digits: Path, packed: Path) -> None:
     folder, file = collect([digits]), collect([packed])
-    assert render(file, format, "all") == render(folder, format, "all")
-    assert render_comparison(file, format) == render_comparison(folder, format)
+    for format in ("md", "json"):  # for readers, and for programs
+        assert render(file, format, "all") == render(folder, format, "all")
+        assert render_comparison(file, format) == render_comparison(folder, format)
     assert file.tidy().to_csv() == folder.tidy().to_csv()
 
 

@@ -15,7 +15,7 @@ from results.record import MeasurementRecord, NetworkRecord
 SUITE = """
 description: everything, small
 defaults:
-  data: {source: "folder:IMAGES", tune_fraction: 0.25, image_size: 32}
+  data: {source: "folder:IMAGES", tune_fraction: 0.25, image_size: 16}
   augmentation: vicreg
   backbone: {name: resnet18}
   projector: {hidden: 16}
