@@ -163,9 +163,9 @@ def test_weights_that_are_not_kept_go_once_everything_is_measured(tiny: Path, tm
     assert "2 runs, 2 recorded" in spherebench("run", tiny, "--out", out, "--set", "keep=none").output
 
 
-def _npz(path: Path, channels: int, side: int = 32) -> Path:
+def _npz(path: Path, channels: int) -> Path:
     random = np.random.default_rng(0)
-    shape = (side, side) if channels == 1 else (side, side, channels)
+    shape = (16, 16) if channels == 1 else (16, 16, channels)
     y_train, y_test = np.arange(60) % 3, np.arange(30) % 3
     arrays = {
         f"x_{split}": (random.integers(0, 128, (len(y), *shape)) + 60 * y.reshape(-1, *[1] * len(shape))).astype(

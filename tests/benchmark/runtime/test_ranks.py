@@ -31,11 +31,12 @@ FLAGS = {"float32_matmul_precision": "highest"}
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of six steps over two epochs, on 1, 2 and 4 ranks, and on 2 of which the first or second fails."""
+    """Two runs of six steps over two epochs, on 1 and 2 ranks, one on 4; and on 2 of which the first or other fails."""
     folder = tmp_path_factory.mktemp("ranks")
     text = TINY.replace("limit: 256", "limit: 192").replace("checkpoint_seconds: 0", "checkpoint_seconds: 60")
     (folder / "ranks.yaml").write_text(text)
-    ranks.run(folder / "ranks.yaml", folder, (1, 2, 4), failing=(0, 1))
+    ranks.run(folder / "ranks.yaml", folder, (1, 2), failing=(0, 1))
+    ranks.run(folder / "ranks.yaml", folder, (4,), settings=["method=sfrik_l2"])
     return folder
 
 
@@ -52,12 +53,12 @@ def _records(out: Path) -> dict[str, NetworkRecord]:
 def test_a_run_has_one_loss_curve_on_one_two_and_four_ranks(out: Path) -> None:
     alone = _losses(out / "1")
     assert [len(losses) for losses in alone.values()] == [STEPS, STEPS]
-    for world in (2, 4):
+    for world, runs in ((2, 2), (4, 1)):
         records = _records(out / str(world))
         assert {record.provenance.world_size for record in records.values()} == {world}
-        assert records.keys() == alone.keys()
+        assert len(records) == len(records.keys() & alone.keys()) == runs
         assert {record.status for record in records.values()} == {"done"}
-        assert [record.provenance.flags for record in records.values()] == [FLAGS, FLAGS]
+        assert [record.provenance.flags for record in records.values()] == runs * [FLAGS]
         measured = [MeasurementRecord.read(path) for path in (out / str(world)).glob("*/measurements/*.json")]
         assert {record.status for record in measured} == {"done"}
         for name, losses in _losses(out / str(world)).items():
