@@ -260,8 +260,12 @@ class Heat(ZonalFunction):
         return Series(_heat_series(self.time, dim)).stein(dim)
 
     def logarithm(self, dim: int) -> Logarithm | None:
+        """Raises ValueError where there is none of a short time: φ itself is rounding but for the nearest points."""
         chebyshev = fit_heat(self.time, dim)
         if chebyshev is None:
+            if self.time * dim < 1:
+                told = f"tau = {self.time!r} is too small for the logarithm of a heat kernel in dimension {dim}"
+                raise ValueError(told)
             return None
         return Logarithm(chebyshev, float(np.logaddexp.reduce(self.log_coefficients(HEAT_DEGREES, dim))))
 

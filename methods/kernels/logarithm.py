@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor
 
 MOST_BITS = 8192  # of the integers: room for a fall by e^5600 from t = 1 to −1
+MOST_WEIGHTS = 8192  # not 0 in so many bits
 LARGEST_DEGREE = 128  # of the polynomial: enough at any time t/D from t = 1 on
 GUARD = 64  # bits that are right of the smallest sum
 FIT_PRECISION = 1e-13  # of the polynomial, as a share of its largest coefficient
@@ -68,10 +69,12 @@ def fit_heat(time: float, dim: int) -> tuple[float, ...] | None:
 
 
 def _integer_weights(time: float, dim: int) -> list[int] | None:
-    """2^B b_l, rounded down, until they are 0; B such that φ(−1) keeps its guard bits, None where that is too many."""
+    """2^B b_l, rounded down, until they are 0; B so that φ(−1) keeps its guard bits. None where these are too many."""
     bits = 128
     while bits <= MOST_BITS:
         weights = _weights_in_bits(time, dim, bits)
+        if weights[-1]:
+            return None
         noise = len(weights) * sum(weights) >> bits  # a weight is right to l units in 2^B of itself
         if _at_minus_one(weights) >> GUARD > noise:
             return weights
@@ -86,7 +89,7 @@ def _weights_in_bits(time: float, dim: int, bits: int) -> list[int]:
         tau, one = decimal.Decimal(time), 1 << bits
         step, squeeze = int((-tau * (dim - 1)).exp() * one), int((-2 * tau).exp() * one)  # e^(−τ(2l + D − 1)), l = 0
     weights = [one]
-    while weights[-1]:
+    while weights[-1] and len(weights) < MOST_WEIGHTS:
         degree = len(weights)
         above = (2 * degree + dim - 2) * (degree + dim - 3) if degree > 1 else dim
         below = (2 * degree + dim - 4) * degree if degree > 1 else 1

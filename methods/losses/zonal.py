@@ -29,6 +29,8 @@ from torch import Tensor
 
 from ..engine.pairs import log_row_sums
 from ..kernels.kernel import (
+    CONSTANT,
+    LEAST_SPREAD,
     Makers,
     RotationInvariantKernel,
     bandlimited,
@@ -46,8 +48,8 @@ from .sphere import alignment, check_dimension, sphere_loss
 
 NORMALISERS = ("published", "uniform")
 PUBLISHED_FROM = 32  # the dimension from which log |S^(D−1)| is well below 0: −7.2 there, +2.8 at 12
-# How far φ may fall from collapse to uniform, where its logarithm is that of a sum: beyond it the sum cancels.
-LARGEST_LOG_RANGE = 150.0
+# How far φ may fall from collapse to uniform, where its logarithm is that of a sum, which rounds to e^−36 of φ(1).
+LARGEST_LOG_RANGE = 23.0
 
 
 def heat_over_dim(t: float, dim: int) -> RotationInvariantKernel:
@@ -263,9 +265,9 @@ def zonal_kl(
     stays as given: at D = 256 the balance of .5 with the published one is that of about .08 with the other.
     The heat kernel's logarithm is fitted at its first use, for 0.1 s at D = 1024 and half a second at 8192 (t = 2). In
     float32 the gradient is then as right as the inner products are: to 1e-5 up to D = 1024, 4e-5 at 8192.
-    Terms: `alignment`, `regulariser`. Raises ValueError below D = 32 without a normaliser, or where a kernel without
-    such a fit falls by more than e^150 from collapse to uniform (heat at t = 0.3 from D = 190 on; at t = 1 its fit
-    reaches to D = 4096, at t = 2 beyond 8192); otherwise as `zonal_mmd`.
+    Terms: `alignment`, `regulariser`. Raises ValueError below D = 32 without a normaliser, where a kernel without such
+    a fit falls by more than e^23 from collapse to uniform, and of heat at t < 1 without one (from t = 0.5 on there is,
+    at D = 4096 from 1 and at 8192 from 2); otherwise as `zonal_mmd`.
     """
     check_views(views)
     dim, pairing = views[0].shape[1], Pairing.or_centre(pairing, len(views))
@@ -273,8 +275,10 @@ def zonal_kl(
     if chosen.logarithm is None and chosen.log_range > LARGEST_LOG_RANGE:
         raise ValueError(
             f"zonal_kl: at D = {dim} this kernel falls by e^{chosen.log_range:.0f} from collapse to uniform, and "
-            f"beyond e^{LARGEST_LOG_RANGE:.0f} its sum is not exact: take a wider kernel (heat: a larger t)"
+            f"beyond e^{LARGEST_LOG_RANGE:.0f} its sum is not exact: take a wider kernel"
         )
+    if chosen.log_range < LEAST_SPREAD:
+        raise ValueError(f"zonal_kl: {CONSTANT}")
     uniform = _uniform_level(normaliser, dim, -chosen.log_range)
     _check_weight(weight)
     measure = partial(log_row_sums, kernel=chosen, views=set(pairing.regularised))

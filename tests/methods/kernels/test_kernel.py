@@ -201,7 +201,8 @@ def test_normalised_kernels(name):
     assert normalised.value_at_one == pytest.approx(1)
     torch.testing.assert_close(normalised(t) * kernel.value_at_one, kernel(t))
     assert unit.value_at_one - unit.constant == pytest.approx(1)
-    torch.testing.assert_close(unit(t) * (kernel.value_at_one - kernel.constant), kernel(t))
+    spread = kernel.value_at_one - kernel.constant
+    torch.testing.assert_close((unit.value_at_one - unit(t)) * spread, kernel.value_at_one - kernel(t))
 
 
 def test_a_heat_kernel_is_normalised_where_its_value_at_one_overflows():

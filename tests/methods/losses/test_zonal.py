@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from methods import Pairing, mmd, registry, sfrik, zonal_kl, zonal_ksd, zonal_mmd
-from methods.kernels.kernel import bandlimited, exponential, heat, induced, legendre, rbf
+from methods.kernels.kernel import bandlimited, exponential, heat, induced, legendre, polynomial, rbf
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 
@@ -383,13 +383,31 @@ def test_the_logarithm_of_a_kernel_is_that_of_its_value(make, dim):
 
 
 def test_a_kernel_that_falls_too_far_is_refused():
-    """A heat kernel at t/D falls by about exp(D e^{−t}) from collapse to uniform; at t = 0.3 there is no fit."""
+    """Of a heat kernel's sum at a short time less is left, between points that are not close, than it rounds to."""
+    for dim, t in ((256, 0.3), (8, 0.1), (40, 1e-3)):
+        with pytest.raises(ValueError, match=r"^tau = .* is too small for the logarithm of a heat kernel in dimension"):
+            zonal_kl([torch.randn(6, dim)] * 2, t=t, normaliser="uniform")
+    with pytest.raises(ValueError, match="too small for the logarithm"):  # at once, though it has 10^8 degrees
+        zonal_kl([torch.randn(6, 40)] * 2, kernel=heat(1e-14, 40))
     views = [torch.randn(6, 256)] * 2
-    with pytest.raises(ValueError, match=r"falls by e\^206 .* take a wider kernel"):
-        zonal_kl(views, t=0.3)
     with pytest.raises(ValueError, match="falls by e"):
         zonal_kl(views, kernel=legendre((1.0,), 256, constant=1e-70))
     assert zonal_kl(views, t=0.5).value.isfinite()
+
+
+@pytest.mark.parametrize("loss", [zonal_mmd, zonal_ksd, zonal_kl])
+@pytest.mark.parametrize("options", [{"t": 60.0}, {"t": 1e9}, {"kernel": polynomial((1.0,), 40)}], ids=str)
+def test_a_kernel_that_is_constant_but_for_rounding_is_refused(loss, options, make_views):
+    with pytest.raises(ValueError, match="this kernel is a constant but for rounding: take a narrower one"):
+        loss(make_views(6, 40), **options)
+
+
+@pytest.mark.parametrize(("dim", "options"), [(40, {"t": 20.0}), (8192, {"kernel": "induced"})], ids=str)
+def test_the_discrepancy_of_a_kernel_that_hardly_varies_is_right_in_single_precision(dim, options, make_views):
+    views = make_views(20, dim, dtype=torch.float32)
+    ours = zonal_mmd(views, weight=1.0, **options).value
+    exact = zonal_mmd([view.double() for view in views], weight=1.0, **options).value
+    assert ours.item() == pytest.approx(exact.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(
