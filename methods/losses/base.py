@@ -80,9 +80,11 @@ def wants_gradient(views: Sequence[Tensor]) -> bool:
 
 
 def terms_and_gradients(
-    terms_of: Callable[..., dict[str, Tensor]], *numbers: Tensor
+    terms_of: Callable[..., dict[str, Tensor]], *numbers: Tensor, wanted: bool
 ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
-    """Named terms of few numbers, float64, and the derivative of their sum by each of these, by autograd."""
+    """Named terms of few numbers, float64, and if wanted the derivative of their sum by each of these, by autograd."""
+    if not wanted:  # and in inference mode there is none
+        return terms_of(*(number.double() for number in numbers)), ()
     with torch.enable_grad():
         leaves = [number.detach().double().requires_grad_() for number in numbers]
         terms = terms_of(*leaves)

@@ -258,13 +258,12 @@ def visreg(
             QuantileDistance(batch.group, factor=per_entry * world),
             [gradients[view] for view in pairing.regularised] if gradients is not None else None,
         )
-        terms, (by_means_VD, by_deviations_VD) = terms_and_gradients(of_moments, batch.means, deviations_VD)
+        terms, slopes = terms_and_gradients(of_moments, batch.means, deviations_VD, wanted=wanted)
         terms["shape"] = per_entry * sums_V.sum()
         if gradients is not None:
             # Projections are centred and quantiles symmetric: from the shape's gradient centring takes nothing.
-            by_means_VD = (by_means_VD * world / count).to(batch.dtype)
-            tiny = torch.finfo(batch.dtype).tiny
-            along_VD = (by_deviations_VD * world / count).to(batch.dtype) / deviations_VD.clamp_min(tiny)
+            by_means_VD, by_deviations_VD = ((slope * world / count).to(batch.dtype) for slope in slopes)
+            along_VD = by_deviations_VD / deviations_VD.clamp_min(torch.finfo(batch.dtype).tiny)
             for index, view in enumerate(pairing.regularised):
                 for rows in row_blocks(views[0]):
                     gradient_RD = gradients[view][rows].mul_(inverse_VD[index]).add_(by_means_VD[index])

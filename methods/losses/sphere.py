@@ -47,8 +47,11 @@ def sphere_loss(
         points = Points.of(views, dtype, processes)
         delta_VVN = points.squared_distances(pairs)
         sums, gradient_of = measures[form](points, wanted)
-        terms, (by_delta_VVN, by_sums) = terms_and_gradients(outer, delta_VVN, sums)
-        gradients = gradient_of(by_sums).by_views_(points, pairs, delta_VVN, by_delta_VVN) if wanted else None
+        terms, slopes = terms_and_gradients(outer, delta_VVN, sums, wanted=wanted)
+        gradients = None
+        if wanted:
+            by_delta_VVN, by_sums = slopes
+            gradients = gradient_of(by_sums).by_views_(points, pairs, delta_VVN, by_delta_VVN)
     return assemble(views, terms, gradients, form)
 
 

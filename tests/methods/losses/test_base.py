@@ -29,6 +29,14 @@ def test_second_derivatives_are_refused(name, make_views):
 
 
 @pytest.mark.parametrize("name", registry.names())
+def test_in_inference_mode_the_value_is_the_same(name, make_views):
+    batch = make_views(12, 6)
+    with torch.inference_mode():
+        found = small(name)(batch).value
+    assert found.item() == small(name)(batch).value.item()
+
+
+@pytest.mark.parametrize("name", registry.names())
 def test_only_the_gradients_are_kept_for_backward(name, make_views):
     batch, kept = make_views(12, 6), []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
