@@ -150,19 +150,22 @@ def write_state(state: Mapping[str, Tensor], path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, save(plain) if path.suffix == ".safetensors" else torch_bytes(plain))
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error}); name a file in a folder that can be") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror or error}); name a file in a folder that can be"
+        ) from error
 
 
 def _tensors_of_file(path: Path) -> Any:
     """What a file holds, its tensors on the CPU, without running its code."""
     try:
-        path.open("rb").close()
+        with path.open("rb") as file:
+            head = file.read(9)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}; give one checkpoint file") from error
     try:
         # torch.load warns of foreign pickles and of TorchScript; what they come to is told below.
         with warnings.catch_warnings(action="ignore"):
-            if path.suffix == ".safetensors":
+            if head[8:] == b"{":  # safetensors, whatever its name: the length of a header, and the header
                 return load_file(path)
             # DINO's and others' checkpoints hold their command line. A Namespace is attributes and nothing else: it has
             # no __reduce__ or __setstate__ of its own, and what it contains passes the same unpickler.
