@@ -263,6 +263,9 @@ class Subject:
                 else:
                     with self.requests.at_once():  # there are no batches after which to look at what was asked
                         x_ND = network.bank(images) if learnt else network.extract(images)
+            # NaN comes through minimum and maximum, which make no copy.
+            if len(x_ND) and not all(end.isfinite() for end in x_ND.aminmax()):
+                raise UserError(f"the features of {part} hold NaN or infinity ({self.precision}): nothing to measure")
             labels_N = torch.from_numpy(images.labels).repeat_interleave(network.views if learnt else 1)
             self._made[name] = Features(x_ND, labels_N.to(x_ND.device))
         return self._made[name]

@@ -58,6 +58,14 @@ def test_features_are_of_all_images_in_order(tmp_path: Path) -> None:
     assert len(found) == 50
 
 
+def test_features_that_are_not_finite_are_a_failure(tmp_path: Path) -> None:
+    """Of weights that are: a variance below 0, say, or what half precision does not hold."""
+    broken = nn.BatchNorm2d(1)
+    broken.running_var.fill_(-1.0)
+    with pytest.raises(UserError, match="the features of test hold NaN or infinity"):
+        of_pixels(tmp_path, nn.Sequential(broken, nn.Flatten())).queries()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_frozen_restores_the_mode_even_after_an_error(training: bool) -> None:
     network = nn.Sequential(nn.BatchNorm1d(2)).train(training)
