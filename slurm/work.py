@@ -121,7 +121,7 @@ def _carry_out(submission: Submission, cell: Cell, data: Data, job: Job) -> int:
                 print(f"{cell.run.id}  has no network that could be measured", flush=True)
                 return 1
             check_trackers(job.execution.tracking)
-            check([cell.run], data, this)
+            check([(job.folder, state)], retry, data, this)
         trains, measures = stage != "measure", stage != "train"
         state = carry_out(cell, submission.suite, data, job, retry=retry, train=trains, measure=measures)
         print(f"{cell.run.id}  {summary(state)}", flush=True)

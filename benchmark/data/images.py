@@ -178,6 +178,13 @@ class Input:
         mean, std = scale if scale and len(scale[0]) == data.channels else (data.mean, data.std)
         return cls(data.channels, data.image_size, mean, std)
 
+    def check(self, data: DataSet) -> None:
+        """Raise :class:`UserError` where it cannot be made of their images; grey ones are repeated."""
+        is_points = isinstance(data.test, Points)
+        if is_points or data.channels not in (1, self.channels):
+            what = "points, not images" if is_points else f"images of {data.channels} channels"
+            raise UserError(f"data.source {data.name}: holds {what}; this network sees {self.channels}")
+
 
 def evenly(count: int, most: int) -> Indices:
     """All numbers below ``count``, or ``most`` of them, evenly spaced: images in files are sorted by class."""

@@ -53,7 +53,8 @@ def npz_arrays(path: Path) -> dict[str, NDArray]:
     except MemoryError as error:  # also of a header that is damaged: NumPy believes what it says
         raise UserError(f"{path} does not fit into memory: {error}") from error
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is not a readable npz file of plain arrays: {error}") from error
+        why = "its arrays are Python objects, which only running code could load" if "pickle" in str(error) else error
+        raise UserError(f"{path} is not a readable npz file of plain arrays: {why}") from error
     missing = ", ".join(name for name in names if name not in there)
     others = f"; it holds {', '.join(there) or 'nothing'}"
     raise UserError(f"{path} has no array {missing}, must hold {', '.join(names)}{others}")

@@ -52,6 +52,13 @@ class DataSpec(Spec):
         source = f"{kind}:{absolute(place) if is_path else place}"
         return self.model_copy(update={"source": source, "content": content_of(source)})
 
+    def check_content(self) -> None:
+        """Raise :class:`UserError` where data of one's own are others by now than those that were asked for."""
+        if self.content is not None and (found := content_of(self.source)) not in (None, self.content):
+            raise UserError(
+                f"data.source {self.source}: holds other data ({found}) than were asked for ({self.content})"
+            )
+
     @property
     def several_labels(self) -> bool:
         """Whether an image may be of several classes."""
@@ -80,8 +87,8 @@ def load(spec: DataSpec, root: Path, *, download: bool = False, listings: Path |
     if ":" in spec.source:
         # A copy that each job makes of its own may be half of what was submitted.
         place = in_job(spec.source, f"data.source {spec.source}")
-        if is_of_job(spec.source) and spec.content not in (None, found := content_of(spec.source)):
-            raise UserError(f"data.source {spec.source}: {place} holds {found}, submitted were {spec.content}")
+        if is_of_job(spec.source):
+            spec.check_content()
         read = partial(read_own, spec.source)
     else:
         read, place = partial(read_named, spec.source, root, download), root.resolve() / spec.source

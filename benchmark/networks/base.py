@@ -168,6 +168,10 @@ class Frozen:
     epochs: int | None  # that it was trained for; None where nobody knows
     views: int = 1  # rows that each labelled image gives to learn from
 
+    def check(self, data: DataSet) -> None:
+        """Raise :class:`UserError` where it cannot see such images: cheap, so that it can be asked before hours."""
+        raise NotImplementedError
+
     def extract(self, images: ImageSet) -> Tensor:
         """Features (N, F) of all images in order."""
         raise NotImplementedError
@@ -187,6 +191,9 @@ class FrozenModule(Frozen):
     feature_dim: int
     epochs: int | None
     projector: nn.Module | None = None
+
+    def check(self, data: DataSet) -> None:
+        self.input.check(data)
 
 
 @contextmanager

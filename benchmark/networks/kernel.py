@@ -175,10 +175,19 @@ def plain_rows(images: ImageSet) -> Rows:
     return pixels.reshape(len(pixels), -1)
 
 
+def check_rows(data: DataSet, numbers: int | None = None) -> None:
+    """Raise :class:`UserError` where its images are no rows in memory, or not of so many numbers."""
+    images = data.test
+    rows_N = images.rows if isinstance(images, Points) else images.pixels
+    if rows_N is None:
+        raise UserError(f"data.source {data.name}: lies in files; kernel methods need data that is held in memory")
+    if numbers not in (None, found := math.prod(rows_N.shape[1:])):
+        raise UserError(f"data.source {data.name}: its rows are of {found} numbers; this network sees {numbers}")
+
+
 def image_stack(images: ImageSet) -> Rows:
     """(N, H, W) of grey images, (N, H, W, C) of others, in [0, 1]."""
-    if images.pixels is None:
-        raise UserError("images lie in files; kernel methods need data that is held in memory")
+    assert images.pixels is not None
     stack = images.pixels.permute(0, 2, 3, 1).double().numpy() / 255
     return stack[..., 0] if stack.shape[-1] == 1 else stack
 
@@ -269,9 +278,8 @@ class KernelNetwork(FittedOnRows):
             raise UserError(
                 f"regime.relation: is noise, on points, and data.source {data.name} holds images; give relation views"
             )
-        elif data.train.pixels is None:
-            raise UserError(f"data.source {data.name}: lies in files; kernel methods need data that is held in memory")
-        elif size not in (None, data.train.pixels.shape[-1]):
+        check_rows(data)
+        if data.train.pixels is not None and size not in (None, data.train.pixels.shape[-1]):
             raise UserError(f"data.image_size: is {size}, kernel methods see the images as they are stored")
         neighbours = getattr(self.regime, "n_neighbors", None)
         if neighbours is not None and neighbours >= len(data.train):
@@ -411,28 +419,20 @@ class FrozenKernel(Frozen):
     learned_from: Callable[[ImageSet], Rows] = plain_rows
     name: str = "kernel"
 
+    def check(self, data: DataSet) -> None:
+        check_rows(data, self.map.input_dim)
+
     def extract(self, images: ImageSet) -> Tensor:
         """z (N, d) in float64."""
-        return self._mapped(plain_rows(images))
+        return torch.from_numpy(self.map.transform(plain_rows(images)))
 
     def bank(self, images: ImageSet) -> Tensor:
-        return self._mapped(self.learned_from(images))
+        return torch.from_numpy(self.map.transform(self.learned_from(images)))
 
     def views_of(self, images: ImageSet, seed: int) -> tuple[Rows, NDArray[np.int64]]:
         """(views, image number of each), made as those that it was fitted on."""
         assert self.made is not None
-        rows_ND, image_N = self.made(images, seed=seed)
-        self._check(rows_ND)
-        return rows_ND, image_N
-
-    def _check(self, rows_ND: Rows) -> None:
-        numbers = self.map.input_dim
-        if rows_ND.shape[1] != numbers:
-            raise UserError(f"its kernel is of rows of {numbers} numbers, these images have {rows_ND.shape[1]}")
-
-    def _mapped(self, rows_ND: Rows) -> Tensor:
-        self._check(rows_ND)
-        return torch.from_numpy(self.map.transform(rows_ND))
+        return self.made(images, seed=seed)
 
 
 def kernel_methods_table() -> list[dict[str, str]]:

@@ -20,7 +20,6 @@ from benchmark.networks.layouts import Branch, build, read_backbone
 from benchmark.networks.trained import Trained
 from benchmark.networks.wide import WideNetwork
 from benchmark.runtime.errors import UserError
-from benchmark.runtime.process import Process
 from benchmark.runtime.spec import SettingError, Spec
 
 
@@ -34,6 +33,7 @@ class Pixels(Network):
     title: ClassVar[str] = "Raw pixels"
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
+        need_images(data, self.method)
         size = data.channels * data.image_size**2
         return FrozenModule("pixels", nn.Flatten(), Input.of(data), size, epochs=0)
 
@@ -55,6 +55,7 @@ class RandomInit(Network):
 
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
         """Drawn anew: nothing of it is kept."""
+        need_images(data, self.method)
         backbone, feature_dim = build_backbone(self.backbone, data.channels, self.seed, self.data.image_size)
         input = Input.of(data, scale_of(self.backbone))
         return FrozenModule("backbone", backbone.to(device), input, feature_dim, epochs=0)
@@ -96,13 +97,9 @@ class Weights(Network):
         """The file's content, wherever it lies and whatever it is called."""
         return self.model_dump(mode="json", include={"kind", "content", "branch", "normalise"})
 
-    def check(self, data: DataSet, process: Process) -> None:
-        need_images(data, self.path)
-        if self.backbone is not None:
-            self._input(self.backbone.channels, data)
-
     def load(self, folder: Path, data: DataSet, device: torch.device) -> FrozenModule:
         """The backbone. Raises :class:`UserError` where the file is no longer what it was."""
+        need_images(data, self.path)
         if file_digest(Path(self.path)) != self.content:
             raise UserError(f"{self.path}: is another file than when its measurements began (digest {self.content})")
         architecture, state = read_backbone(Path(self.path), self.branch)

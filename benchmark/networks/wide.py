@@ -22,7 +22,7 @@ from torch import Tensor
 
 from benchmark.data import DataSet, ImageSet
 from benchmark.networks.base import WEIGHTS_NAME, Diverged, Frozen, need_images
-from benchmark.networks.kernel import FittedOnRows, Rows, Views, kept, listed, loss_options, plain_rows
+from benchmark.networks.kernel import FittedOnRows, Rows, Views, check_rows, kept, listed, loss_options, plain_rows
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.process import Process
 from benchmark.runtime.seeds import generator, key
@@ -93,8 +93,7 @@ class WideNetwork(FittedOnRows):
 
     def check(self, data: DataSet, process: Process) -> None:
         need_images(data, self.method)
-        if getattr(data.train, "pixels", None) is None:
-            raise UserError(f"data.source {data.name}: lies in files; {self.method} needs data that is held in memory")
+        check_rows(data)
 
     def rows(self, images: ImageSet) -> tuple[Rows, NDArray[np.int64]]:
         """The views that it learns from, and the image of each."""
@@ -258,11 +257,11 @@ class FrozenWide(Frozen):
         """f(·; θ₀)."""
         return self.settings.drawn(self.network.weights[0].shape[1])
 
+    def check(self, data: DataSet) -> None:
+        check_rows(data, self.network.weights[0].shape[1])
+
     def embed(self, rows_ND: Rows) -> Rows:
-        """z (N, d) of rows. Raises :class:`UserError` where they are of other images."""
-        numbers = self.network.weights[0].shape[1]
-        if rows_ND.shape[1] != numbers:
-            raise UserError(f"its network is of rows of {numbers} numbers, these images have {rows_ND.shape[1]}")
+        """z (N, d) of rows."""
         x_ND = torch.from_numpy(rows_ND).float()
         with torch.no_grad():
             z_Nd: Rows = (self.network(x_ND) - self.origin(x_ND)).double().numpy()

@@ -12,7 +12,7 @@ from benchmark.running.folder import listed_measurements, read_record, read_suit
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import in_job, typed
 from benchmark.runtime.spec import Execution
-from benchmark.suite.config import Settings, given_in, nest, validated
+from benchmark.suite.config import Settings, given_in, holds, nest, validated
 from benchmark.suite.expand import Cell, Suite, execution_of, parse_overrides, read_suite, suite_path
 from benchmark.suite.measure import measured, rows_of
 from benchmark.suite.run import Run, changed, check_not_filled_in, of_weights
@@ -28,6 +28,10 @@ def suite_of_folder(folder: Path, source: str | None, assignments: Sequence[str]
     Raises :class:`UserError` where there is none, or an assignment is not of measurements.
     """
     execution, evaluation, changes = _asked(assignments)
+    if of_file := changes.keys() - {"data"}:
+        raise UserError(f"--set {min(of_file)}: is a setting of weights:PATH; the networks of {folder} are as they are")
+    if changes and source is None:
+        raise UserError("--set data: is only with --data, which names the data set that it is of")
     note, networks = _networks_of(folder)
     cells = []
     for record, network in networks:
@@ -134,6 +138,8 @@ def _asked(
             raise UserError(f"--set {key}: is no setting of measurements; allowed are evaluation.*, data.* with --data")
     with given_in("--set "):
         check_not_filled_in(nested)
+    if holds(nested, "data.source"):
+        raise UserError("--set data.source: is what --data says")
     return execution, evaluation, nested
 
 

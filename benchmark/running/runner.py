@@ -9,13 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmark.data import DataSet, DataSpec, FileImages, load
-from benchmark.networks.base import WEIGHTS_NAME, Job, keep_backbone
+from benchmark.data import DataSet, DataSpec, FileImages, Input, load
+from benchmark.networks.base import WEIGHTS_NAME, Frozen, Job, keep_backbone
 from benchmark.networks.trained import Trained, doubt
-from benchmark.probes.base import NO_MORE, Probe
+from benchmark.probes.base import NO_MORE, Measurement, Probe
 from benchmark.running import attempts, stages
 from benchmark.running.folder import RETRIED, RunState, alone, check_owner, claim_folder, state_of
 from benchmark.running.jobs import how_many, side_by_side
@@ -24,11 +25,10 @@ from benchmark.runtime.numerics import check_precision, computing_in
 from benchmark.runtime.paths import in_job, is_of_job
 from benchmark.runtime.process import Process
 from benchmark.runtime.signals import Requests
-from benchmark.runtime.spec import Execution
+from benchmark.runtime.spec import Execution, Keep
 from benchmark.runtime.tracking.base import check as check_trackers
 from benchmark.suite.expand import Cell, Suite
-from benchmark.suite.run import Run
-from results.record import MeasurementRecord
+from results.record import MeasurementRecord, NetworkRecord
 
 LISTINGS_NAME = ".listings"
 # Weights that take more are told of before the first is written.
@@ -105,11 +105,16 @@ def execute_suite(
     check_owner(suite, folder)
     missing = process.broadcast(_missing(suite, folder, retry, train, report) if process.is_main else None)
     cells = [cell for cell in suite.cells if cell.run.id in missing]
+    todo = [(folder / name, state) for name, state in missing.items()]
     jobs = how_many(suite, process) if cells else 1
     several = f", {jobs} at a time" if jobs > 1 else ""
     report(f"{suite.name}: {len(suite.cells)} runs, {len(suite.cells) - len(cells)} recorded in {folder}{several}")
     data = data_loader(suite.execution, folder, process, requests, report)
-    _check_cells(cells, suite, data, process, report)
+    most = check(todo, retry, data, process)
+    if len(cells) == len(suite.cells):  # of a part of a suite, other data sets may suffice
+        _check_most([one.probe for _, state in todo for one in state.measurements_missing(retry)], most)
+    made = [state.run.network for _, state in todo if state.network_missing(retry)]
+    _tell([network for network in made if isinstance(network, Trained)], suite.execution.keep, data, report)
     process.barrier()  # nothing is written unless the data of all processes are fine
     if process.is_main:
         claim_folder(suite, folder)
@@ -189,54 +194,79 @@ def _why(state: RunState, left: Collection[str]) -> str:
     return f"{status} (--retry failed does it again)" if status in RETRIED else status or "without a record"
 
 
-def _missing(suite: Suite, folder: Path, retry: bool, train: bool, report: Say) -> set[str]:
-    """The runs that something is to be done of; told of are those that only training again would serve."""
-    found = set()
+def _missing(suite: Suite, folder: Path, retry: bool, train: bool, report: Say) -> dict[str, RunState]:
+    """The runs that something is to be done of; told of are those that only training again would serve.
+
+    Raises :class:`UserError` where data that somebody asked for earlier are no longer what they were.
+    """
+    found: dict[str, RunState] = {}
     for run in (cell.run for cell in suite.cells):
         state = state_of(run, folder / run.id)
         if not train and run.network.leaves_weights and state.network_missing(retry):
             report(f"{run.id}: its weights were not kept, so that nothing more can be measured on it")
         elif state.is_missing(retry):
-            found.add(run.id)
+            found[run.id] = state
+    if not train:  # else they were looked at as the suite was expanded
+        asked = [one for state in found.values() for one in state.measurements_missing(retry)]
+        for spec in dict.fromkeys(spec for one in asked for spec in one.reads):
+            spec.check_content()
     return found
 
 
-def _check_cells(cells: Sequence[Cell], suite: Suite, data: Data, process: Process, report: Say) -> None:
-    """Of what is missing of a suite: raise as :func:`check`, and tell what is doubtful or large."""
-    most = check([cell.run for cell in cells], data, process)
-    for cell in cells:
-        if isinstance(cell.run.network, Trained) and (doubtful := doubt(cell.run.network)):
-            report(f"warning: {doubtful}")
-    if len(cells) == len(suite.cells):  # of a part of a suite, other data sets may suffice
-        _check_most([measurement.probe for cell in cells for measurement in cell.run.measurements], most)
-    if (size := _weights_bytes([cell.run for cell in cells], suite.execution, data)) > TOLD_BYTES:
+def _tell(networks: Sequence[Trained], keep: Keep, data: Data, report: Say) -> None:
+    """What is doubtful of networks that are to be trained, or large."""
+    for doubtful in filter(None, map(doubt, networks)):
+        report(f"warning: {doubtful}")
+    if (size := _weights_bytes(networks, keep, data)) > TOLD_BYTES:
         less = "(--set keep=backbone or keep=none: less)"
-        report(f"the weights of {len(cells)} networks will take {size / 1e9:.0f} GB {less}")
+        report(f"the weights of {len(networks)} networks will take {size / 1e9:.0f} GB {less}")
 
 
-def check(runs: Sequence[Run], data: Data, process: Process) -> dict[str, int]:
-    """Raise :class:`UserError` where runs cannot be carried out on their data: all that can be asked before hours.
+def check(todo: Sequence[tuple[Path, RunState]], retry: bool, data: Data, process: Process) -> dict[str, int]:
+    """Raise :class:`UserError` where what is missing of runs cannot be done: all that can be asked before hours.
 
-    Returns, by a probe's option, the largest value that some data set suffices for.
+    ``todo``: of each run its folder, and where it stands. Returns, by a probe's option, the largest value that some
+    data set suffices for.
     """
-    for run in runs:
-        if (own := getattr(run.network, "data", None)) is not None:
-            run.network.check(data(own), process)
-        check_precision(getattr(run.network, "precision", "fp32"), process.device)
-    asked = {one.id: one for run in runs for one in run.measurements}
+    asked: dict[str, Measurement] = {}
+    for _, state in todo:
+        network = state.run.network
+        if state.network_missing(retry) and (own := getattr(network, "data", None)) is not None:
+            network.check(data(own), process)
+        check_precision(getattr(network, "precision", "fp32"), process.device)
+        asked |= {one.id: one for one in state.measurements_missing(retry)}
     most: dict[str, int] = {}
     for measurement in sorted(asked.values(), key=lambda one: [spec.digest for spec in one.reads]):
         found = stages.read(measurement, data)
         tune = found[-1 if measurement.split == "tune" else 0].tune
         measurement.probe.check(replace(found[0], tune=tune, test=found[-1].test), measurement.split)
         check_precision(measurement.precision, process.device, "evaluation.precision")
-        for run in runs:
-            if getattr(run.network, "data", None) is None and measurement in run.measurements:
-                for read in found:
-                    run.network.check(read, process)
         for option, value in measurement.probe.most(found[0].labelled.labels).items():
             most[option] = max(value, most.get(option, 0))
+    _check_seen(todo, retry, data)
     return most
+
+
+def _check_seen(todo: Sequence[tuple[Path, RunState]], retry: bool, data: Data) -> None:
+    """Raise :class:`UserError` where a network cannot see what is to be measured on it.
+
+    Of networks of a kind that are of the same data one is asked. What is still to be fitted is not.
+    """
+    asked: dict[tuple[Any, ...], Callable[[DataSet], Frozen | Input]] = {}
+    for folder, state in todo:
+        network, is_new = state.run.network, state.network_missing(retry)
+        of = (network.kind, getattr(network, "data", network).digest)
+        for one in state.measurements_missing(retry):
+            if not (is_new and network.leaves_weights):
+                load = partial(network.load, folder, device=torch.device("cpu"))
+                asked.setdefault((one.reads, *of), load)
+            elif isinstance(network, Trained):
+                asked.setdefault((one.reads, *of), network.input)
+    for (reads, *_), see in sorted(asked.items(), key=lambda one: [spec.digest for spec in one[0][0]]):
+        found = [data(spec) for spec in reads]
+        seen = see(found[0])
+        for read in found:
+            seen.check(read)
 
 
 def _check_most(probes: Sequence[Probe], most: Mapping[str, int]) -> None:
@@ -285,26 +315,29 @@ def carry_out(
 
 
 def summary(state: RunState) -> str:
-    """What became of a run, how long it took, and its first accuracy."""
-    told, network = "done", state.network
-    fault = next((record for record in state.records if record is not None and record.status != "done"), None)
+    """What became of a run in the last attempt at it, how long that took, and its first accuracy."""
+    told, there = "done", [record for record in state.records if record is not None]
+    last = max((record.provenance.attempts for record in there), default=0)
+    there = [record for record in there if record.provenance.attempts == last]
+    fault = next((record for record in there if record.status != "done"), None)
     if fault is not None:
         told = f"{fault.probe} {fault.status}" if isinstance(fault, MeasurementRecord) else fault.status
         told += f": {fault.message}" if fault.message else ""
-    measured = [record for record in state.measurements.values() if record is not None]
-    seconds = (network.cost.train_seconds if network else 0.0) + sum(record.cost.seconds or 0.0 for record in measured)
+    measured = [record for record in there if isinstance(record, MeasurementRecord)]
+    trained = sum(record.cost.train_seconds for record in there if isinstance(record, NetworkRecord))
+    seconds = trained + sum(record.cost.seconds or 0.0 for record in measured)
     metrics = (metric for record in measured for metric in record.metrics if metric.unit == "fraction")
     accuracy = next(metrics, None)
     figure = f"  {accuracy.metric} {100 * accuracy.value:.1f} %" if accuracy else ""
     return f"{told}  {seconds:.1f} s{figure}"
 
 
-def _weights_bytes(runs: Sequence[Run], execution: Execution, data: Data) -> int:
-    """What the weights of these runs will take on the disk."""
+def _weights_bytes(networks: Sequence[Trained], keep: Keep, data: Data) -> int:
+    """What the weights of these networks will take on the disk."""
     total = 0
-    for network in [run.network for run in runs if isinstance(run.network, Trained) and execution.keep != "none"]:
+    for network in networks if keep != "none" else ():
         with torch.device("meta"):
             encoder = network.build(data(network.data).channels)
-        kept = encoder.backbone if execution.keep == "backbone" else encoder
+        kept = encoder.backbone if keep == "backbone" else encoder
         total += sum(tensor.numel() * tensor.element_size() for tensor in (*kept.parameters(), *kept.buffers()))
     return total

@@ -17,7 +17,7 @@ import torch
 
 from benchmark.cost import losses
 from benchmark.data import DataSet, DataSpec
-from benchmark.networks.base import Diverged, FrozenModule, Job, Made, Network
+from benchmark.networks.base import Diverged, Job, Made, Network
 from benchmark.networks.trained import Trained
 from benchmark.probes.base import Found, Measurement
 from benchmark.probes.subject import FAILED, GO_ON, STOP, AllStopped, Learnt, OtherFailed, Subject
@@ -253,9 +253,7 @@ def _subject(
     data, *others = read(measurement, load)
     loaded = network.load(job.folder, data, job.process.device)
     for found in (data, *others):
-        if isinstance(loaded, FrozenModule) and found.channels not in (1, loaded.input.channels):  # grey is repeated
-            what = f"images of {found.channels} channels" if found.channels else "points, not images"
-            raise UserError(f"data.source {found.name}: holds {what}; this network sees {loaded.input.channels}")
+        loaded.check(found)
     scratch = job.folder / SCRATCH_NAME
     return Subject(
         network=loaded,

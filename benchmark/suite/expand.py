@@ -205,7 +205,15 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
     scalars = {key: values[0] for key, values in overrides.items() if key not in grid}
     _check_names(file, grid, overrides.keys(), where)
     layers_of = partial(_layers, file, scalars, overrides.keys(), where)
-    identify = cache(DataSpec.identified)  # once a data set: a folder's digest takes a look at all its files
+    contents: dict[str, str | None] = {}  # of data of one's own, which count by what they hold wherever they lie
+
+    @cache  # once a data set: a folder's digest takes a look at all its files
+    def identify(spec: DataSpec) -> DataSpec:
+        found = spec.identified()
+        if ":" in spec.source:
+            contents[spec.source] = found.content
+        return found
+
     cells: list[Cell] = []
     skipped: list[tuple[dict[str, Any], str]] = []
     unmeasured: list[str] = []
@@ -237,10 +245,10 @@ def expand(file: SuiteFile, overrides: Mapping[str, list[Any]], *, name: str, wh
                 cells.append(Cell(of_weights(weights, settings.get("evaluation", {}), data), {"method": "weights"}))
     protocol = {
         "name": name,
-        "axes": sorted(_of_networks(grid)),
-        "set": _of_networks(scalars),
-        "defaults": _of_networks(file.defaults),
-        "methods": {method: _of_networks(settings) for method, settings in file.methods.items()},
+        "axes": sorted(_of_networks(grid, {})),
+        "set": _of_networks(scalars, contents),
+        "defaults": _of_networks(file.defaults, contents),
+        "methods": {method: _of_networks(settings, contents) for method, settings in file.methods.items()},
     }
     return Suite(name, _once(cells), tuple(skipped), execution, protocol, file.gpus, tuple(file.headline))
 
@@ -263,9 +271,15 @@ def _check_names(file: SuiteFile, grid: Mapping[str, list[Any]], given: Collecti
             raise UserError(f"{where}: method {method!r} is not known; there are {', '.join(method_names())}")
 
 
-def _of_networks(settings: Mapping[str, Any]) -> Settings:
-    """Without what concerns measurements only."""
-    return {key: value for key, value in settings.items() if key.partition(".")[0] != "evaluation"}
+def _of_networks(settings: Mapping[str, Any], contents: Mapping[str, str | None]) -> Settings:
+    """Without what concerns measurements only, and data of one's own by their ``contents``."""
+
+    def known(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: known(inner) for key, inner in value.items()}
+        return contents.get(value, value) if isinstance(value, str) else value
+
+    return {key: known(value) for key, value in settings.items() if key.partition(".")[0] != "evaluation"}
 
 
 def _once(cells: Sequence[Cell]) -> tuple[Cell, ...]:

@@ -64,12 +64,14 @@ def measured(network: Network, rows: Sequence[Row]) -> tuple[tuple[Measurement, 
     found: dict[str, Measurement] = {}
     skipped: Skipped = []
     for data, evaluation in rows:
-        seen, shown = _channels_seen(network), _channels_of(data)
-        if seen is None or shown in (None, 1, seen):
-            found |= {one.id: one for one in measurements(evaluation, network, data)}
+        asked, seen = measurements(evaluation, network, data), _channels_seen(network)
+        reads = dict.fromkeys(spec for one in asked for spec in one.reads)
+        unfit = {_channels_of(spec) for spec in reads} - {None, 1, seen}
+        if seen is None or not unfit:
+            found |= {one.id: one for one in asked}
         else:
-            reason = f"its images have {shown} channels, not for networks that see {seen}"
-            skipped.append(({"data": data.source}, reason))
+            reason = f"its images have {unfit.pop()} channels, not for networks that see {seen}"
+            skipped.append(({"data": " to ".join(spec.source for spec in reads)}, reason))
     return tuple(found.values()), skipped
 
 

@@ -480,7 +480,8 @@ def test_a_kernel_needs_data_in_memory(suite_file: Path, data: DataSet) -> None:
     from benchmark.data import FileImages
 
     made = kernel_network(suite_file, "base_kernel")
-    in_files = replace(data, train=FileImages(np.array([b"a.png"]), np.array([0])))
+    images = FileImages(np.array([b"a.png"]), np.array([0]))
+    in_files = replace(data, train=images, test=images)
     with pytest.raises(UserError, match="lies in files; kernel methods need data that is held in memory"):
         made.check(in_files, Process(CPU))
 

@@ -364,13 +364,12 @@ def test_weights_for_colour_take_grey_images_and_none_for_grey_take_colour(tmp_p
     some = grey.test.subset(torch.arange(10).numpy())
     for_colour, for_grey = weights(resnet18(tmp_path / "3.pth")), weights(resnet18(tmp_path / "1.pth", 1))
     for made, channels in ((for_colour, 3), (for_grey, 1)):
-        made.check(grey, Process(CPU))
         loaded = made.load(tmp_path, grey, CPU)
         assert loaded.input == Input(channels, 32, grey.mean * channels, grey.std * channels)
         assert loaded.epochs is None
         assert features(loaded, some).shape == (10, 512)
     with pytest.raises(UserError, match="takes images of 1 channels, those of digits, scaled by imagenet, have 3"):
-        weights(tmp_path / "1.pth", normalise="imagenet").check(grey, Process(CPU))
+        weights(tmp_path / "1.pth", normalise="imagenet").load(tmp_path, grey, CPU)
 
 
 def test_a_trained_resnet_is_torchvisions_but_for_the_classifier(tmp_path: Path) -> None:

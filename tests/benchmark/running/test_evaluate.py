@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from results.record import MeasurementRecord, NetworkRecord
-from tests.benchmark.conftest import Command
+from tests.benchmark.conftest import TINY, Command
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 RESNET = """
@@ -92,6 +92,32 @@ def test_evaluate_on_other_data(runs: Path, tmp_path: Path, spherebench) -> None
     assert "npz:grey.npz" in (runs / "tables" / "accuracy.md").read_text()
 
 
+def test_data_are_what_they_hold_wherever_they_lie(tmp_path: Path, spherebench) -> None:
+    first, second, moved = _npz(tmp_path / "own.npz", 1), _npz(tmp_path / "other.npz", 1, side=33), tmp_path / "x.npz"
+    suite, out = tmp_path / "own.yaml", tmp_path / "runs"
+    suite.write_text(
+        TINY.replace("source: digits", "source: digits, image_size: 32").replace("limit: 256", "limit: 36")
+    )
+    asked = ("--out", out, "--set", "method=vicreg", "--set", "batch_size=12", "--set", "evaluation.probes=[knn]")
+    assert spherebench("run", suite, *asked, "--set", f"data.source=npz:{first}").exit_code == 0
+    assert spherebench("evaluate", out, "--data", f"npz:{second}").exit_code == 0
+    before = _measured(out)
+    first.rename(moved)
+    again = spherebench("run", suite, *asked, "--set", f"data.source=npz:{moved}")
+    assert (again.exit_code, "1 runs, 1 recorded" in again.output) == (0, True), again.output
+    # Of what it was trained on nothing is needed to measure it elsewhere.
+    result = spherebench("evaluate", out, "--data", f"npz:{second}", "--set", "evaluation.knn_k=[3]")
+    assert result.exit_code == 0, result.output
+    (new,) = [record for name, record in _measured(out).items() if name not in before]
+    assert f"knn_top1 {100 * new.metrics[0].value:.1f} %" in result.output, "told of is what was measured now"
+    # Others by the name that the first had are not measured as these.
+    second.rename(first)
+    result = spherebench("evaluate", out, "--set", "evaluation.knn_k=[7]")
+    assert result.exit_code == 2, result.output
+    assert f"data.source npz:{first}: holds other data" in " ".join(result.output.split())
+    assert len(_measured(out)) == len(before) + 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -100,6 +126,10 @@ def test_evaluate_on_other_data(runs: Path, tmp_path: Path, spherebench) -> None
         (["--set", "evaluation.knn_temperature=0"], "--set evaluation.knn_temperature: is 0, should be greater"),
         (["--data", "digits", "--set", "data.content=abc"], "--set data.content: is filled in from the data"),
         (["--data", "nothing"], "must be one of"),
+        (["--data", "spirals"], "data.source spirals: holds points, not images; this network sees 1"),
+        (["--data", "digits", "--set", "data.source=mnist"], "--set data.source: is what --data says"),
+        (["--set", "data.tune_fraction=0.1"], "--set data: is only with --data"),
+        (["--set", "normalise=imagenet"], "--set normalise: is a setting of weights:PATH"),
         (["--out", "elsewhere"], "--out: only for weights:PATH"),
     ],
 )

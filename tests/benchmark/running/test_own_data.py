@@ -171,7 +171,7 @@ def test_a_job_reads_what_was_submitted(
     assert entry.network["data"]["source"] == "folder:$$STAGED"
     data = submission.as_suite().cells[0].run.data[0]
     (photos / "train" / "cat" / "cat_0001.JPEG").unlink()
-    with pytest.raises(UserError, match=r"folder:\$\$STAGED: .* holds \w+, submitted were \w+"):
+    with pytest.raises(UserError, match=r"folder:\$\$STAGED: holds other data \(\w+\) than were asked for \(\w+\)"):
         load(data, tmp_path)
 
 
