@@ -104,7 +104,7 @@ def summarise(collection: Collection) -> pd.DataFrame:
     table["failures"] = _failures(table, collection.runs, values)
     first = collection.metrics.loc[collection.metrics["headline"].astype(bool), TABLE]
     table["headline"] = pd.MultiIndex.from_frame(table[TABLE]).isin(pd.MultiIndex.from_frame(first))
-    abroad = (table["made_of"] != table["dataset"]) & (table["kind"] != "weights")
+    abroad = (table["made_of"] != table["dataset"]) & ~table["kind"].isin(["weights", *REFERENCES])
     table["own_label"] = table["label"]
     table["label"] = table["label"].mask(abroad, table["label"] + ", trained on " + table["made_of"].map(short_source))
     return _ordered(table[(table["n"] > 0) | (table["failures"] != "")])

@@ -142,11 +142,14 @@ def test_network_measured_on_other_data_says_what_it_was_trained_on(make_record:
     assert rows["label"].to_dict() == {"digits": "SFRIK L=2", "mnist": "SFRIK L=2, trained on digits"}
 
 
-def test_weights_from_a_file_keep_their_name_on_every_data_set(make_record: Make, write_runs: Write) -> None:
+@pytest.mark.parametrize(("method", "kind"), [("weights", "weights"), ("raw_pixels", "pixels")])
+def test_what_was_trained_here_on_nothing_keeps_its_name_on_every_data_set(
+    method: str, kind: str, make_record: Make, write_runs: Write
+) -> None:
     data = [{"data": {"source": source}} for source in ("digits", "mnist")]
     on = [{"probe": "knn", "metrics": top1(0.5), "settings": own} for own in data]
-    rows = summary_of(write_runs([make_record("weights", None, kind="weights", metrics=(), measurements=on)]))
-    assert rows[["dataset", "label"]].to_numpy().tolist() == [["digits", "weights"], ["mnist", "weights"]]
+    rows = summary_of(write_runs([make_record(method, None, kind=kind, metrics=(), measurements=on)]))
+    assert rows[["dataset", "label"]].to_numpy().tolist() == [["digits", method], ["mnist", method]]
 
 
 def test_names_are_ordered_by_the_numbers_in_them() -> None:
