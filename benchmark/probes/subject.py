@@ -214,11 +214,7 @@ class Subject:
 
     @property
     def projector(self) -> nn.Module:
-        """What the loss saw features through. Raises :class:`UserError` where it was not kept."""
-        projector = self.network.projector if isinstance(self.network, FrozenModule) else None
-        if projector is None:
-            raise UserError(f"{self.folder.parents[1]}: its projector was not kept (keep=backbone), so no embedding")
-        return projector
+        return projector_of(self.network, self.folder.parents[1])
 
     def embedded(self, features: Features) -> Features:
         """The same images as the loss saw them: float32, a batch at a time through the projector."""
@@ -298,6 +294,14 @@ class Subject:
         if self.process.is_main:
             (self.own / PROGRESS_NAME).unlink(missing_ok=True)
         return self.process.all_reduce_sum(x_NF)
+
+
+def projector_of(network: Frozen, folder: Path) -> nn.Module:
+    """What the loss saw features through. Raises :class:`UserError` where it was not kept."""
+    projector = network.projector if isinstance(network, FrozenModule) else None
+    if projector is None:
+        raise UserError(f"{folder}: its projector was not kept (keep=backbone), so no embedding")
+    return projector
 
 
 def read_parts(folder: Path, x_NF: Tensor, batches: Sequence[Tensor]) -> set[int]:

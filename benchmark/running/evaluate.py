@@ -16,7 +16,7 @@ from benchmark.suite.config import Settings, given_in, holds, nest, validated
 from benchmark.suite.expand import Cell, Suite, execution_of, parse_overrides, read_suite, suite_path
 from benchmark.suite.measure import measured, rows_of
 from benchmark.suite.run import Run, changed, check_not_filled_in, of_weights
-from results.record import NETWORK_NAME, NetworkRecord
+from results.record import NETWORK_NAME, SUITE_NAME, NetworkRecord
 
 WEIGHTS = "weights:"  # before the path of a file, in place of a runs folder
 WEIGHTS_RUNS = Path("runs") / "weights"
@@ -91,7 +91,8 @@ def _networks_of(folder: Path) -> tuple[dict[str, Any], list[tuple[NetworkRecord
     note = read_suite_note(folder)
     paths = sorted(folder.glob(f"*/{NETWORK_NAME}"))
     if note is None or not paths:
-        raise UserError(f"{folder}: holds no networks; spherebench run makes them, and weights:PATH measures a file")
+        what = "networks" if note is not None or not paths else SUITE_NAME
+        raise UserError(f"{folder}: holds no {what}; give a folder of spherebench run's, or weights:PATH for a file")
     networks = []
     for path in paths:
         record = read_record(NetworkRecord, path)

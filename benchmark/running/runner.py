@@ -5,7 +5,7 @@ import gc
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from benchmark.data import DataSet, DataSpec, FileImages, Input, load
 from benchmark.networks.base import WEIGHTS_NAME, Frozen, Job, keep_backbone
 from benchmark.networks.trained import Trained, doubt
 from benchmark.probes.base import NO_MORE, Measurement, Probe
+from benchmark.probes.subject import projector_of
 from benchmark.running import attempts, stages
 from benchmark.running.folder import RETRIED, RunState, alone, check_owner, claim_folder, state_of
 from benchmark.running.jobs import how_many, side_by_side
@@ -248,25 +249,31 @@ def check(todo: Sequence[tuple[Path, RunState]], retry: bool, data: Data, proces
 
 
 def _check_seen(todo: Sequence[tuple[Path, RunState]], retry: bool, data: Data) -> None:
-    """Raise :class:`UserError` where a network cannot see what is to be measured on it.
+    """Raise :class:`UserError` where a network cannot see what is to be measured on it, or has not what that needs.
 
-    Of networks of a kind that are of the same data one is asked. What is still to be fitted is not.
+    Of networks of a kind that are of the same data one is asked. What is still to be fitted is not; and what is damaged
+    costs its own measurements alone.
     """
-    asked: dict[tuple[Any, ...], Callable[[DataSet], Frozen | Input]] = {}
+    asked: dict[tuple[Any, ...], tuple[Path, RunState]] = {}
     for folder, state in todo:
-        network, is_new = state.run.network, state.network_missing(retry)
-        of = (network.kind, getattr(network, "data", network).digest)
+        network = state.run.network
         for one in state.measurements_missing(retry):
-            if not (is_new and network.leaves_weights):
-                load = partial(network.load, folder, device=torch.device("cpu"))
-                asked.setdefault((one.reads, *of), load)
-            elif isinstance(network, Trained):
-                asked.setdefault((one.reads, *of), network.input)
-    for (reads, *_), see in sorted(asked.items(), key=lambda one: [spec.digest for spec in one[0][0]]):
-        found = [data(spec) for spec in reads]
-        seen = see(found[0])
-        for read in found:
-            seen.check(read)
+            alike = (network.kind, getattr(network, "data", network).digest, "embedding" in one.probe.needs)
+            asked.setdefault((one.reads, *alike), (folder, state))
+    order = sorted(asked.items(), key=lambda item: [spec.digest for spec in item[0][0]])
+    for (reads, *_, embedding), (folder, state) in order:
+        network, found = state.run.network, [data(spec) for spec in reads]
+        seen: Frozen | Input | None = None
+        if not (state.network_missing(retry) and network.leaves_weights):
+            with suppress(UserError) if network.leaves_weights else nullcontext():
+                seen = network.load(folder, found[0], torch.device("cpu"))
+        elif isinstance(network, Trained):
+            seen = network.input(found[0])
+        if seen is not None:
+            for read in found:
+                seen.check(read)
+        if embedding and isinstance(seen, Frozen):
+            projector_of(seen, folder)
 
 
 def _check_most(probes: Sequence[Probe], most: Mapping[str, int]) -> None:

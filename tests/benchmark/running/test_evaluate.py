@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.networks.base import keep_backbone
 from results.record import MeasurementRecord, NetworkRecord
 from tests.benchmark.conftest import TINY, Command
 
@@ -167,6 +168,23 @@ def test_only_clean_deletes_weights_and_what_is_measured_then_is_trained_again(
     after = _measured(runs)
     assert {name: after[name].metrics for name in before} == {name: record.metrics for name, record in before.items()}
     assert len(after) == len(before) + 2
+
+
+def test_what_a_network_has_no_more_is_refused_and_what_is_damaged_costs_its_own_measurements(
+    runs: Path, spherebench
+) -> None:
+    torn, whole = sorted(runs.glob("*/weights.safetensors"))
+    torn.write_bytes(torn.read_bytes()[:1000])
+    assert spherebench("evaluate", runs, "--set", "evaluation.knn_k=[3]").exit_code == 1
+    asked = [record for record in _measured(runs).values() if record.settings.get("knn_k") == [3]]
+    assert [record.status for record in asked] == ["failed", "done"]
+    torn.unlink()
+    keep_backbone(whole.parent)
+    before = _measured(runs)
+    result = spherebench("evaluate", runs, "--set", "evaluation.probes=[clustering_embedding]")
+    assert result.exit_code == 2
+    assert f"{whole.parent}: its projector was not kept" in " ".join(result.output.split())
+    assert _measured(runs) == before
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("encoder", {"backbone", "projector"}), ("backbone", {"backbone"})])
