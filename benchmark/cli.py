@@ -322,7 +322,7 @@ def tables(runs: tuple[Path, ...], format_: str, metric: str | None, against: st
         text = render(collection, format_, metric, against) if collection else cell.render(cells, format_)
     click.echo(text, nl=False)
     if collection and not (metric or against or for_programs(format_)):
-        names = ", ".join(collection.metrics["metric"].unique())
+        names = ", ".join(collection.metrics["metric"].unique()) or "nothing"
         click.echo(f"\n--metric NAME, or all, shows what else was measured: {names}", err=True)
 
 

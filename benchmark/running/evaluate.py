@@ -102,6 +102,8 @@ def _networks_of(folder: Path) -> tuple[dict[str, Any], list[tuple[NetworkRecord
         if network.id != record.id:
             raise UserError(f"{path}: was made by code with another protocol, which this one cannot measure")
         networks.append((record, network))
+    if not networks:
+        raise UserError(f"{folder}: none of its {len(paths)} networks is done; spherebench run goes on with them")
     return note, networks
 
 
