@@ -94,10 +94,10 @@ def test_evaluate_on_other_data(runs: Path, tmp_path: Path, spherebench) -> None
 
 
 def test_data_are_what_they_hold_wherever_they_lie(tmp_path: Path, spherebench) -> None:
-    first, second, moved = _npz(tmp_path / "own.npz", 1), _npz(tmp_path / "other.npz", 1, side=33), tmp_path / "x.npz"
+    first, second, moved = _npz(tmp_path / "own.npz", 1), _npz(tmp_path / "other.npz", 1, side=17), tmp_path / "x.npz"
     suite, out = tmp_path / "own.yaml", tmp_path / "runs"
     suite.write_text(
-        TINY.replace("source: digits", "source: digits, image_size: 32").replace("limit: 256", "limit: 36")
+        TINY.replace("source: digits", "source: digits, image_size: 16").replace("limit: 256", "limit: 36")
     )
     asked = ("--out", out, "--set", "method=vicreg", "--set", "batch_size=12", "--set", "evaluation.probes=[knn]")
     assert spherebench("run", suite, *asked, "--set", f"data.source=npz:{first}").exit_code == 0
@@ -211,9 +211,9 @@ def test_weights_that_are_not_kept_go_once_everything_is_measured(tiny: Path, tm
     assert "2 runs, 2 recorded" in spherebench("run", tiny, "--out", out, "--set", "keep=none").output
 
 
-def _npz(path: Path, channels: int) -> Path:
+def _npz(path: Path, channels: int, side: int = 16) -> Path:
     random = np.random.default_rng(0)
-    shape = (16, 16) if channels == 1 else (16, 16, channels)
+    shape = (side, side) if channels == 1 else (side, side, channels)
     y_train, y_test = np.arange(60) % 3, np.arange(30) % 3
     arrays = {
         f"x_{split}": (random.integers(0, 128, (len(y), *shape)) + 60 * y.reshape(-1, *[1] * len(shape))).astype(
