@@ -48,7 +48,7 @@ defaults:
     knn_k: [5]
     labels_per_class: [1, 2]
     draws: 2
-    linear_epochs: 3
+    linear_epochs: 2
     batch_size: 8
 execution: {{checkpoint_seconds: 0, feature_batch_size: 4}}
 grid:
@@ -217,7 +217,7 @@ def table(folder: Path, command: Callable[..., Any]) -> list[dict[str, Any]]:
 def world(tmp_path_factory: pytest.TempPathFactory, spherebench: Callable[..., Any]) -> World:
     root = tmp_path_factory.mktemp("disturbed")
     images = root / "images"
-    for split, per_class in (("train", 12), ("test", 6)):
+    for split, per_class in (("train", 8), ("test", 4)):
         write_class_folders(images / split, ["one", "three", "two"], per_class, side=20)
     (root / "suite.yaml").write_text(SUITE.format(folder=images))
     suite = load_suite(str(root / "suite.yaml"))
