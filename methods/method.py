@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -67,8 +68,8 @@ class Method:
             resolved.pop(SIM_COEFF, None)
         elif SIM_COEFF in resolved:
             resolved["align_weight"] = resolved.pop(SIM_COEFF) / embedding_dim
-        if "kernel" in resolved:
-            split_kernel(resolved, embedding_dim, self.kernels)
+        if "kernel" in resolved:  # two points tell whether it makes a loss at this D
+            self.loss([torch.eye(2, embedding_dim)] * 2, **resolved)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in resolved.items()}
 
     def check(self, options: Mapping[str, Any]) -> None:

@@ -162,6 +162,20 @@ def test_bad_options_are_refused_in_a_sentence(name, options, message):
         registry.get(name).resolve(options, 64)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "dim", "message"),
+    [
+        ("zonal_kl", {}, 16, "normaliser of zonal_kl, .* is 1.33 at D = 16"),
+        ("zonal_kl", {"t": 0.2}, 40, "too small for the logarithm"),
+        ("zonal_mmd", {"t": 60}, 40, "is a constant but for rounding"),
+        ("zonal_ksd", {"kernel": "bandlimited", "degree": 900}, 4096, "more harmonics"),
+    ],
+)
+def test_what_makes_no_loss_at_a_dimension_is_refused_before_any_training(name, options, dim, message):
+    with pytest.raises(ValueError, match=message):
+        registry.get(name).resolve(options, dim)
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_every_option_has_a_check(name):
     method = registry.get(name)
