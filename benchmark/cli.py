@@ -270,7 +270,7 @@ def methods(format_: str) -> None:
         {
             "method": method.name,
             "title": method.title,
-            "defaults": ", ".join(f"{option}={value}" for option, value in method.defaults.items()),
+            "defaults": "; ".join(f"{name}={value} ({method.origin[name]})" for name, value in method.defaults.items()),
             "source": method.source,
         }
         for method in map(registry.get, registry.names())

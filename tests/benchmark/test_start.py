@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmark.cli import main
+from methods import registry
 from results import __version__
 from tests.patience import PATIENCE
 
@@ -53,3 +55,11 @@ def test_a_checkout_that_is_not_installed_tells_its_version(monkeypatch: pytest.
     monkeypatch.setattr(importlib.metadata, "version", missing)
     done = CliRunner().invoke(main, ["--version"])
     assert (done.exit_code, done.output) == (0, f"spherebench, version {__version__}\n")
+
+
+def test_methods_are_listed_with_the_origin_of_every_default() -> None:
+    rows = json.loads(CliRunner().invoke(main, ["methods", "--format", "json"]).output)
+    listed = {row["method"]: row["defaults"] for row in rows}
+    for method in map(registry.get, registry.names()):
+        for name, value in method.defaults.items():
+            assert f"{name}={value} ({method.origin[name]})" in listed[method.name]
