@@ -68,8 +68,7 @@ def draw(found: list[Difference]) -> Figure:
 def _difference(axis: Axes, item: Difference, row: int, looks: Mapping[str, style.Look], scale: float) -> None:
     look, paired = looks[item.row["label"]], item.paired
     if paired is None:
-        why = item.row["failures"] or item.base["failures"] or "no seed in common"
-        axis.annotate(why, (0.98, row), xycoords=axis.get_yaxis_transform(), **style.REMARK, va="center")
+        axis.annotate(item.missing, (0.98, row), xycoords=axis.get_yaxis_transform(), **style.REMARK, va="center")
         return
     mean, (left, right) = scale * paired.difference, axis.get_xlim()
     if left <= mean <= right:

@@ -25,6 +25,12 @@ class Difference(NamedTuple):
     base: Row
     paired: Paired | None
 
+    @property
+    def missing(self) -> str:
+        """What became of the networks of which there is no pair."""
+        of_base = self.base["failures"] and f"{self.base['label']}: {self.base['failures']}"
+        return self.row["failures"] or of_base or "no seed in common"
+
 
 class Best(NamedTuple):
     """The rows of one table, by their index, that are best of their column, and those not significantly different.

@@ -148,17 +148,19 @@ def _difference_table(differences: Differences) -> Table:
     """One table of paired differences: a row a method and dimension."""
     base = differences.found[0].base
     rows = []
-    for row, own_base, paired in differences.found:
+    for item in differences.found:
+        row, own_base, paired = item
         head = {"Method": row["label"], "D": _dimension(own_base["embedding_dim"]).removeprefix("D=")}
         if paired is None:
-            rows.append(head | {"Difference": row["failures"] or own_base["failures"] or "no seed in common"})
+            rows.append(head | {"Difference": item.missing})
             continue
         tested = {"p": p_text(paired.p), "p (Holm)": p_text(paired.p_holm), "Test": paired.test or NOT_RUN}
         rows.append(head | {"Difference": difference_text(paired, row["unit"]), **tested, "n": str(paired.n)})
-    both = pd.DataFrame([row for item in differences.found for row in (item.row, item.base)])
+    both = pd.DataFrame([own for item in differences.found for own in (item.row, item.base)])
     tests = [item.paired for item in differences.found if item.paired]
     note = "Mean paired difference ± 95 % interval over n seeds; without ±: one seed, or the same for all."
-    note += f" p: {tests_text(tests)}." if any(test.test for test in tests) else " One seed: no test."
+    untested = " One seed: no test." if tests else " No pair: no test."
+    note += f" p: {tests_text(tests)}." if any(test.test for test in tests) else untested
     if differences.without:
         note += f" {base['label']} was not run at {', '.join(map(_dimension, differences.without))}."
     unit, metric = row["unit"], row["metric"]

@@ -96,6 +96,9 @@ def test_a_run_that_failed_and_a_dimension_that_was_not_run_are_told(make_record
     text = render(collect([write_runs(records)]), "md", "logistic_top1", "auh")
     assert "diverged 1/1" in text
     assert "AUH was not run at D=256." in text
+    text = render(collect([write_runs(records)]), "md", "logistic_top1", "vicreg")
+    assert "VICReg: diverged 1/1" in text  # not AUH, in whose row it stands
+    assert "No pair: no test." in text
 
 
 def test_table_says_the_tests_and_the_correction(collected: Collect) -> None:
