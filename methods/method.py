@@ -28,6 +28,7 @@ class Method:
     textbook: the published equation in plain torch, textbook(views, *, pairing, **options); None where there is none.
     draws: whether the loss draws: it then takes a `seed`, which a training loop gives anew at each step.
     published_form: the form of the published code where it goes through the D x D matrix and ours may choose.
+    squared: whether `align_weight` weighs a mean squared distance of embeddings, so that SIM_COEFF converts to it.
     kernels: where there is an option `kernel`, what it may name; each kernel's parameters are options beside it.
     """
 
@@ -41,6 +42,7 @@ class Method:
     published_form: str | None = None
     kernels: Makers = field(default_factory=lambda: MAKERS)
     draws: bool = False
+    squared: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "defaults", MappingProxyType(dict(self.defaults)))
@@ -49,7 +51,7 @@ class Method:
     def allowed(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """The options this method takes; with a kernel by name among them, that kernel's parameters too."""
         names = list(self._defaults(options))
-        if SIM_COEFF in names or "align_weight" in names:
+        if SIM_COEFF in names or (self.squared and "align_weight" in names):
             names += ["align_weight", SIM_COEFF]
         if "kernel" in names:
             names += kernel_parameters(self._kernel(options), self.kernels)

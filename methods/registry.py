@@ -56,12 +56,13 @@ def _add(
     published_form: str | None = None,
     kernels: Makers = MAKERS,
     draws: bool = False,
+    squared: bool = True,
     **options: tuple[Any, str],
 ) -> None:
     """Register a method, by the name of its loss, with its options: each a default and where that comes from."""
     defaults, origin = ({option: both[part] for option, both in options.items()} for part in (0, 1))
     name = name or loss.__name__
-    register(Method(name, title, source, loss, defaults, origin, textbook, published_form, kernels, draws))
+    register(Method(name, title, source, loss, defaults, origin, textbook, published_form, kernels, draws, squared))
 
 
 for weights, origin in (
@@ -222,6 +223,7 @@ _add(
     spectra.frossl,
     spectra.frossl_textbook,
     published_form="primal",
+    squared=False,  # of normalised columns, times the number of pairs
     align_weight=(1.0, "published: the invariance weighs 1 (sums over D and views)"),
 )
 _add(
@@ -239,6 +241,7 @@ _add(
     "CVPR 2023 (arXiv 2304.01434)",
     spectra.vne,
     spectra.vne_textbook,
+    squared=False,  # a cosine
     align_weight=(spectra.VNE_ALIGN, "published code: alpha_1 4.16, log 64 for its batch of 64"),
     entropy_weight=(1.0, "published code: alpha_2 1"),
 )

@@ -152,6 +152,8 @@ def test_mmd_takes_every_kernel(kernel, make_views):
         ("mmd", {"kernel": "polynomial", "coefficients": [0, -1]}, "not a positive definite kernel"),
         ("mmd", {"statistic": "W"}, "statistic must be V, U"),
         ("mmd", {"kernel": "bandlimited", "degree": 2.5}, "degree must be a whole number of at least 1, not 2.5"),
+        ("vne", {"published_sim_coeff": 25}, "method 'vne' has no option 'published_sim_coeff'"),
+        ("frossl", {"published_sim_coeff": 25}, "no option 'published_sim_coeff': it takes align_weight$"),
         ("zonal_mmd", {"weight": -1}, "weight must be a number from 0 to 1, not -1"),
         ("zonal_mmd", {"t": 0}, "t must be a finite number above 0"),
         ("zonal_kl", {"normaliser": "area"}, "normaliser must be published, uniform, or null"),
