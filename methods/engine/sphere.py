@@ -11,6 +11,7 @@ in one pass over them, normalisation included:
     dL/dx_i^a = r_i^a (1 − z zᵀ)[ g_i^a + Σ_b 2 k_ab,i (z_i^a − z_i^b) ],   k = ∂L/∂δ_ab + ∂L/∂δ_ba
 
 with g_i = Σ_j ∂L/∂(z_i·z_j) z_j, the gradient by the point, summed by whatever computed S (`pairs`, `moments`).
+A row of zeros has no direction: it stays 0 in inner products, and is a unit vector where ‖z‖ = 1 has been made use of.
 No normalised copy of x is made in full precision: inner products are rescaled instead, which is N² work and not N·D.
 """
 

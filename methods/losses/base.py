@@ -48,8 +48,11 @@ def check_views(views: Sequence[Tensor]) -> None:
         raise ValueError(f"a joint-embedding loss needs at least 2 views, not {len(views)}")
     first = views[0]
     for view in views:
+        if not isinstance(view, Tensor):
+            raise ValueError(f"a view must be a tensor (N, D), not {type(view).__name__}")
         if view.dim() != 2 or view.shape != first.shape or view.dtype != first.dtype or view.device != first.device:
-            described = ", ".join(f"{tuple(v.shape)} {v.dtype} {v.device}" for v in views)
+            # Each once: a batch that is passed as if it were the views has hundreds.
+            described = ", ".join(dict.fromkeys(f"{tuple(v.shape)} {v.dtype} {v.device}" for v in views))
             raise ValueError(f"all views must be matrices (N, D) of one shape, type and device, not {described}")
     if not first.is_floating_point() or first.shape[1] < 2:
         raise ValueError(f"embeddings must be floating-point with D >= 2, not {first.dtype} with D = {first.shape[1]}")

@@ -302,6 +302,8 @@ def _directions(views: Sequence[Tensor], slices: int, directions: Tensor | None,
     if directions is None:
         return Directions(slices, seed)
     dim = views[0].shape[1]
+    if not isinstance(directions, Tensor):
+        raise ValueError(f"directions must be a tensor (D, slices), not {type(directions).__name__}")
     if directions.dim() != 2 or directions.shape[0] != dim or not directions.shape[1]:
         raise ValueError(f"directions must be a matrix (D, slices), D = {dim}, not {tuple(directions.shape)}")
     return Directions(directions.shape[1], seed, directions.detach())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from methods import auh, barlow_twins, registry, sfrik, simclr, spectral, vicreg, zonal_ksd
+from methods import auh, barlow_twins, registry, sfrik, sigreg, simclr, spectral, vicreg, zonal_ksd
 from tests.methods.small import small
 
 
@@ -62,6 +62,8 @@ def test_runs_without_data(name):
         ([torch.randn(4, 3)], "at least 2 views"),
         ([torch.randn(4, 3), torch.randn(4, 5)], "of one shape"),
         ([torch.randn(4, 3), torch.randn(4, 3).double()], "of one shape, type and device"),
+        (torch.randn(4, 3), r"not \(3,\) torch.float32 cpu$"),
+        ([[1.0, 2.0]] * 2, r"a view must be a tensor \(N, D\), not list"),
         ([torch.ones(4, 3, dtype=torch.int64)] * 2, "floating-point"),
         ([torch.randn(4, 1)] * 2, "D >= 2"),
         ([torch.randn(1, 3)] * 2, "at least 2 rows"),
@@ -71,3 +73,9 @@ def test_runs_without_data(name):
 def test_views_that_do_not_match_are_refused(loss, views, message):
     with pytest.raises(ValueError, match=message):
         loss(views)
+
+
+@pytest.mark.parametrize("loss", [sfrik, vicreg, simclr, zonal_ksd, sigreg])
+def test_what_is_no_pairing_is_refused(loss, make_views):
+    with pytest.raises(ValueError, match=r"a pairing is a Pairing, as of Pairing.centre\(\), not 'centre'"):
+        loss(make_views(12, 6), pairing="centre")

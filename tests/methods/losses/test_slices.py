@@ -124,6 +124,7 @@ def test_parts_of_any_size_give_the_same(loss, parts, make_views, monkeypatch, a
         (susreg, {"knots": 1}, "knots must be a whole number of at least 2, not 1"),
         (susreg, {"t_max": 0.0}, r"t_max must lie in \(0, 10\], not 0.0"),
         (sigreg, {"form": "dual"}, "no form 'dual': it takes auto, sliced"),
+        (susreg, {"directions": [[1.0] * 3] * 9}, r"directions must be a tensor \(D, slices\), not list"),
         (visreg, {"directions": torch.ones(8, 3)}, r"directions must be a matrix \(D, slices\), D = 9, not \(8, 3\)"),
     ],
 )
