@@ -116,7 +116,8 @@ def changed(
     given = set(asked.model_fields_set)
     place = {key: getattr(asked, key) for key in given & {"split", "precision"}} | ({"data": data} if data else {})
     if "probes" in given:
-        fresh = measurements(evaluation, network, data or listed[0].data) if listed or data else ()
+        on = data or (listed[0].data if listed else getattr(network, "data", None))
+        fresh = measurements(evaluation, network, on) if on is not None else ()
         before = {measurement.probe.name: measurement for measurement in reversed(listed)}
         bases = [before.get(measurement.probe.name, measurement) for measurement in fresh]
     else:
