@@ -413,7 +413,9 @@ def damage_told() -> Iterator[None]:
     """Records that are damaged, or not there, are the user's error."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+    except ValueError as error:
         raise UserError(str(error)) from error
 
 

@@ -271,7 +271,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: to a neighbour first, flushed to disk, then renamed over ``path``."""
+    """Write a whole file or nothing: to a neighbour first, flushed to disk, then renamed over ``path``.
+
+    Raises ``OSError`` that names ``path``.
+    """
     neighbour = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with neighbour.open("wb") as file:
@@ -279,5 +282,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         neighbour.replace(path)
+    except OSError as error:
+        # Not of the neighbour, or of no file, as where the disk is full.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         neighbour.unlink(missing_ok=True)

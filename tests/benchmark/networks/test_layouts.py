@@ -369,7 +369,7 @@ def test_tensors_of_one_storage_are_written_apart(tmp_path: Path) -> None:
         ({"0.weight": None}, "weights.pth", "no first convolution"),
         ({"fc.weight": torch.ones(2, 2)}, "weights.pth", "key fc.weight is not of a small_cnn"),
         ({"1.bias": torch.full((6,), torch.nan)}, "weights.pth", "key 1.bias holds NaN or infinity"),
-        ({}, "file/weights.pth", "cannot be written (File exists); name a file"),
+        ({}, "file/weights.pth", "cannot be written (File exists); name a file in a folder that can be"),
     ],
 )
 def test_what_is_not_written(changed: dict[str, Any], name: str, sentence: str, tmp_path: Path) -> None:
