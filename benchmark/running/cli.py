@@ -1,12 +1,19 @@
 """The commands around networks that are there: evaluate, export, clean, pack."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from benchmark.cli import TypedPath, damage_told, download_option, execute_and_report, set_option
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.paths import typed
+
+if TYPE_CHECKING:
+    from benchmark.data import Input
+    from benchmark.networks.backbones import BackboneSpec
 
 _folder, _file = TypedPath(), TypedPath(dir_okay=False)
 
@@ -71,22 +78,26 @@ def export(network: Path, to: Path) -> None:
     state, input = load_weights(network)
     write = write_state if made.backbone.name.startswith(TIMM) else write_backbone
     write(part_of(state, "backbone."), to)
-    use = _how_to_load(made.backbone.name, made.backbone.stem, input.channels)
+    use = _how_to_load(made.backbone, input)
     click.echo(f"wrote {to}: {use}; normalise images by mean {input.mean}, std {input.std}")
 
 
-def _how_to_load(backbone: str, stem: str, channels: int) -> str:
-    if backbone.startswith("timm:"):
-        model = f"timm.create_model({backbone.removeprefix('timm:')!r}, num_classes=0, in_chans={channels})"
-        return f"{model} takes it with load_state_dict, made for images of the size it was trained on"
-    if backbone == "small_cnn":
+def _how_to_load(backbone: BackboneSpec, input: Input) -> str:
+    from benchmark.networks.backbones import TIMM, timm_config
+
+    name, channels = backbone.name, input.channels
+    if name.startswith(TIMM):
+        size = f", img_size={input.image_size}" if timm_config(name).fixed_input_size else ""
+        model = f"timm.create_model({name.removeprefix(TIMM)!r}, num_classes=0, in_chans={channels}{size})"
+        return f"{model} takes it with load_state_dict"
+    if name == "small_cnn":
         return "this project's small CNN, for evaluate weights:FILE"
     first = ""
-    if stem == "small":
+    if backbone.stem == "small":
         first = f" with conv1 = Conv2d({channels}, 64, 3, padding=1, bias=False), maxpool = Identity()"
     elif channels != 3:
         first = f" with conv1 = Conv2d({channels}, 64, 7, 2, 3, bias=False)"
-    return f"torchvision.models.{backbone}(){first} takes it with load_state_dict(..., strict=False); it has no fc"
+    return f"torchvision.models.{name}(){first} takes it with load_state_dict(..., strict=False); it has no fc"
 
 
 @click.command()

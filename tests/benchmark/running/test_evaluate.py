@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.data.images import Input
+from benchmark.networks.backbones import BackboneSpec, build_backbone
 from benchmark.networks.base import keep_backbone
+from benchmark.running.cli import _how_to_load
 from results.record import MeasurementRecord, NetworkRecord
 from tests.benchmark.conftest import TINY, Command
 
@@ -259,6 +262,16 @@ def test_an_exported_resnet_is_torchvisions_and_measures_as_the_record_says(tmp_
     }
     assert own == theirs
     assert "backbone" in (tmp_path / "weights" / "tables" / "accuracy.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_what_export_says_of_a_model_of_timms_takes_what_it_wrote(name: str) -> None:
+    """Also of one that is made for a size of images, and was trained on another."""
+    timm = pytest.importorskip("timm")
+    spec = BackboneSpec(name=f"timm:{name}")
+    module, _ = build_backbone(spec, channels=1, seed=0, image_size=32)
+    said = _how_to_load(spec, Input(1, 32, (0.5,), (0.5,))).partition(" takes it")[0]
+    assert eval(said, {"timm": timm}).load_state_dict(module.state_dict()).missing_keys == []
 
 
 def _loaded(folder: Path, data: Path) -> torch.nn.Module:
