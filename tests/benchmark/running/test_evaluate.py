@@ -173,6 +173,22 @@ def test_only_clean_deletes_weights_and_what_is_measured_then_is_trained_again(
     assert len(after) == len(before) + 2
 
 
+def test_what_nothing_was_listed_for_is_measured_on_its_own_data_and_what_is_not_done_is_not(
+    runs: Path, spherebench
+) -> None:
+    note = json.loads((runs / "suite.json").read_text())
+    (runs / "suite.json").write_text(json.dumps(note | {"measurements": {}}))
+    before = _measured(runs)
+    asked = ("evaluate", runs, "--set", "evaluation.probes=[knn]", "--set", "evaluation.knn_k=[3]")
+    assert spherebench(*asked).exit_code == 0
+    new = [record for name, record in _measured(runs).items() if name not in before]
+    assert [(record.status, record.settings["data"]["source"]) for record in new] == [("done", "digits")] * 2
+    for path in runs.glob("*/network.json"):
+        NetworkRecord.read(path).model_copy(update={"status": "diverged"}).write(path)
+    result = spherebench(*asked)
+    assert (result.exit_code, "none of its 2 networks is done" in result.output) == (2, True), result.output
+
+
 def test_what_a_network_has_no_more_is_refused_and_what_is_damaged_costs_its_own_measurements(
     runs: Path, spherebench
 ) -> None:
