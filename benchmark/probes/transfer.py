@@ -64,7 +64,8 @@ class Transfer(Probe):
         bank, tune, queries = subject.bank(), subject.tune(), subject.queries()
         labels_N = bank.labels.cpu().numpy()
         shots = self.measurable("transfer_shots", labels_N)
-        drawn = [torch.from_numpy(rows) for few in shots for rows in few_label_draws(labels_N, few, self.draws)]
+        with subject.requests.at_once():  # of many draws this alone takes seconds
+            drawn = [torch.from_numpy(rows) for few in shots for rows in few_label_draws(labels_N, few, self.draws)]
         ridges = np.geomspace(STRONGEST, WEAKEST, self.transfer_ridges).tolist()
         search = _Search(bank, tune, queries, subject, ridges)
         found = search.all_of([*drawn, *([None] if self.transfer_all else [])])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from benchmark.probes import multinomial
+from benchmark.probes import multinomial, transfer
 from benchmark.probes.classifiers import few_label_draws
 from benchmark.probes.multinomial import Fitted, Regression, Scaling
 from benchmark.probes.subject import Features, Subject
@@ -19,6 +19,7 @@ from benchmark.probes.transfer import Transfer, accuracy
 from benchmark.runtime.errors import UserError
 from benchmark.runtime.memory import PeakMemory
 from benchmark.runtime.process import Process
+from benchmark.runtime.signals import Interrupted, Requests
 from tests.benchmark import ranks
 from tests.benchmark.probes.subjects import ALONE, CLASSES, of_features, striped
 
@@ -121,6 +122,18 @@ def subject_of(folder: Path, bank: Features, tune: Features, queries: Features, 
 def measured(folder: Path, probe: Transfer, *features: Features) -> tuple[dict[Any, float], dict[str, Any]]:
     found = probe.measure(subject_of(folder, *features))
     return {metric.protocol["shots"]: metric.value for metric in found.metrics}, found.details
+
+
+def test_it_hears_a_request_while_it_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subject_of(tmp_path, clouds(45, 0), clouds(60, 1), clouds(60, 2), requests=Requests())
+
+    def drawn(*given: object) -> None:
+        subject.requests.ask(suite=True)
+        pytest.fail("it went on")
+
+    monkeypatch.setattr(transfer, "few_label_draws", drawn)
+    with pytest.raises(Interrupted):
+        Transfer().measure(subject)
 
 
 def test_the_ridge_is_the_one_that_does_best_on_the_tune_split_and_all_images_are_fitted_to_with_it(
