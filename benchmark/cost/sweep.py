@@ -109,12 +109,12 @@ def cells(axes: dict[str, Sequence[Any]], common: dict[str, Any]) -> tuple[list[
         axes = {"settings": [*settings], **axes}
     for values in itertools.product(*axes.values()):
         cell = _valid(common | dict(zip(axes, values, strict=True)))
-        if cell.scope not in OTHERS and (reason := no_such_form(cell.method, cell.form, cell.given)):
+        if cell.scope not in OTHERS and (reason := _no_such_loss(cell)):
             skipped.append(f"{cell.method}: {reason}")
         else:
             chosen.append(cell)
     if not chosen:
-        raise UserError(f"--form: nothing is left to measure: {skipped[0]}")
+        raise UserError(f"nothing is left to measure: {skipped[0]}")
     return chosen, list(dict.fromkeys(skipped))
 
 
@@ -146,10 +146,19 @@ def _valid(asked: dict[str, Any]) -> Cell:
             raise UserError(f"--set {setting}: of a {cell.scope} the loss is set, as in --set loss.slices=256,1024")
     if cell.scope in OF_LOSSES:
         try:
-            cell.options  # noqa: B018
+            registry.get(cell.method).check(cell.given)
         except ValueError as error:
             raise UserError(f"--set: {error}") from error
     return cell
+
+
+def _no_such_loss(cell: Cell) -> str | None:
+    """Why there is no loss to measure in this cell; None where there is one."""
+    try:
+        cell.options  # noqa: B018
+    except ValueError as error:
+        return str(error)
+    return no_such_form(cell.method, cell.form, cell.given)
 
 
 def no_such_form(method: str, form: str, options: Mapping[str, Any] | None = None) -> str | None:

@@ -117,6 +117,9 @@ def test_options_of_a_loss_are_set_and_a_list_is_an_axis() -> None:
     assert (found.title, found.settings) == ("LeJEPA (SIGReg), slices=8, knots=5", ("slices=8", "knots=5"))
     axes = {**axes, "method": ["zonal_mmd"], "form": ["primal", "dual"]}
     assert len(cells(axes, {"settings": ("loss.kernel=bandlimited",)})[0]) == 2
+    chosen, skipped = cells({**axes, "method": ["zonal_kl"], "form": ["auto"], "embedding_dim": [16, 32]}, {})
+    assert [cell.embedding_dim for cell in chosen] == [32]
+    assert "normaliser of zonal_kl" in skipped[0]
     with pytest.raises(UserError, match="--set: method 'sigreg' has no option 'slice': it takes weight, slices"):
         cells({**axes, "method": ["sigreg"]}, {"settings": ("loss.slice=8",)})
     with pytest.raises(UserError, match=r"--set slices=8: of a loss the loss is set, as in --set loss.slices=256,1024"):
@@ -265,7 +268,7 @@ def test_a_step_that_a_suite_leaves_out_is_one_sentence(tmp_path: Path, spherebe
         (["--embedding-dim", "1"], "--embedding-dim: is 1, should be greater than or equal to 2"),
         (["--method", "sfrik"], "--method: is 'sfrik', which --scope loss has not; it has sfrik_l1"),
         (["--precision", "fp8"], "--precision: is 'fp8', should be 'fp32', 'tf32', 'bf16' or 'fp16'"),
-        (["--method", "simclr", "--form", "primal"], "--form: nothing is left to measure: simclr: this loss has no"),
+        (["--method", "simclr", "--form", "primal"], "nothing is left to measure: simclr: this loss has no"),
         (["--scope", "step", "--suite", "nosuch"], "suite 'nosuch' is not known"),
         (["--set", "epochs=1"], "--set epochs=1: of a loss the loss is set, as in --set loss.slices=256,1024"),
         (["--scope", "fit", "--precision", "bf16"], "--precision and --form are for losses: a fit has one"),
