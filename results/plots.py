@@ -7,6 +7,7 @@ from functools import partial, reduce
 from itertools import pairwise
 from operator import getitem
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,7 @@ def tradeoff(collection: Collection, summary: pd.DataFrame, dataset: str) -> Fig
             points = wide.assign(milliseconds=wide[seconds] * 1e3, mib=wide[peak] / MIB).reset_index()
             points = points.dropna(subset=["milliseconds", "mib"])
             for key, own in points.groupby("key", sort=False):
-                panels[f"{name}\n{key}" if points["key"].nunique() > 1 else name] = own
+                panels[f"{name}\n{fill(str(key), 50)}" if points["key"].nunique() > 1 else name] = own
     if not panels:
         return None
     looks, sizes = style.looks(costs["label"].unique()), style.sizes(sorted(costs["embedding_dim"].unique()))

@@ -35,6 +35,7 @@ REMARK: dict[str, Any] = {
     "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
 }
 _TICK_GAP = 0.1  # of an axis, between labels of five digits
+_LEAST_RANGE = 1.02  # of a trade-off's axis, its highest over its lowest: what differs by a byte is drawn as the same
 _LINE = 1.1  # points: the width of a line that is not in the background
 _DASHES: list[Any] = [(0, dash) if dash else "-" for dash in palette.DASHES]
 
@@ -183,7 +184,10 @@ def tradeoff(
             dot = {**look, "linestyle": "none", "markersize": sizes[point["embedding_dim"]]}
             axis.plot(point["milliseconds"], point["mib"], **dot)
     axis.set(xscale="log", yscale="log", xlabel="Time (ms)", ylabel=memory)
-    for scale in (axis.xaxis, axis.yaxis):
+    for scale, set_ends in ((axis.xaxis, axis.set_xlim), (axis.yaxis, axis.set_ylim)):
+        low, high = scale.get_view_interval()
+        room = max(1.0, _LEAST_RANGE * low / high) ** 0.5
+        set_ends(low / room, high * room)
         plain_numbers(scale)
 
 

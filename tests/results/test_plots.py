@@ -170,13 +170,25 @@ def test_tradeoff_has_one_point_a_method_and_dimension(drawn: tuple[Collection, 
 
 def test_tradeoff_gives_each_machine_its_panels(make_record: Make, write_runs: Write) -> None:
     here = make_record()
-    there = make_record("vicreg", provenance=here.provenance.model_copy(update={"device": "another"}))
+    device = "another, of a name that would reach into the next panel"
+    there = make_record("vicreg", provenance=here.provenance.model_copy(update={"device": device}))
     collection = collect([write_runs([here, there])])
     figure = plots.tradeoff(collection, summarise(collection), "digits")
     assert figure is not None
     assert len(figure.axes) == 4
-    assert figure.axes[1].get_title() == "Training step\ndevice=another, threads=2, processes=1"
+    name, *told = figure.axes[1].get_title().split("\n")
+    assert (name, " ".join(told)) == ("Training step", f"device={device}, threads=2, processes=1")
+    assert max(map(len, told)) <= 50
     plt.close(figure)
+
+
+def test_what_differs_by_a_byte_is_drawn_as_the_same() -> None:
+    (axis,) = style.grid(1)[1]
+    points = pd.DataFrame({"milliseconds": [1.0, 9.0], "mib": [183.0, 183 + 2**-20], "embedding_dim": 64})
+    style.tradeoff(axis, [({}, points)], {64: 4.0}, "Peak memory (MiB)")
+    low, high = axis.get_ylim()
+    assert high == pytest.approx(1.02 * low)
+    assert axis.get_xlim()[1] > 9
 
 
 def test_loss_curves_have_a_panel_a_method_and_mark_divergence(drawn: tuple[Collection, pd.DataFrame]) -> None:
