@@ -228,16 +228,15 @@ def test_no_test_of_the_family_is_slower_than_as_published_or_in_lightly() -> No
     for (method, dim), cell in _COMPARED.items():
         row = cell.row()
         assert (row["batch_size"], row["clock"], row["threads"]) == (1024, "cpu", 1)
-        least = 0.975 if (method, dim) == ("barlow_twins", 64) else 0.995  # as the page says
-        assert (row["time_ratio"] or least) >= least, (method, dim)
-        assert row.get("lightly_seconds", row["seconds"]) >= least * row["seconds"], (method, dim)
+        assert (row["time_ratio"] or 1) >= 0.995, (method, dim)
+        assert row.get("lightly_seconds", row["seconds"]) >= 0.995 * row["seconds"], (method, dim)
         if (method, dim) not in {("auh", 256), ("vicreg", 64)}:  # as the page says
             assert row.get("lightly_peak_bytes", row["peak_bytes"]) >= 0.99 * row["peak_bytes"], (method, dim)
     for dim, time in ((256, 6.0), (8192, 1.6)):
         row = _COMPARED["sigreg", dim].row()
         assert row["time_ratio"] > time
         assert min(row["reference_peak_bytes"], row["lightly_peak_bytes"]) > 5 * row["peak_bytes"]
-    assert _COMPARED["vicreg", 8192].row()["time_ratio"] > 17
+    assert _COMPARED["vicreg", 8192].row()["time_ratio"] > 16
 
 
 def test_slices_overtake_the_dual_form_in_large_batches_and_the_primal_one_at_large_d_alone() -> None:
