@@ -42,14 +42,14 @@ from methods import registry
 CPU = torch.device("cpu")
 SETTINGS: Settings = {
     "data": {"source": "digits", "limit": 64},
-    "embedding_dim": 16,
+    "embedding_dim": 32,
     "batch_size": 32,
     "epochs": 2,
     "augmentation": "grey",
     "backbone": {"name": "small_cnn", "width": 4},
     "projector": {"hidden": 12},
     "optimizer": {"name": "adamw", "base_lr": 0.01, "warmup_epochs": 1},
-    "regime": {"basis_size": 20, "n_views": 4, "n_neighbors": 5, "kernel": {"gamma": 0.1}},
+    "regime": {"basis_size": 40, "n_views": 4, "n_neighbors": 5, "kernel": {"gamma": 0.1}},
     "evaluation": {"probes": ["knn"], "knn_k": [5]},
 }
 
@@ -175,7 +175,7 @@ def test_a_changed_copy_has_a_digest_of_its_own() -> None:
     first = trained()
     second = first.model_copy(update={"seed": 1})
     assert second.digest == trained(seed=1).digest != first.digest
-    assert second.id == f"vicreg-d16-s1-{second.digest[:10]}"
+    assert second.id == f"vicreg-d32-s1-{second.digest[:10]}"
     assert first.model_copy().digest == first.digest
 
 
