@@ -1,6 +1,6 @@
 """How rows and columns are cut: tiles for matrix products, blocks for what is done elementwise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -36,17 +36,21 @@ def row_tiles(view: Tensor) -> Iterator[slice]:
     return slices(view.shape[0], tile_rows(view.device))
 
 
+def _elements(bounds: Mapping[str, tuple[int, int]], device: torch.device, wanted: int) -> int:
+    """So many entries for a block as are wanted, within a device's bounds."""
+    least, most = bounds[kind_of(device)]
+    return max(least, min(most, wanted))
+
+
 def row_blocks(view: Tensor) -> Iterator[slice]:
     """Rows in eight blocks or more, so that working copies take little memory; smaller ones where there is a cache."""
-    least, most = BLOCK_ELEMENTS[kind_of(view.device)]
-    elements = max(least, min(most, view.numel() // 8))
+    elements = _elements(BLOCK_ELEMENTS, view.device, view.numel() // 8)
     return slices(view.shape[0], max(1, elements // view.shape[1]))
 
 
 def operand_rows(view: Tensor) -> Iterator[slice]:
     """Rows worked out anew for each product, in four blocks or more: large for its rate, but few for the memory."""
-    least, most = OPERAND_ELEMENTS[kind_of(view.device)]
-    elements = max(least, min(most, view.numel() // 4))
+    elements = _elements(OPERAND_ELEMENTS, view.device, view.numel() // 4)
     return slices(view.shape[0], max(1, elements // view.shape[1]))
 
 
@@ -57,6 +61,5 @@ def cached_rows(tile: Tensor) -> Iterator[slice]:
 
 def column_tiles(view: Tensor, count: int) -> Iterator[slice]:
     """Columns of `count` rows, in eight blocks or more: a few blocks at a time take little memory."""
-    least, most = OPERAND_ELEMENTS[kind_of(view.device)]
-    elements = max(least, min(most, count * view.shape[1] // 8))
+    elements = _elements(OPERAND_ELEMENTS, view.device, count * view.shape[1] // 8)
     return slices(view.shape[1], max(LEAST_COLUMNS, elements // count))
