@@ -111,7 +111,8 @@ class Pairing:
     @staticmethod
     def of(pairing: Pairing | None, views: int) -> Pairing:
         """The pairing of so many views; None stands for all pairs. Raises ValueError where it is of another number."""
-        _check(isinstance(pairing, Pairing | None), f"a pairing is a Pairing, as of Pairing.centre(), not {pairing!r}")
+        if pairing is not None and not isinstance(pairing, Pairing):
+            raise ValueError(f"a pairing is a Pairing, as of Pairing.centre(), not {pairing!r}")
         if pairing is None or pairing.views is None:
             return _all_pairs(views)
         _check(pairing.views == views, f"the pairing is of {pairing.views} views, but there are {views}")
